@@ -1,0 +1,129 @@
+"""The sidecar's configuration: strict, frozen, and every error says where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from guard.shipped import read_text
+from guard.yamldoc import parse_document, to_struct
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0)]
+Bytes = Annotated[int, Meta(ge=1024)]
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Listen(_Settings):
+    """Where a port listens. Port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+
+
+class UpstreamSettings(_Settings):
+    """
+    One replica.
+
+    Args:
+        url: Base URL, with any path prefix its routes have.
+        name: Name in logs and metrics; the URL if not given.
+        engine: Which signal to read; "auto" asks the backend.
+        num_speculative_tokens: Draft depth k. Unit: tokens. Needed only for vLLM without the plugin.
+        profile: Healthy acceptance of this deployment (a profile.yaml of draft_models/).
+    """
+
+    url: str
+    name: str = ""
+    engine: Literal["auto", "llama.cpp", "vllm", "sglang", "text"] = "auto"
+    num_speculative_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
+    profile: str | None = None
+
+
+class Limits(_Settings):
+    """Caps on what one client or one backend can make the guard hold. Unit: bytes."""
+
+    max_request_bytes: Bytes = 64 * 1024 * 1024
+    max_event_bytes: Bytes = 8 * 1024 * 1024
+
+
+class TimeoutSettings(_Settings):
+    """
+    Unit: seconds.
+
+    Args:
+        connect: To open a connection to a backend.
+        idle: Longest silence of a backend, before its first byte and between bytes.
+        drain: Longest that streams in flight may take after SIGTERM.
+    """
+
+    connect: Seconds = 5.0
+    idle: Seconds = 300.0
+    drain: Seconds = 30.0
+
+
+class LogSettings(_Settings):
+    """What is logged, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "human"] = "json"
+
+
+class Config(_Settings):
+    """
+    All of it.
+
+    Args:
+        upstreams: At least one replica, all serving the same model.
+        policy: Policy file; a bare name ("default") means a shipped policy.
+        listen: Client port.
+        admin: Admin port: health, metrics, live feed. Loopback unless told otherwise.
+    """
+
+    upstreams: list[UpstreamSettings]
+    policy: str = "default"
+    listen: Listen = Listen()
+    admin: Listen = Listen(port=8001)
+    limits: Limits = Limits()
+    timeouts: TimeoutSettings = TimeoutSettings()
+    log: LogSettings = LogSettings()
+
+
+def load_config(path: Path) -> Config:
+    """
+    Read a configuration file.
+
+    Raises:
+        ConfigError: With file, line and setting.
+    """
+    text = read_text(path)
+    document = parse_document(text, str(path))
+    config = to_struct(document, Config)
+    if not config.upstreams:
+        raise document.error("name at least one upstream", ("upstreams",))
+    for index, upstream in enumerate(config.upstreams):
+        problem = url_problem(upstream.url)
+        if problem:
+            raise document.error(problem, ("upstreams", index, "url"))
+    return config
+
+
+def url_problem(url: str) -> str:
+    """What is wrong with an upstream's URL; empty when nothing is."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"{url!r} is not a URL: {error}"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return f"{url!r} is not a base URL; write it like http://127.0.0.1:8080"
+    if parts.query or parts.fragment:
+        return f"{url!r}: a base URL has no query and no fragment"
+    return ""

@@ -1,0 +1,162 @@
+"""One upstream attempt as the exchange sees it: parse, read the signal, judge, rewrite, hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from guard.core.events import Headers
+from guard.core.holdback import Held, HoldBack
+from guard.core.monitor import CLEAN, Monitor
+from guard.core.record import MAX_STEPS, AttemptRecord
+from guard.core.settings import ExchangeSettings, Target
+from guard.errors import ProtocolError
+from guard.proto.openai import decode_chunk, sample_texts
+from guard.proto.rewrite import ChunkRewriter, Identity
+from guard.proto.sse import SseEvent, SseParser
+from guard.signals.base import SignalAdapter
+from guard.types import Channel, Sample, Verdict
+from guard.wire import Chunk
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """One event after parsing and judging; `chunk` is None for comments."""
+
+    chunk: Chunk | None
+    samples: Sequence[Sample]
+    verdict: Verdict
+
+
+class Attempt:
+    """
+    State of attempt `record.number`.
+
+    Args:
+        target: Where it runs.
+        settings: The exchange's settings.
+        record: Filled in as the attempt goes.
+        adapter: Reads this engine's acceptance signal.
+        rewriter: Turns this attempt's chunks into the client's.
+        hold: An empty hold-back window.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        settings: ExchangeSettings,
+        record: AttemptRecord,
+        adapter: SignalAdapter,
+        rewriter: ChunkRewriter,
+        hold: HoldBack,
+    ) -> None:
+        self.target = target
+        self.record = record
+        self.hold = hold
+        self.open = True
+        self.head: Headers = ()
+        #: Why the text seen so far could not be continued by another attempt; empty while it could.
+        self.fragile = ""
+        self.unfinished: set[int] = set()
+        self.finished: set[int] = set()
+        self.monitor = Monitor(settings.judge, target.baseline)
+        self._parser = SseParser(max_event_bytes=settings.max_event_bytes)
+        self._adapter = adapter
+        self._rewriter = rewriter
+        self._annotate = settings.annotate
+        self._events = 0
+
+    @property
+    def identity(self) -> Identity | None:
+        """Id and creation time of this attempt's chunks, once one was read."""
+        return self._rewriter.identity
+
+    def finish(self) -> None:
+        """Account for verify steps that the end of the stream completes."""
+        self._account(self._adapter.finish())
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """Cut bytes into events. Raises ProtocolError."""
+        return self._parser.feed(data)
+
+    @property
+    def pending(self) -> bytes:
+        """Bytes of an event that has not ended."""
+        return self._parser.pending
+
+    @property
+    def finish_reasons_complete(self) -> bool:
+        """Whether every choice seen has ended."""
+        return bool(self.finished) and not self.unfinished
+
+    def judge(self, event: SseEvent, *, watch: bool) -> Judged:
+        """
+        Read one event and judge what it says; the event is then in the hold-back window.
+
+        Args:
+            event: From `feed`.
+            watch: False once the policy has let the attempt pass: signals are still read for the
+                record, detectors no longer run.
+
+        Raises:
+            ProtocolError: The event's data is no chunk; the message names the event.
+        """
+        self._events += 1
+        if event.data is None:
+            self.hold.push(Held(event.raw, "", 0, self.record.tokens))
+            return Judged(None, (), CLEAN)
+        try:
+            chunk = decode_chunk(event.data)
+        except ProtocolError as error:
+            raise ProtocolError(error.message, where=f"event {self._events} {error.where}".strip()) from error
+        if chunk.error is not None:
+            return Judged(chunk, (), CLEAN)
+        samples = self._adapter.observe(chunk, sample_texts)
+        tokens = self._account(samples)
+        verdict = self.monitor.observe(samples) if watch else CLEAN
+        self._note_ends(chunk)
+        text = _content_text(samples)
+        steps = [step for sample in samples for step in sample.steps] if self._annotate else ()
+        data = self._rewriter.apply(event, chunk, steps)
+        self.hold.push(Held(data, text, tokens, self.record.tokens))
+        return Judged(chunk, samples, verdict)
+
+    def _account(self, samples: Sequence[Sample]) -> int:
+        record = self.record
+        tokens = 0
+        for sample in samples:
+            tokens += sample.tokens
+            if not self.fragile:
+                self.fragile = _fragility(sample)
+            for step in sample.steps:
+                if len(record.accepted) < MAX_STEPS:
+                    record.accepted.append(step.accepted)
+                    record.drafted.append(step.drafted)
+        record.tokens += tokens
+        return tokens
+
+    def _note_ends(self, chunk: Chunk) -> None:
+        for choice in chunk.choices:
+            if choice.finish_reason is not None:
+                self.finished.add(choice.index)
+                self.unfinished.discard(choice.index)
+            elif choice.index not in self.finished:
+                self.unfinished.add(choice.index)
+
+
+def _fragility(sample: Sample) -> str:
+    for channel, text in sample.texts:
+        if text and channel is not Channel.CONTENT:
+            return "a tool call was begun" if channel is Channel.TOOL else "reasoning was begun"
+    return ""
+
+
+def _content_text(samples: Sequence[Sample]) -> str:
+    """The content text of choice 0: what a resume would continue."""
+    return "".join(
+        text
+        for sample in samples
+        if sample.choice == 0
+        for channel, text in sample.texts
+        if channel is Channel.CONTENT
+    )

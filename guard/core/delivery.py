@@ -1,0 +1,171 @@
+"""
+How an answer reaches the client: as a stream, or put together into one body.
+
+Both promise the same: the head is sent once; after a failure nothing looks complete.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from guard.core.events import Command, Headers, SendBody, SendHead
+from guard.core.holdback import Held
+from guard.core.record import ExchangeRecord
+from guard.proto.assemble import Assembler
+from guard.proto.openai import ClientRequest
+from guard.proto.reply import error_body, error_event, guard_comment
+from guard.proto.sse import SseParser
+
+#: Never forwarded: they describe the upstream's own body or connection.
+_OWN_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "date", "server"})
+
+
+class Failure(Protocol):
+    """What a delivery needs to know of a failure."""
+
+    @property
+    def status(self) -> int:
+        """HTTP status, if the head is still to be sent."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """OpenAI error code."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """For people."""
+        ...
+
+
+class Delivery(Protocol):
+    """The client's side of an exchange."""
+
+    started: bool
+    text_released: bool
+
+    def send(self, released: list[Held], head: Headers) -> list[Command]:
+        """Pass on chunks taken out of the hold-back window."""
+        ...
+
+    def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
+        """End a whole answer; `closing` is the upstream's own terminal event, if it sent one."""
+        ...
+
+    def fail(self, failure: Failure, record: ExchangeRecord) -> list[Command]:
+        """End a broken answer, honestly."""
+        ...
+
+    def restart(self) -> None:
+        """Forget what was gathered: another attempt begins from the start."""
+        ...
+
+
+class StreamDelivery:
+    """Server-sent events, passed on as they are released."""
+
+    def __init__(self, policy: str) -> None:
+        self._policy = policy
+        self.started = False
+        self.text_released = False
+
+    def send(self, released: list[Held], head: Headers) -> list[Command]:
+        """See Delivery."""
+        if not released:
+            return []
+        if not self.text_released:
+            self.text_released = any(held.tokens or held.text for held in released)
+        data = released[0].data if len(released) == 1 else b"".join([held.data for held in released])
+        return [*self._head(200, head), SendBody(data)] if data else []
+
+    def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
+        """See Delivery."""
+        return [*self._head(200, head), SendBody(guard_comment(record.summary()) + closing)]
+
+    def fail(self, failure: Failure, record: ExchangeRecord) -> list[Command]:
+        """See Delivery: an error event in the stream, or a plain error while there is none yet."""
+        if not self.started:
+            self.started = True
+            return plain_error(failure, record, self._policy)
+        event = error_event(failure.message, code=failure.code)
+        return [SendBody(guard_comment(record.summary()) + event)]
+
+    def restart(self) -> None:
+        """See Delivery: nothing is gathered here."""
+
+    def _head(self, status: int, head: Headers) -> list[Command]:
+        if self.started:
+            return []
+        self.started = True
+        headers = (
+            ("content-type", "text/event-stream; charset=utf-8"),
+            ("cache-control", "no-cache"),
+            ("x-accel-buffering", "no"),
+            ("x-guard-policy", self._policy),
+            *_kept(head, drop=frozenset({"cache-control", "x-accel-buffering"})),
+        )
+        return [SendHead(status, headers)]
+
+
+class WholeDelivery:
+    """One JSON body, put together from the upstream's stream."""
+
+    def __init__(self, request: ClientRequest, policy: str) -> None:
+        self._request = request
+        self._policy = policy
+        self._assembler = Assembler(request.route)
+        self.started = False
+        self.text_released = False
+
+    def send(self, released: list[Held], head: Headers) -> list[Command]:
+        """See Delivery: gathered, nothing is sent."""
+        parser = SseParser()
+        for held in released:
+            for event in parser.feed(held.data):
+                if event.data is not None:
+                    self._assembler.add(event.data)
+        return []
+
+    def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
+        """See Delivery."""
+        self.started = True
+        headers = (
+            ("content-type", "application/json"),
+            ("x-guard-policy", self._policy),
+            ("x-guard-verdict", record.outcome.value),
+            ("x-guard-attempts", str(len(record.attempts))),
+            *_kept(head),
+        )
+        return [SendHead(200, headers), SendBody(self._assembler.result())]
+
+    def fail(self, failure: Failure, record: ExchangeRecord) -> list[Command]:
+        """See Delivery."""
+        self.started = True
+        return plain_error(failure, record, self._policy)
+
+    def restart(self) -> None:
+        """See Delivery."""
+        self._assembler = Assembler(self._request.route)
+
+
+def plain_error(failure: Failure, record: ExchangeRecord, policy: str) -> list[Command]:
+    """
+    An ordinary HTTP error in OpenAI's form.
+
+    `x-should-retry: false` keeps the official SDKs from repeating what the guard has already
+    tried several times.
+    """
+    headers = (
+        ("content-type", "application/json"),
+        ("x-should-retry", "false"),
+        ("x-guard-policy", policy),
+        ("x-guard-verdict", record.outcome.value),
+        ("x-guard-attempts", str(len(record.attempts))),
+    )
+    body = error_body(failure.message, code=failure.code)
+    return [SendHead(failure.status, headers), SendBody(body)]
+
+
+def _kept(head: Headers, drop: frozenset[str] = frozenset()) -> Headers:
+    return tuple((k, v) for k, v in head if k not in _OWN_HEADERS and k not in drop)

@@ -1,0 +1,94 @@
+"""What the exchange is told (events) and what it asks for (commands)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from guard.errors import UpstreamError
+from guard.types import Sample
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class UpstreamHead(msgspec.Struct, frozen=True):
+    """The response head of attempt `attempt` arrived."""
+
+    attempt: int
+    status: int
+    headers: Headers
+
+
+class UpstreamData(msgspec.Struct, frozen=True):
+    """Body bytes of attempt `attempt`, cut anywhere."""
+
+    attempt: int
+    data: bytes
+
+
+class UpstreamEnd(msgspec.Struct, frozen=True):
+    """The body of attempt `attempt` ended as HTTP has it."""
+
+    attempt: int
+
+
+class UpstreamFailed(msgspec.Struct, frozen=True):
+    """Attempt `attempt` could not be made or broke off."""
+
+    attempt: int
+    fault: UpstreamError
+
+
+class ClientGone(msgspec.Struct, frozen=True):
+    """The client closed its connection."""
+
+
+Event = UpstreamHead | UpstreamData | UpstreamEnd | UpstreamFailed | ClientGone
+
+
+class OpenAttempt(msgspec.Struct, frozen=True):
+    """Choose a replica for upstream request number `attempt` and ask `Exchange.begin` for its body."""
+
+    attempt: int
+
+
+class AbortAttempt(msgspec.Struct, frozen=True):
+    """Close attempt `attempt` upstream. Sent at most once an attempt, never after its end."""
+
+    attempt: int
+    reason: str
+
+
+class SendHead(msgspec.Struct, frozen=True):
+    """Start the client's response. Sent exactly once unless the client went first."""
+
+    status: int
+    headers: Headers
+
+
+class SendBody(msgspec.Struct, frozen=True):
+    """Write these bytes to the client, in this order."""
+
+    data: bytes
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """For the live feed: samples just judged. Only made while somebody listens."""
+
+    attempt: int
+    samples: tuple[Sample, ...]
+    suspicion: float
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """
+    The exchange is over; nothing follows. Sent exactly once.
+
+    Args:
+        whole: False when the client's connection must be broken off, because a clean end would
+            make a broken answer look complete.
+    """
+
+    whole: bool = True
+
+
+Command = OpenAttempt | AbortAttempt | SendHead | SendBody | Observed | Finish

@@ -1,0 +1,408 @@
+"""
+One client request from arrival to end, over one or more upstream attempts.
+
+A pure state machine: the server feeds events, performs the commands, and asks `begin` for the body
+of each attempt. Promises, whatever the order of events:
+
+- every exchange ends with exactly one Finish;
+- an attempt is aborted at most once, and never after it ended by itself;
+- what the client receives is the released text of one attempt, or of one attempt and its
+  continuation: nothing twice, nothing lost;
+- after a failure the stream never looks complete.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from guard.core.attempt import Attempt
+from guard.core.delivery import Delivery, StreamDelivery, WholeDelivery
+from guard.core.events import (
+    AbortAttempt,
+    ClientGone,
+    Command,
+    Event,
+    Finish,
+    Observed,
+    OpenAttempt,
+    SendBody,
+    SendHead,
+    UpstreamData,
+    UpstreamEnd,
+    UpstreamFailed,
+    UpstreamHead,
+)
+from guard.core.factory import Shown, make_attempt, resume_blocker
+from guard.core.holdback import Held
+from guard.core.record import ExchangeRecord, Outcome
+from guard.core.settings import ExchangeSettings, Target
+from guard.errors import ProtocolError, UpstreamError
+from guard.proto.openai import ClientRequest, is_done
+from guard.proto.sse import SseEvent
+from guard.retry.planner import Plan, Situation, Step, WhenExhausted, plan
+from guard.types import Action, Verdict
+
+
+class Phase(enum.Enum):
+    """Where an exchange stands."""
+
+    OPENING = "opening"  # an attempt was asked for, its head has not come
+    STREAMING = "streaming"  # chunks are read, judged, held and released
+    RELAYING = "relaying"  # not a guarded answer (an error, no event stream): passed on as it comes
+    CLOSING = "closing"  # the answer is whole and sent; the upstream's body has yet to end
+    DONE = "done"
+
+
+#: Events that may come in each phase; any other is a defect of the caller.
+LEGAL: dict[Phase, frozenset[type]] = {
+    Phase.OPENING: frozenset({UpstreamHead, UpstreamFailed, ClientGone}),
+    Phase.STREAMING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
+    Phase.RELAYING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
+    Phase.CLOSING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
+    Phase.DONE: frozenset(),
+}
+
+#: HTTP status for a fault that ends an exchange before its head was sent.
+FAULT_STATUS = {"timeout": 504}
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What the client is told."""
+
+    status: int
+    code: str
+    message: str
+
+
+class Exchange:
+    """
+    See the module.
+
+    Args:
+        request: The parsed client request.
+        settings: Policy and wishes.
+        now: Arrival time. Unit: seconds of the caller's monotonic clock.
+    """
+
+    def __init__(self, request: ClientRequest, settings: ExchangeSettings, now: float) -> None:
+        policy = settings.judge.policy
+        self._request = request
+        self._settings = settings
+        self._policy = policy
+        self._started_at = now
+        self._now = now
+        self._phase = Phase.OPENING
+        self._attempt: Attempt | None = None
+        self._number = 0
+        self._mode = "first"
+        self._watching = True
+        self._shown = Shown()
+        self._delivery: Delivery = (
+            StreamDelivery(policy.name) if request.stream else WholeDelivery(request, policy.name)
+        )
+        #: Set while somebody listens to the live feed.
+        self.live = False
+        self.record = ExchangeRecord(
+            request_id=settings.request_id,
+            route=request.route.value,
+            model=request.model,
+            policy=policy.name,
+            stream=request.stream,
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether Finish was given."""
+        return self._phase is Phase.DONE
+
+    def start(self) -> list[Command]:
+        """The first command. Call once."""
+        return self._open("first")
+
+    def begin(self, target: Target) -> bytes:
+        """
+        The body of the attempt just asked for, now that its replica is known.
+
+        Args:
+            target: The replica chosen.
+
+        Returns:
+            JSON to POST to the request's own route.
+        """
+        attempt, body = make_attempt(
+            self._request, self._settings, target, number=self._number, mode=self._mode, shown=self._shown
+        )
+        self._attempt = attempt
+        self.record.attempts.append(attempt.record)
+        return body
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """
+        Take one event.
+
+        Args:
+            event: What happened. Events of an attempt that is no longer current are ignored.
+            now: When. Unit: seconds of the clock given at the start.
+
+        Returns:
+            What to do, in order.
+        """
+        self._now = now
+        if self._phase is Phase.DONE:
+            return []
+        if isinstance(event, ClientGone):
+            return self._on_client_gone()
+        if event.attempt != self._number:
+            return []
+        assert type(event) in LEGAL[self._phase], f"{event} in phase {self._phase}"  # noqa: S101
+        match event:
+            case UpstreamHead():
+                return self._on_head(event)
+            case UpstreamData(data=data):
+                return self._on_data(data)
+            case UpstreamEnd():
+                return self._on_end()
+            case UpstreamFailed(fault=fault):
+                return self._on_fault(fault, alive=False)
+
+    # -- events ---------------------------------------------------------------------------------
+
+    def _on_client_gone(self) -> list[Command]:
+        if self._phase is not Phase.CLOSING:
+            self.record.outcome = Outcome.CLIENT_GONE
+        return [*self._abort("client gone"), *self._finish()]
+
+    def _on_head(self, event: UpstreamHead) -> list[Command]:
+        attempt = self._current()
+        attempt.head = event.headers
+        content_type = next((v for k, v in event.headers if k == "content-type"), "")
+        if event.status == 200 and content_type.startswith("text/event-stream"):
+            self._phase = Phase.STREAMING
+            return []
+        if self._number > 1:
+            fault = UpstreamError("status", f"attempt {self._number} was answered {event.status}")
+            return self._on_fault(fault, alive=True)
+        self._phase = Phase.RELAYING
+        self.record.outcome = Outcome.RELAYED
+        self.record.status = event.status
+        return [SendHead(event.status, (("x-guard-policy", self._policy.name), *event.headers))]
+
+    def _on_data(self, data: bytes) -> list[Command]:
+        if self._phase is Phase.RELAYING:
+            return [SendBody(data)]
+        if self._phase is Phase.CLOSING:
+            return []
+        attempt = self._current()
+        out: list[Command] = []
+        try:
+            for event in attempt.feed(data):
+                if event.data is not None and is_done(event.data):
+                    return [*out, *self._release(), *self._complete(event.raw)]
+                out += self._on_event(attempt, event)
+                if self._attempt is not attempt or self._phase is not Phase.STREAMING:
+                    return out
+        except ProtocolError as error:
+            return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=True)]
+        return [*out, *self._release()]
+
+    def _on_event(self, attempt: Attempt, event: SseEvent) -> list[Command]:
+        judged = attempt.judge(event, watch=self._watching)
+        if judged.chunk is not None and judged.chunk.error is not None:
+            return self._on_error_event(event)
+        if not judged.samples:
+            return []
+        if self.record.ttft_upstream is None:
+            self.record.ttft_upstream = self._now - self._started_at
+        out: list[Command] = []
+        if self.live:
+            out.append(Observed(self._number, tuple(judged.samples), attempt.monitor.suspicion))
+        return out + self._on_verdict(judged.verdict)
+
+    def _on_end(self) -> list[Command]:
+        attempt = self._current()
+        attempt.open = False
+        if self._phase is not Phase.STREAMING:
+            return self._finish()
+        if attempt.pending or not attempt.finish_reasons_complete:
+            return self._on_fault(UpstreamError("truncated", "the stream ended before its answer did"), alive=False)
+        out = [*self._release(), *self._complete(b"")]
+        return [*out, *self._finish()]
+
+    def _on_error_event(self, event: SseEvent) -> list[Command]:
+        """The backend itself reports a failure in its stream: passed on as it is, nothing added."""
+        attempt = self._current()
+        attempt.record.fault = "status"
+        self.record.outcome = Outcome.UPSTREAM_ERROR
+        out = self._abort("backend reported an error")
+        if self._request.stream and self._delivery.started:
+            return [*self._flush(), *out, SendBody(event.raw), *self._finish()]
+        message = f"the backend failed: {bytes(event.data or b'').decode('utf-8', 'replace')[:500]}"
+        failure = Failure(502, "upstream_error", message)
+        return [*out, *self._delivery.fail(failure, self.record), *self._finish()]
+
+    def _on_fault(self, fault: UpstreamError, *, alive: bool) -> list[Command]:
+        """The attempt is lost through transport or protocol. `alive`: it still has to be closed."""
+        attempt = self._attempt
+        out: list[Command] = []
+        if attempt is None or attempt.record.number != self._number:
+            return self._fail(Outcome.UPSTREAM_ERROR, self._fault_failure(fault))
+        attempt.record.fault = fault.kind
+        attempt.record.reason = attempt.record.reason or fault.message
+        if alive:
+            out = self._abort(str(fault))
+        attempt.open = False
+        if self._phase is Phase.CLOSING:
+            return [*out, *self._finish()]
+        if self._phase is Phase.RELAYING:
+            self.record.outcome = Outcome.UPSTREAM_ERROR
+            return [*out, *self._finish(whole=False)]
+        # What was judged good before the fault is the client's.
+        if attempt.monitor.suspicion < self._policy.hold_back.hold_at:
+            out += self._flush()
+        decision = self._plan(alive=False)
+        if decision.step in (Step.RESTART, Step.RESUME):
+            return [*out, *self._again(decision)]
+        return [*out, *self._fail(Outcome.UPSTREAM_ERROR, self._fault_failure(fault))]
+
+    # -- verdicts -------------------------------------------------------------------------------
+
+    def _on_verdict(self, verdict: Verdict) -> list[Command]:
+        if verdict.action in (Action.PASS, Action.HOLD):
+            return []
+        attempt = self._current()
+        attempt.record.judge(verdict)
+        if verdict.action is Action.NOTE:
+            return self._let_pass("the policy only notes")
+        if verdict.action is Action.CUT:
+            return self._cut(verdict, "the policy cuts", "guard_cut")
+        decision = self._plan(alive=True)
+        if decision.step is Step.PASS:
+            return self._let_pass(decision.reason)
+        if decision.step is Step.CUT:
+            return self._cut(verdict, decision.reason, "guard_exhausted")
+        out = self._abort(verdict.reason)
+        self.record.outcome = Outcome.RESCUED
+        return [*out, *self._again(decision)]
+
+    def _let_pass(self, reason: str) -> list[Command]:
+        self.record.plan_reason = reason
+        self.record.outcome = Outcome.NOTED
+        self._watching = False
+        return self._flush()
+
+    def _cut(self, verdict: Verdict, reason: str, code: str) -> list[Command]:
+        attempt = self._current()
+        held = attempt.hold.take_before(verdict.onset_token)
+        out = self._send(held)
+        self.record.plan_reason = reason
+        kind = verdict.kind.value if verdict.kind else "bad"
+        message = (
+            f"The generation was stopped: {kind} output ({verdict.reason}). "
+            f"{len(self.record.attempts)} attempt(s) made; {reason}."
+        )
+        outcome = Outcome.EXHAUSTED if code == "guard_exhausted" else Outcome.CUT
+        return [*out, *self._fail(outcome, Failure(502, code, message))]
+
+    def _plan(self, *, alive: bool) -> Plan:
+        attempt = self._current()
+        return plan(
+            Situation(
+                attempts_made=self._number,
+                max_attempts=self._policy.retry.max_attempts,
+                text_released=self._delivery.text_released,
+                resume_blocker=resume_blocker(self._request, attempt.target.engine, self._shown),
+                when_exhausted=WhenExhausted(self._policy.when_exhausted),
+                attempt_alive=alive,
+            )
+        )
+
+    def _again(self, decision: Plan) -> list[Command]:
+        self._burn()
+        if decision.step is Step.RESTART:
+            self._unsend()
+            self._delivery.restart()
+        return self._open(decision.step.value)
+
+    # -- the client's side ----------------------------------------------------------------------
+
+    def _release(self) -> list[Command]:
+        attempt = self._current()
+        held_tokens = attempt.hold.tokens
+        if held_tokens > self.record.held_tokens_max:
+            self.record.held_tokens_max = held_tokens
+        # An attempt that was let pass is no longer suspected, whatever its last score was.
+        suspicion = attempt.monitor.suspicion if self._watching else 0.0
+        return self._send(attempt.hold.release(suspicion))
+
+    def _flush(self) -> list[Command]:
+        return self._send(self._current().hold.flush())
+
+    def _send(self, released: list[Held]) -> list[Command]:
+        if not released:
+            return []
+        tokens = sum(held.tokens for held in released)
+        if tokens and self.record.ttft_delivered is None:
+            self.record.ttft_delivered = self._now - self._started_at
+        self.record.tokens_shown += tokens
+        attempt = self._current()
+        if self._request.stream:
+            self._shown.note(released, attempt)
+        return self._delivery.send(released, attempt.head)
+
+    def _complete(self, closing: bytes) -> list[Command]:
+        attempt = self._current()
+        attempt.finish()
+        out = self._flush()
+        self.record.status = 200
+        self._phase = Phase.CLOSING
+        return [*out, *self._delivery.complete(closing, attempt.head, self.record)]
+
+    def _fail(self, outcome: Outcome, failure: Failure) -> list[Command]:
+        self.record.outcome = outcome
+        self.record.status = 200 if self._delivery.started else failure.status
+        self._burn()
+        if not self._delivery.started:
+            self._unsend()
+        out = self._abort(failure.message)
+        return [*out, *self._delivery.fail(failure, self.record), *self._finish()]
+
+    # -- small steps ----------------------------------------------------------------------------
+
+    def _open(self, mode: str) -> list[Command]:
+        self._number += 1
+        self._mode = mode
+        self._phase = Phase.OPENING
+        return [OpenAttempt(self._number)]
+
+    def _abort(self, reason: str) -> list[Command]:
+        attempt = self._attempt
+        if attempt is None or not attempt.open:
+            return []
+        attempt.open = False
+        return [AbortAttempt(attempt.record.number, reason)]
+
+    def _burn(self) -> None:
+        """Tokens of the current attempt that will never be shown go to the other ledger."""
+        attempt = self._attempt
+        if attempt is not None:
+            self.record.tokens_burned += attempt.hold.tokens
+            attempt.hold.drop()
+
+    def _unsend(self) -> None:
+        """What was only gathered for a body that will not be sent counts as burned."""
+        self.record.tokens_burned += self.record.tokens_shown
+        self.record.tokens_shown = 0
+
+    def _finish(self, *, whole: bool = True) -> list[Command]:
+        self._phase = Phase.DONE
+        self.record.duration = self._now - self._started_at
+        return [Finish(whole)]
+
+    def _current(self) -> Attempt:
+        assert self._attempt is not None  # noqa: S101 - no event comes before `begin`
+        return self._attempt
+
+    def _fault_failure(self, fault: UpstreamError) -> Failure:
+        return Failure(FAULT_STATUS.get(fault.kind, 502), f"upstream_{fault.kind}", str(fault))

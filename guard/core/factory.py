@@ -1,0 +1,129 @@
+"""Makes attempts: which switches, which changes, continuing which text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from guard.core.attempt import Attempt
+from guard.core.holdback import Held, HoldBack
+from guard.core.record import AttemptRecord
+from guard.core.settings import RESUMABLE_ENGINES, ExchangeSettings, Target
+from guard.policy.schema import Policy
+from guard.proto.openai import ClientRequest
+from guard.proto.request import upstream_body
+from guard.proto.rewrite import ChunkRewriter, Continuation, Identity
+from guard.retry.changes import Change, changes_for
+from guard.signals.registry import adapter_for
+
+
+class Shown:
+    """
+    What the client has seen so far, as far as a continuation needs it.
+
+    `text` is the content of choice 0; `fragile` says why the answer can no longer be continued
+    (a tool call or reasoning was begun), empty while it can.
+    """
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self.tokens = 0
+        self.fragile = ""
+        #: Of the attempt whose chunks the client saw first; later chunks must look like its own.
+        self.identity: Identity | None = None
+
+    @property
+    def text(self) -> str:
+        """Content released so far."""
+        return "".join(self._texts)
+
+    def note(self, released: Iterable[Held], attempt: Attempt) -> None:
+        """Account for chunks just released."""
+        if self.identity is None:
+            self.identity = attempt.identity
+        for held in released:
+            self.tokens += held.tokens
+            if held.text:
+                self._texts.append(held.text)
+        self.fragile = self.fragile or attempt.fragile
+
+
+def resume_blocker(request: ClientRequest, engine: str, shown: Shown) -> str:
+    """
+    Why a continuation of the shown text would be unsafe.
+
+    Returns:
+        A clause for the record; empty when a continuation is safe.
+    """
+    if request.resume_hazards:
+        return ", ".join(request.resume_hazards)
+    if engine not in RESUMABLE_ENGINES:
+        return f"{engine} backends are not known to continue a text"
+    return shown.fragile
+
+
+def make_attempt(
+    request: ClientRequest,
+    settings: ExchangeSettings,
+    target: Target,
+    *,
+    number: int,
+    mode: str,
+    shown: Shown,
+) -> tuple[Attempt, bytes]:
+    """
+    Everything for attempt `number`.
+
+    Args:
+        request: The client's.
+        settings: The exchange's.
+        target: The replica chosen.
+        number: 1 for the first.
+        mode: "first", "restart" or "resume".
+        shown: What the client has seen.
+
+    Returns:
+        The attempt, and the upstream request body.
+    """
+    policy = settings.judge.policy
+    adapter = adapter_for(target.engine, target.num_speculative_tokens)
+    wanted = tuple(Change(change) for change in policy.retry.change)
+    changes = changes_for(
+        target.engine, wanted, attempt=number, nonce=settings.request_id, body=request.body
+    )
+    resumes = mode == "resume"
+    body = upstream_body(
+        request,
+        switches=adapter.switches(),
+        changes=changes,
+        resume_text=shown.text if resumes else None,
+        released_tokens=shown.tokens if resumes else 0,
+        engine=target.engine,
+    )
+    record = AttemptRecord(
+        number=number, replica=target.replica, engine=target.engine, mode=mode, changes=dict(changes)
+    )
+    rewriter = ChunkRewriter(
+        request,
+        engine=target.engine,
+        annotate=settings.annotate,
+        continuation=_continuation(shown, resumes=resumes),
+    )
+    return Attempt(target, settings, record, adapter, rewriter, _window(policy, request)), body
+
+
+def _continuation(shown: Shown, *, resumes: bool) -> Continuation | None:
+    if shown.identity is None:
+        return None
+    tokens = shown.tokens if resumes else 0
+    return Continuation(shown.identity, prompt_tokens=-tokens, completion_tokens=tokens)
+
+
+def _window(policy: Policy, request: ClientRequest) -> HoldBack:
+    hold = policy.hold_back
+    if not request.stream or hold.mode == "off":
+        # Not streamed: the whole body is the window, see WholeDelivery.
+        return HoldBack(hold_at=2.0, window=0, limit=1)
+    if hold.mode == "full":
+        return HoldBack(hold_at=0.0, window=0, limit=None)
+    window = hold.window if hold.mode == "window" else 0
+    return HoldBack(hold_at=hold.hold_at, window=window, limit=max(hold.limit, window, 1))

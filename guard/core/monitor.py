@@ -1,0 +1,66 @@
+"""Joins detectors and policy for one attempt: samples in, the worst verdict out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from guard.detect.bank import DetectorBank
+from guard.detect.baseline import Baseline
+from guard.policy.judge import Judge, JudgeState
+from guard.types import Action, Sample, Verdict
+
+#: Choices of one request that are judged; the rest pass unwatched (memory stays bounded).
+MAX_CHOICES = 64
+
+CLEAN = Verdict(action=Action.PASS, suspicion=0.0)
+
+
+class Monitor:
+    """
+    Detector state and judge state of every choice of one attempt.
+
+    Args:
+        judge: The compiled policy.
+        baseline: Healthy acceptance of the deployment, if known.
+    """
+
+    def __init__(self, judge: Judge, baseline: Baseline | None) -> None:
+        self._judge = judge
+        self._baseline = baseline
+        self._choices: dict[int, tuple[DetectorBank, JudgeState]] = {}
+        self._suspicion: dict[int, float] = {}
+        self.suspicion = 0.0
+
+    def observe(self, samples: Sequence[Sample]) -> Verdict:
+        """
+        Feed one chunk's samples.
+
+        Returns:
+            The verdict that asks for most among the choices in these samples; `suspicion` of the
+            monitor is the highest over all choices of the attempt.
+        """
+        worst = CLEAN
+        for sample in samples:
+            pair = self._choices.get(sample.choice)
+            if pair is None:
+                if len(self._choices) >= MAX_CHOICES:
+                    continue
+                pair = self._choices[sample.choice] = self._new_choice()
+            bank, state = pair
+            bank.observe(sample)
+            verdict = self._judge.decide(bank.read, bank.finding, bank.tokens, sample.choice, state)
+            self._suspicion[sample.choice] = verdict.suspicion
+            if _gravity(verdict) > _gravity(worst):
+                worst = verdict
+        self.suspicion = max(self._suspicion.values(), default=0.0)
+        return worst
+
+    def _new_choice(self) -> tuple[DetectorBank, JudgeState]:
+        return DetectorBank(self._judge.refs, self._baseline), self._judge.state()
+
+
+_ORDER = {action: rank for rank, action in enumerate(Action)}
+
+
+def _gravity(verdict: Verdict) -> tuple[int, float]:
+    return _ORDER[verdict.action], verdict.suspicion

@@ -1,0 +1,119 @@
+"""What is kept of an exchange once it is over: for the log line, the metrics and the request page."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from guard.types import Kind, Verdict
+
+#: Verify steps kept per attempt; later ones only count in the sums.
+MAX_STEPS = 8192
+#: Stands in the arrays where a step's draft depth is unknown.
+UNKNOWN_DRAFT = -1
+
+
+class Outcome(enum.StrEnum):
+    """How an exchange ended, seen from the client."""
+
+    HEALTHY = "healthy"
+    RESCUED = "rescued"
+    NOTED = "noted"
+    CUT = "cut"
+    EXHAUSTED = "exhausted"
+    UPSTREAM_ERROR = "upstream_error"
+    CLIENT_GONE = "client_gone"
+    RELAYED = "relayed"
+
+
+class AttemptRecord(msgspec.Struct):
+    """
+    One upstream request of an exchange.
+
+    Args:
+        number: 1 for the first.
+        replica: Where it ran.
+        engine: Which signal adapter read it.
+        mode: "first", "restart" or "resume".
+        changes: Request fields changed for it.
+        tokens: Tokens it generated. Unit: tokens.
+        accepted: Accepted draft tokens of each verify step, bonus excluded.
+        drafted: Drafted tokens of each verify step; -1 where unknown.
+        verdict: The decision that ended or marked it, if any.
+        onset_token: Estimated first bad token of the attempt.
+        verdict_token: Token at which the decision fell.
+        reason: The evidence, readable.
+        fault: Transport or protocol fault, if any.
+    """
+
+    number: int
+    replica: str
+    engine: str
+    mode: str
+    changes: dict[str, str | int | float | bool] = {}
+    tokens: int = 0
+    accepted: list[int] = []
+    drafted: list[int] = []
+    verdict: str = "pass"
+    kind: Kind | None = None
+    rule: str = ""
+    suspicion: float = 0.0
+    onset_token: int | None = None
+    verdict_token: int | None = None
+    reason: str = ""
+    fault: str = ""
+
+    def judge(self, verdict: Verdict) -> None:
+        """Take over what the policy decided."""
+        self.verdict = verdict.action.value
+        self.kind = verdict.kind
+        self.rule = verdict.rule
+        self.suspicion = round(verdict.suspicion, 4)
+        self.onset_token = verdict.onset_token
+        self.verdict_token = verdict.token
+        self.reason = verdict.reason
+
+
+class ExchangeRecord(msgspec.Struct):
+    """
+    One client request, whole. Times are seconds from its arrival.
+
+    Args:
+        tokens_shown: Tokens the client received. Unit: tokens.
+        tokens_burned: Tokens generated and thrown away. Unit: tokens.
+        ttft_upstream: Until the first token of the first attempt arrived at the guard.
+        ttft_delivered: Until the first token was sent to the client.
+        held_tokens_max: Most tokens the hold-back window kept at once. Unit: tokens.
+    """
+
+    request_id: str
+    route: str
+    model: str
+    policy: str
+    stream: bool
+    outcome: Outcome = Outcome.HEALTHY
+    attempts: list[AttemptRecord] = []
+    plan_reason: str = ""
+    status: int = 0
+    duration: float = 0.0
+    tokens_shown: int = 0
+    tokens_burned: int = 0
+    ttft_upstream: float | None = None
+    ttft_delivered: float | None = None
+    held_tokens_max: int = 0
+
+    def summary(self) -> dict[str, object]:
+        """The short account that the client sees in the closing comment of a stream."""
+        last = self.attempts[-1] if self.attempts else None
+        bad = next((attempt for attempt in self.attempts if attempt.kind is not None), None)
+        out: dict[str, object] = {
+            "request_id": self.request_id,
+            "outcome": self.outcome.value,
+            "verdict": last.verdict if last else "pass",
+            "attempts": len(self.attempts),
+        }
+        if bad is not None and bad.kind is not None:
+            out["kind"] = bad.kind.value
+            out["reason"] = bad.reason
+        return out

@@ -1,0 +1,46 @@
+"""What an exchange is made with: the policy's part, the deployment's part, the client's wishes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from guard.detect.baseline import Baseline
+from guard.policy.judge import Judge
+from guard.types import ReplicaId, RequestId
+
+#: Engines whose chat and completions routes continue a given partial answer.
+RESUMABLE_ENGINES = frozenset({"llama.cpp", "vllm"})
+
+
+class Target(msgspec.Struct, frozen=True):
+    """
+    The replica chosen for one attempt.
+
+    Args:
+        replica: Its name.
+        engine: "llama.cpp", "vllm", "sglang" or "text".
+        num_speculative_tokens: Draft depth k, if known. Unit: tokens.
+        baseline: Healthy acceptance of this deployment, if known.
+    """
+
+    replica: ReplicaId
+    engine: str
+    num_speculative_tokens: int | None = None
+    baseline: Baseline | None = None
+
+
+class ExchangeSettings(msgspec.Struct, frozen=True):
+    """
+    Fixed for the whole exchange.
+
+    Args:
+        request_id: In every log line, header and record.
+        judge: The compiled policy.
+        annotate: Whether the client asked for per-step acceptance in its chunks.
+        max_event_bytes: Cap of one server-sent event. Unit: bytes.
+    """
+
+    request_id: RequestId
+    judge: Judge
+    annotate: bool = False
+    max_event_bytes: int = 8 * 1024 * 1024

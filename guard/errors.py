@@ -1,0 +1,89 @@
+"""Every error the guard raises on purpose.
+
+An error names the place and the fix: a person who reads only the message knows what to change.
+"""
+
+from __future__ import annotations
+
+
+class GuardError(Exception):
+    """Base of all declared errors. Anything else that escapes is a defect."""
+
+
+class ConfigError(GuardError):
+    """
+    A configuration or policy file is wrong.
+
+    Args:
+        message: What is wrong and what would be right.
+        path: File in which it stands, if it came from a file.
+        line: 1-based line in that file, if known.
+        where: Dotted path of the setting inside the document.
+    """
+
+    def __init__(
+        self, message: str, *, path: str | None = None, line: int | None = None, where: str = ""
+    ) -> None:
+        self.message = message
+        self.path = path
+        self.line = line
+        self.where = where
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.path, self.line) if part is not None)
+        parts = [part for part in (place, self.where, self.message) if part]
+        return ": ".join(parts)
+
+
+class ProtocolError(GuardError):
+    """The upstream's stream does not follow its protocol; `where` names the event or byte."""
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        self.message = message
+        self.where = where
+        super().__init__(f"{where}: {message}" if where else message)
+
+
+class EventTooLarge(ProtocolError):
+    """One server-sent event grew past the configured cap before it ended."""
+
+
+class RequestError(GuardError):
+    """
+    The client's request cannot be guarded as it stands.
+
+    Args:
+        message: What is wrong with it.
+        status: HTTP status to answer with.
+        param: Name of the request field at fault, as OpenAI's error form has it.
+        code: Machine-readable code.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None
+    ) -> None:
+        self.message = message
+        self.status = status
+        self.param = param
+        self.code = code
+        super().__init__(message)
+
+
+class UpstreamError(GuardError):
+    """The upstream could not be reached or broke off; `kind` is one of UPSTREAM_FAULTS."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        if kind not in UPSTREAM_FAULTS:
+            raise ValueError(f"unknown upstream fault {kind!r}; one of {sorted(UPSTREAM_FAULTS)}")
+        self.kind = kind
+        self.message = message
+        super().__init__(f"{kind}: {message}")
+
+
+#: What can go wrong with one upstream attempt, as logged and counted.
+UPSTREAM_FAULTS = frozenset({"connect", "timeout", "reset", "protocol", "status", "truncated"})
+
+
+class SetupError(GuardError):
+    """Something the lab needs (a model, a package, a port) is missing; the message says how to get it."""

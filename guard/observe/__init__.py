@@ -1,0 +1,1 @@
+"""Metrics, logs and records of what the exchanges did."""

@@ -1,0 +1,84 @@
+"""Structured logs: one line an exchange, never one a chunk; no prompt, no answer, no secret."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from guard.core.record import ExchangeRecord, Outcome
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+#: Outcomes that an operator should see at the default level of most log pipelines.
+_LOUD = frozenset(
+    {Outcome.RESCUED, Outcome.CUT, Outcome.EXHAUSTED, Outcome.NOTED, Outcome.UPSTREAM_ERROR}
+)
+
+
+def configure(level: str = "info", *, human: bool = False) -> None:
+    """
+    Set the process's logging up, on standard error.
+
+    Args:
+        level: One of LEVELS.
+        human: Coloured lines for a terminal instead of JSON.
+
+    Raises:
+        ValueError: Unknown level.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"unknown log level {level!r}; one of {', '.join(LEVELS)}")
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries speak up only when something is wrong.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+
+
+def exchange_fields(record: ExchangeRecord) -> dict[str, object]:
+    """The log line of one exchange, as key-value pairs."""
+    bad = [attempt for attempt in record.attempts if attempt.kind is not None]
+    fields: dict[str, object] = {
+        "request_id": record.request_id,
+        "route": record.route,
+        "model": record.model,
+        "policy": record.policy,
+        "outcome": record.outcome.value,
+        "status": record.status,
+        "attempts": len(record.attempts),
+        "replicas": [attempt.replica for attempt in record.attempts],
+        "tokens_shown": record.tokens_shown,
+        "tokens_burned": record.tokens_burned,
+        "duration_s": round(record.duration, 4),
+    }
+    if record.ttft_delivered is not None:
+        fields["ttft_s"] = round(record.ttft_delivered, 4)
+    if bad:
+        fields["kind"] = bad[0].kind
+        fields["rule"] = bad[0].rule
+        fields["reason"] = bad[0].reason
+        fields["onset_token"] = bad[0].onset_token
+        fields["verdict_token"] = bad[0].verdict_token
+    faults = [attempt.fault for attempt in record.attempts if attempt.fault]
+    if faults:
+        fields["faults"] = faults
+    return fields
+
+
+def log_exchange(logger: structlog.typing.FilteringBoundLogger, record: ExchangeRecord) -> None:
+    """Write the one line."""
+    write = logger.warning if record.outcome in _LOUD else logger.info
+    write("exchange", **exchange_fields(record))

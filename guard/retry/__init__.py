@@ -1,0 +1,1 @@
+"""What may be retried, how, and what changes: pure decisions."""

@@ -1,0 +1,56 @@
+"""The admin port: health, metrics, the live feed, and what became of a request."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from guard import __version__
+from guard.server.app import Guard
+
+
+def admin_application(guard: Guard) -> web.Application:
+    """
+    The admin application of one guard.
+
+    Args:
+        guard: The process's shared state.
+    """
+    registry = CollectorRegistry()
+    registry.register(guard.metrics)
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "version": __version__})
+
+    async def readyz(_: web.Request) -> web.Response:
+        state = "draining" if guard.draining else "ready"
+        return web.json_response({"status": state}, status=503 if guard.draining else 200)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def request_page(request: web.Request) -> web.Response:
+        record = guard.records.get(request.match_info["id"])
+        if record is None:
+            return web.json_response({"error": "no such request, or no longer kept"}, status=404)
+        return web.Response(body=msgspec.json.encode(record), content_type="application/json")
+
+    async def requests(_: web.Request) -> web.Response:
+        latest = [record.summary() for record in guard.records.latest(100)]
+        return web.Response(body=msgspec.json.encode(latest), content_type="application/json")
+
+    async def policies(_: web.Request) -> web.Response:
+        body = msgspec.json.encode([guard.judge.policy])
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/guard/live", guard.live.serve)
+    app.router.add_get("/guard/requests", requests)
+    app.router.add_get("/guard/requests/{id:.+}", request_page)
+    app.router.add_get("/guard/policies", policies)
+    return app

@@ -1,0 +1,109 @@
+"""The client port: which requests are guarded, and their way in and out."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import structlog
+from aiohttp import web
+
+from guard.clock import Clock
+from guard.config import Config
+from guard.core.exchange import Exchange
+from guard.core.settings import ExchangeSettings
+from guard.errors import RequestError
+from guard.observe.log import log_exchange
+from guard.observe.metrics import Metrics
+from guard.observe.records import RecordStore
+from guard.policy.judge import Judge
+from guard.proto.openai import Route, parse_request, route_of
+from guard.proto.reply import error_body
+from guard.server.driver import Driver
+from guard.server.live import LiveHub
+from guard.server.passthrough import relay
+from guard.server.upstream import UpstreamPool
+from guard.types import RequestId
+
+#: A client's request id is kept if it is safe to log and to send on; else a new one is made.
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Guard:
+    """Everything one process shares between its requests."""
+
+    def __init__(self, config: Config, judge: Judge, pool: UpstreamPool, clock: Clock) -> None:
+        self.config = config
+        self.judge = judge
+        self.pool = pool
+        self.clock = clock
+        self.metrics = Metrics()
+        self.records = RecordStore()
+        self.live = LiveHub(self.metrics)
+        self.draining = False
+
+    def application(self) -> web.Application:
+        """The client-facing application: one handler for every path and method."""
+        app = web.Application(client_max_size=self.config.limits.max_request_bytes)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        return app
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        request_id = self._request_id(request)
+        route = route_of(request.path) if request.method == "POST" else None
+        if route is None:
+            self.metrics.passthrough += 1
+            return await relay(request, self.pool, request_id)
+        try:
+            return await self._guarded(request, route, request_id)
+        except RequestError as error:
+            return _refusal(error, request_id)
+
+    async def _guarded(self, request: web.Request, route: Route, request_id: str) -> web.StreamResponse:
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise RequestError("send the request body uncompressed on this route", status=415)
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            limit = self.config.limits.max_request_bytes
+            raise RequestError(
+                f"the request body is larger than {limit} bytes (limits.max_request_bytes)", status=413
+            ) from error
+        settings = ExchangeSettings(
+            request_id=RequestId(request_id),
+            judge=self.judge,
+            annotate=request.headers.get("x-guard-stream", "").strip().lower() == "acceptance",
+            max_event_bytes=self.config.limits.max_event_bytes,
+        )
+        exchange = Exchange(parse_request(route, body), settings, self.clock.now())
+        driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live)
+        self.metrics.in_flight += 1
+        try:
+            response = await driver.run()
+        finally:
+            self.metrics.in_flight -= 1
+            self._over(exchange, driver)
+        return response if response is not None else web.Response(status=499)
+
+    def _over(self, exchange: Exchange, driver: Driver) -> None:
+        record = exchange.record
+        self.metrics.aborts_sent += driver.aborts_sent
+        self.metrics.count(record)
+        self.records.add(record)
+        self.live.ended(record)
+        log_exchange(_log, record)
+
+    def _request_id(self, request: web.Request) -> str:
+        given = request.headers.get("X-Request-Id", "")
+        return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _refusal(error: RequestError, request_id: str) -> web.Response:
+    return web.Response(
+        status=error.status,
+        body=error_body(error.message, code=error.code, param=error.param, kind="invalid_request_error"),
+        content_type="application/json",
+        headers={"X-Request-Id": request_id},
+    )

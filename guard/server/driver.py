@@ -1,0 +1,224 @@
+"""Runs one exchange: performs the core's commands and feeds it what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from guard.clock import Clock
+from guard.core.events import (
+    AbortAttempt,
+    ClientGone,
+    Command,
+    Finish,
+    Observed,
+    OpenAttempt,
+    SendBody,
+    SendHead,
+    UpstreamData,
+    UpstreamEnd,
+    UpstreamFailed,
+    UpstreamHead,
+)
+from guard.core.exchange import Exchange
+from guard.errors import UpstreamError
+from guard.server.headers import for_attempt, lowered
+from guard.server.upstream import Upstream, UpstreamPool, as_fault
+from guard.types import ReplicaId
+
+
+class LiveSink(Protocol):
+    """Where samples go while somebody listens."""
+
+    active: bool
+
+    def observed(self, exchange: Exchange, observed: Observed) -> None:
+        """Take one batch of samples."""
+        ...
+
+
+class ClientLeft(Exception):  # noqa: N818 - an event, not a fault of ours
+    """Writing to the client failed: its connection is gone."""
+
+
+class Driver:
+    """
+    One exchange over real connections. `run` is the whole life.
+
+    Args:
+        exchange: A fresh state machine.
+        request: The client's request, its body already read.
+        pool: Replicas.
+        clock: Times for the record.
+        request_id: Sent upstream and back.
+        sink: Live feed.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        request: web.Request,
+        pool: UpstreamPool,
+        clock: Clock,
+        request_id: str,
+        sink: LiveSink,
+    ) -> None:
+        self._exchange = exchange
+        self._request = request
+        self._pool = pool
+        self._clock = clock
+        self._request_id = request_id
+        self._sink = sink
+        self._response: web.StreamResponse | None = None
+        self._number = 0
+        self._wanted = False
+        self._upstream: Upstream | None = None
+        self._occupied: Upstream | None = None
+        self._reply: aiohttp.ClientResponse | None = None
+        self._tried: set[ReplicaId] = set()
+        self.aborts_sent = 0
+
+    async def run(self) -> web.StreamResponse | None:
+        """
+        Drive the exchange to its end.
+
+        Returns:
+            The response, already written; None when the client went before it was begun.
+
+        Raises:
+            asyncio.CancelledError: The client went, or the server stops; the attempt in flight
+                was aborted.
+        """
+        try:
+            await self._perform(self._exchange.start())
+            while not self._exchange.done:
+                if self._wanted:
+                    await self._open_attempt()
+                else:
+                    await self._read_attempt()
+        except asyncio.CancelledError:
+            self._client_gone()
+            raise
+        except ClientLeft:
+            self._client_gone()
+        finally:
+            self._leave()
+        return self._response
+
+    async def _perform(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case SendBody(data=data):
+                    await self._body(data)
+                case Observed():
+                    self._sink.observed(self._exchange, command)
+                case SendHead():
+                    await self._head(command)
+                case AbortAttempt():
+                    self.aborts_sent += 1
+                    self._leave()
+                case OpenAttempt(attempt=number):
+                    self._number = number
+                    self._wanted = True
+                case Finish(whole=whole):
+                    await self._finish(whole)
+
+    async def _open_attempt(self) -> None:
+        self._wanted = False
+        self._leave()
+        session = self._pool.session
+        previous = self._upstream
+        upstream = self._pool.choose(self._tried, previous.engine if previous else None)
+        self._upstream = self._occupied = upstream
+        self._tried.add(upstream.name)
+        upstream.in_flight += 1
+        body = self._exchange.begin(await upstream.target(session))
+        try:
+            self._reply = await session.post(
+                URL(upstream.url + self._request.raw_path, encoded=True),
+                data=body,
+                headers=for_attempt(self._request.headers, self._request_id),
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+            await self._failed(as_fault(error))
+            return
+        head = UpstreamHead(self._number, self._reply.status, lowered(self._reply.headers.items()))
+        await self._perform(self._exchange.handle(head, self._clock.now()))
+
+    async def _read_attempt(self) -> None:
+        """Read until the attempt ends, or until the core wants something else."""
+        reply, number, exchange = self._reply, self._number, self._exchange
+        clock, sink = self._clock, self._sink
+        if reply is None:
+            await self._failed(UpstreamError("reset", "the backend's connection is gone"))
+            return
+        try:
+            async for data in reply.content.iter_any():
+                exchange.live = sink.active
+                commands = exchange.handle(UpstreamData(number, data), clock.now())
+                if commands:
+                    await self._perform(commands)
+                    if self._wanted or exchange.done:
+                        return
+        except (aiohttp.ClientError, asyncio.TimeoutError) as error:
+            await self._failed(as_fault(error))
+            return
+        await self._perform(exchange.handle(UpstreamEnd(number), clock.now()))
+
+    async def _failed(self, fault: UpstreamError) -> None:
+        await self._perform(
+            self._exchange.handle(UpstreamFailed(self._number, fault), self._clock.now())
+        )
+
+    def _client_gone(self) -> None:
+        # Only an abort can come of it, and that needs no waiting.
+        for command in self._exchange.handle(ClientGone(), self._clock.now()):
+            if isinstance(command, AbortAttempt):
+                self.aborts_sent += 1
+        self._leave()
+
+    def _leave(self) -> None:
+        """
+        Let go of the replica. Closing the connection is the abort that every engine understands;
+        after the whole body was read it does nothing, and the connection is used again.
+        """
+        if self._occupied is not None:
+            self._occupied.in_flight -= 1
+            self._occupied = None
+        if self._reply is not None:
+            self._reply.close()
+            self._reply = None
+
+    async def _head(self, command: SendHead) -> None:
+        response = web.StreamResponse(status=command.status)
+        for name, value in command.headers:
+            response.headers.add(name, value)
+        response.headers["x-request-id"] = self._request_id
+        self._response = response
+        try:
+            await response.prepare(self._request)
+        except ConnectionError as error:
+            raise ClientLeft from error
+
+    async def _body(self, data: bytes) -> None:
+        assert self._response is not None  # noqa: S101 - SendHead comes first
+        try:
+            await self._response.write(data)
+        except ConnectionError as error:
+            raise ClientLeft from error
+
+    async def _finish(self, whole: bool) -> None:
+        if self._response is None:
+            return
+        if whole:
+            try:
+                await self._response.write_eof()
+            except ConnectionError as error:
+                raise ClientLeft from error
+        elif self._request.transport is not None:
+            self._request.transport.abort()

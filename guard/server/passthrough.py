@@ -1,0 +1,81 @@
+"""Everything the guard does not watch: relayed byte for byte, both ways, as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from guard.proto.reply import error_body
+from guard.server.headers import end_to_end
+from guard.server.upstream import UpstreamPool, as_fault
+
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> web.StreamResponse:
+    """
+    Pass one request to a replica and its answer back.
+
+    Args:
+        request: The client's, body unread.
+        pool: Replicas.
+        request_id: Sent along and back.
+
+    Returns:
+        The response, written; 502 or 504 in OpenAI's form when the backend cannot be had.
+    """
+    upstream = pool.choose()
+    headers = end_to_end(request.headers)
+    headers.popall("Host", None)
+    headers["X-Request-Id"] = request_id
+    has_body = request.can_read_body or request.method not in _BODILESS
+    upstream.in_flight += 1
+    try:
+        async with pool.session.request(
+            request.method,
+            URL(upstream.url + request.raw_path, encoded=True),
+            headers=headers,
+            data=request.content if has_body else None,
+            allow_redirects=False,
+        ) as reply:
+            return await _answer(request, reply, request_id)
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+        return _unreachable(error, request_id)
+    finally:
+        upstream.in_flight -= 1
+
+
+async def _answer(
+    request: web.Request, reply: aiohttp.ClientResponse, request_id: str
+) -> web.StreamResponse:
+    response = web.StreamResponse(
+        status=reply.status, reason=reply.reason, headers=end_to_end(reply.headers)
+    )
+    response.headers["X-Request-Id"] = request_id
+    try:
+        await response.prepare(request)
+    except ConnectionError:
+        return response
+    try:
+        async for data in reply.content.iter_any():
+            await response.write(data)
+    except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError):
+        # The head is out: the only honest end is to break the connection off.
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    await response.write_eof()
+    return response
+
+
+def _unreachable(error: Exception, request_id: str) -> web.Response:
+    fault = as_fault(error)
+    return web.Response(
+        status=504 if fault.kind == "timeout" else 502,
+        body=error_body(str(fault), code=f"upstream_{fault.kind}"),
+        content_type="application/json",
+        headers={"X-Request-Id": request_id},
+    )

@@ -1,0 +1,126 @@
+"""Starts both ports, waits for a signal, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+import structlog
+from aiohttp import web
+
+from guard.clock import MonotonicClock
+from guard.config import Config, Listen
+from guard.detect.baseline import Baseline
+from guard.errors import SetupError
+from guard.policy.judge import Judge
+from guard.server.admin import admin_application
+from guard.server.app import Guard
+from guard.server.upstream import Upstream, UpstreamPool
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Running(NamedTuple):
+    """A guard that serves."""
+
+    guard: Guard
+    url: str
+    admin_url: str
+
+
+@contextlib.asynccontextmanager
+async def running_guard(
+    config: Config, judge: Judge, baselines: dict[str, Baseline] | None = None
+) -> AsyncIterator[Running]:
+    """
+    A guard on its two ports for as long as the context lasts; then it drains and stops.
+
+    Args:
+        config: Validated configuration.
+        judge: Compiled policy.
+        baselines: Healthy acceptance by upstream URL.
+
+    Raises:
+        SetupError: A port cannot be had.
+    """
+    baselines = baselines or {}
+    upstreams = [Upstream(settings, baselines.get(settings.url)) for settings in config.upstreams]
+    pool = UpstreamPool(upstreams, config.timeouts)
+    guard = Guard(config, judge, pool, MonotonicClock())
+    await pool.open()
+    try:
+        async with (
+            _port(admin_application(guard), config.admin, "admin", drain=1.0) as admin_url,
+            _port(guard.application(), config.listen, "listen", drain=config.timeouts.drain) as url,
+        ):
+            try:
+                yield Running(guard, url, admin_url)
+            finally:
+                guard.draining = True
+                guard.live.close()
+    finally:
+        await pool.close()
+
+
+@contextlib.asynccontextmanager
+async def _port(app: web.Application, listen: Listen, setting: str, drain: float) -> AsyncIterator[str]:
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        auto_decompress=False,
+        shutdown_timeout=drain,
+        keepalive_timeout=75.0,
+        max_field_size=32 * 1024,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, listen.host, listen.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise SetupError(
+                f"cannot listen on {listen.host}:{listen.port}: {error.strerror}; "
+                f"change {setting}.port, or stop what uses it"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def serve(
+    config: Config,
+    judge: Judge,
+    baselines: dict[str, Baseline] | None = None,
+    announce: Callable[[Running], None] | None = None,
+) -> None:
+    """
+    Serve until SIGTERM or SIGINT, then let streams in flight finish within `timeouts.drain`.
+
+    Args:
+        config: Validated configuration.
+        judge: Compiled policy.
+        baselines: Healthy acceptance by upstream URL.
+        announce: Called once both ports are open.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running_guard(config, judge, baselines) as running:
+        _log.info(
+            "listening",
+            url=running.url,
+            admin=running.admin_url,
+            policy=judge.policy.name,
+            upstreams=[upstream.url for upstream in config.upstreams],
+        )
+        if announce is not None:
+            announce(running)
+        await stop.wait()
+        _log.info("draining", in_flight=running.guard.metrics.in_flight)
+    _log.info("stopped")

@@ -1,0 +1,52 @@
+"""Policies and profiles by file or by the name under which they ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from guard.data import data_dir
+from guard.detect.catalogue import CATALOGUE
+from guard.errors import ConfigError
+from guard.policy.load import load_policy
+from guard.policy.schema import Policy
+from guard.yamldoc import nearest
+
+
+def shipped_policies() -> list[str]:
+    """Names of the policies that ship."""
+    return sorted(path.stem for path in data_dir("policies").glob("*.yaml") if not path.stem.endswith("_test"))
+
+
+def find_policy(name: str) -> Policy:
+    """
+    Load a policy.
+
+    Args:
+        name: A path, or the bare name of a shipped policy.
+
+    Raises:
+        ConfigError: There is none such, or it is wrong.
+    """
+    path = Path(name)
+    if "/" not in name and not path.suffix:
+        path = data_dir("policies") / f"{name}.yaml"
+        if not path.is_file():
+            near = nearest(name, shipped_policies())
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise ConfigError(f"no shipped policy is called {name!r}{hint} (there are: {', '.join(shipped_policies())})")
+    return load_policy(read_text(path), CATALOGUE, str(path))
+
+
+def read_text(path: Path) -> str:
+    """
+    A text file's content.
+
+    Raises:
+        ConfigError: It cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", path=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not UTF-8: {error}", path=str(path)) from error

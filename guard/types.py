@@ -1,0 +1,169 @@
+"""The vocabulary shared by all layers. Data only: no behaviour beyond trivial properties."""
+
+from __future__ import annotations
+
+import enum
+from typing import NewType
+
+import msgspec
+
+RequestId = NewType("RequestId", str)
+ReplicaId = NewType("ReplicaId", str)
+
+
+class Channel(enum.StrEnum):
+    """Where in a message a text stands. Each is watched on its own."""
+
+    CONTENT = "content"
+    REASONING = "reasoning"
+    TOOL = "tool"
+
+
+class StepAcceptance(msgspec.Struct, frozen=True, gc=False):
+    """
+    What one verify step kept of its draft.
+
+    Args:
+        accepted: Draft tokens kept, bonus excluded. Unit: tokens.
+        drafted: Draft tokens proposed; 0 when the step had no draft, -1 when it is not known.
+        tokens: Tokens the step emitted to the client, bonus included. Unit: tokens.
+        exact: False when inferred (vLLM without the plugin), True when the engine said so.
+    """
+
+    accepted: int
+    drafted: int
+    tokens: int
+    exact: bool
+
+
+class Sample(msgspec.Struct, gc=False):
+    """
+    One choice's share of one chunk: what the detectors see.
+
+    Args:
+        choice: Index of the choice.
+        texts: Text by channel, in the order it stands in the chunk.
+        tokens: Tokens this chunk adds to the choice. Unit: tokens. Text without a count counts 1.
+        steps: Verify steps that this chunk completes; empty without an acceptance signal.
+    """
+
+    choice: int
+    texts: tuple[tuple[Channel, str], ...]
+    tokens: int
+    steps: tuple[StepAcceptance, ...] = ()
+
+
+class Unit(enum.StrEnum):
+    """Units in which a policy may size a window."""
+
+    TOKENS = "tokens"
+    STEPS = "steps"
+    CHARACTERS = "characters"
+
+
+class Window(msgspec.Struct, frozen=True, gc=False):
+    """The latest `size` units of a stream."""
+
+    size: int
+    unit: Unit
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.unit}"
+
+
+class SignalRef(msgspec.Struct, frozen=True, gc=False):
+    """A signal as a policy names it; `window` None means the whole stream so far."""
+
+    name: str
+    window: Window | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.window is None else f"{self.name} over {self.window}"
+
+
+class SignalSpec(msgspec.Struct, frozen=True, gc=False):
+    """
+    One entry of the signal catalogue.
+
+    Args:
+        name: What policies write.
+        low: Least value it can take.
+        high: Greatest value it can take (may be infinite).
+        unit: Unit of the value, for people ("tokens", "share", "characters").
+        window_units: Units its window may have; empty when it takes no window.
+        needs_acceptance: True when it is unknown without an acceptance signal.
+        help: One sentence on what it measures.
+    """
+
+    name: str
+    low: float
+    high: float
+    unit: str
+    window_units: tuple[Unit, ...]
+    needs_acceptance: bool
+    help: str
+
+
+class Kind(enum.StrEnum):
+    """What is wrong with a generation."""
+
+    GARBLED = "garbled"
+    RARE_CHARS = "rare_chars"
+    REPETITION = "repetition"
+
+
+class Action(enum.StrEnum):
+    """What a policy does about it, mildest first."""
+
+    PASS = "pass"  # noqa: S105 - not a password
+    NOTE = "note"
+    HOLD = "hold"
+    CUT = "cut"
+    RETRY = "retry"
+
+
+class Finding(msgspec.Struct, frozen=True, gc=False):
+    """
+    A detector's evidence.
+
+    Args:
+        signal: Which signal, over which window.
+        value: Its reading.
+        onset_token: Token of the choice at which the fault is estimated to have begun.
+        reason: One clause a person can read ("acceptance length fell from 2.6 to 1.05").
+    """
+
+    signal: SignalRef
+    value: float
+    onset_token: int
+    reason: str
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """
+    The policy's decision on one choice.
+
+    Args:
+        action: What to do.
+        suspicion: Score in [0, 1].
+        kind: What is wrong; None while nothing is.
+        rule: Name of the rule that decided; empty while none did.
+        choice: Index of the choice.
+        token: Token of the choice at which it was decided.
+        onset_token: Where the fault is estimated to have begun.
+        findings: The evidence.
+    """
+
+    action: Action
+    suspicion: float
+    kind: Kind | None = None
+    rule: str = ""
+    choice: int = 0
+    token: int = 0
+    onset_token: int = 0
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """All findings in one readable line."""
+        return "; ".join(finding.reason for finding in self.findings)

@@ -1,0 +1,35 @@
+"""Every retry changes something that the engine understands."""
+
+from __future__ import annotations
+
+import pytest
+
+from guard.retry.changes import MAX_SEED, Change, changes_for
+
+
+def change(engine: str, *wanted: Change, attempt: int = 2, body: dict[str, object] | None = None) -> dict[str, object]:
+    return dict(changes_for(engine, wanted, attempt=attempt, nonce="r1", body=body or {}))
+
+
+def test_the_first_attempt_changes_nothing() -> None:
+    assert change("vllm", *Change, attempt=1) == {}
+
+
+def test_cache_bypass_per_engine() -> None:
+    assert change("llama.cpp", Change.CACHE) == {"cache_prompt": False}
+    assert change("vllm", Change.CACHE) == {"cache_salt": "guard-r1-2"}
+    assert change("text", Change.CACHE) == {}
+
+
+def test_each_attempt_has_its_own_salt() -> None:
+    assert change("vllm", Change.CACHE, attempt=2) != change("vllm", Change.CACHE, attempt=3)
+
+
+@pytest.mark.parametrize(("seed", "becomes"), [(None, 1), (7, 8), (MAX_SEED - 1, 0), (True, 1), ("x", 1)])
+def test_seed_steps_from_the_clients(seed: object, becomes: int) -> None:
+    assert change("vllm", Change.SEED, body={"seed": seed}) == {"seed": becomes}
+
+
+@pytest.mark.parametrize(("temperature", "becomes"), [(0, 0.1), (0.7, 0.8), (None, 1.1), (2.0, 2.0)])
+def test_temperature_steps_from_the_clients(temperature: object, becomes: float) -> None:
+    assert change("vllm", Change.TEMPERATURE, body={"temperature": temperature}) == {"temperature": becomes}

@@ -1,0 +1,71 @@
+"""The sidecar's configuration file: defaults, strictness, messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from guard.config import Config, load_config, url_problem
+from guard.errors import ConfigError
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "guard.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_one_upstream_is_enough(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "upstreams: [{url: http://127.0.0.1:8080}]\n"))
+    assert config.policy == "default"
+    assert config.listen.port == 8000
+    assert config.admin.host == "127.0.0.1"
+    assert config.upstreams[0].engine == "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("upstreams: []\n", "guard.yaml:1: upstreams: name at least one upstream"),
+        ("policy: default\n", "upstreams"),
+        ("upstreams:\n  - url: localhost:80\n", "guard.yaml:2: upstreams[0].url: 'localhost:80' is not a base URL"),
+        ("upstreams: [{url: http://h}]\nlisten: {port: 99999}\n", "guard.yaml:2: listen.port"),
+        ("upstreams: [{url: http://h}]\nlisten: {port: '80'}\n", "guard.yaml:2: listen.port: expected `int`"),
+        ("upstreams: [{url: http://h, engine: vlm}]\n", "upstreams[0].engine"),
+        ("upstreams: [{url: http://h}]\npolcy: x\n", "did you mean 'policy'"),
+        ("upstreams: [{url: http://h}]\ntimeouts: {idle: 0}\n", "timeouts.idle"),
+    ],
+)
+def test_refusals_name_the_place(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text))
+    assert says in str(caught.value)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_a_file_that_is_not_utf8_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "guard.yaml"
+    path.write_bytes(b"policy: \xff\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("url", ["http://h", "https://h:1/base/", "http://[::1]:8"])
+def test_good_urls(url: str) -> None:
+    assert url_problem(url) == ""
+
+
+@pytest.mark.parametrize("url", ["", "h", "ftp://h", "http://", "http://h:0", "http://h:x", "http://h?a=1", "http://[::1"])
+def test_bad_urls(url: str) -> None:
+    assert url_problem(url)
+
+
+def test_the_configuration_is_frozen() -> None:
+    config = Config(upstreams=[])
+    with pytest.raises(AttributeError):
+        config.policy = "x"  # type: ignore[misc]
