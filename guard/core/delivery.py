@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from guard.core.events import Command, Headers, SendBody, SendHead
+from guard.core.failure import Failure
 from guard.core.holdback import Held
 from guard.core.record import ExchangeRecord
 from guard.proto.assemble import Assembler
@@ -18,25 +19,6 @@ from guard.proto.sse import SseParser
 
 #: Never forwarded: they describe the upstream's own body or connection.
 _OWN_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "date", "server"})
-
-
-class Failure(Protocol):
-    """What a delivery needs to know of a failure."""
-
-    @property
-    def status(self) -> int:
-        """HTTP status, if the head is still to be sent."""
-        ...
-
-    @property
-    def code(self) -> str:
-        """OpenAI error code."""
-        ...
-
-    @property
-    def message(self) -> str:
-        """For people."""
-        ...
 
 
 class Delivery(Protocol):

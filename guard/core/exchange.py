@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import enum
 
-import msgspec
-
 from guard.core.attempt import Attempt
 from guard.core.delivery import Delivery, StreamDelivery, WholeDelivery
 from guard.core.events import (
@@ -34,6 +32,7 @@ from guard.core.events import (
     UpstreamFailed,
     UpstreamHead,
 )
+from guard.core.failure import Failure, of_error_event, of_fault, of_verdict
 from guard.core.factory import Shown, make_attempt, resume_blocker
 from guard.core.holdback import Held
 from guard.core.record import ExchangeRecord, Outcome
@@ -63,17 +62,6 @@ LEGAL: dict[Phase, frozenset[type]] = {
     Phase.CLOSING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
     Phase.DONE: frozenset(),
 }
-
-#: HTTP status for a fault that ends an exchange before its head was sent.
-FAULT_STATUS = {"timeout": 504}
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """What the client is told."""
-
-    status: int
-    code: str
-    message: str
 
 
 class Exchange:
@@ -238,8 +226,7 @@ class Exchange:
         out = self._abort("backend reported an error")
         if self._request.stream and self._delivery.started:
             return [*self._flush(), *out, SendBody(event.raw), *self._finish()]
-        message = f"the backend failed: {bytes(event.data or b'').decode('utf-8', 'replace')[:500]}"
-        failure = Failure(502, "upstream_error", message)
+        failure = of_error_event(event.data or b"")
         return [*out, *self._delivery.fail(failure, self.record), *self._finish()]
 
     def _on_fault(self, fault: UpstreamError, *, alive: bool) -> list[Command]:
@@ -247,7 +234,7 @@ class Exchange:
         attempt = self._attempt
         out: list[Command] = []
         if attempt is None or attempt.record.number != self._number:
-            return self._fail(Outcome.UPSTREAM_ERROR, self._fault_failure(fault))
+            return self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault))
         attempt.record.fault = fault.kind
         attempt.record.reason = attempt.record.reason or fault.message
         if alive:
@@ -264,7 +251,7 @@ class Exchange:
         decision = self._plan(alive=False)
         if decision.step in (Step.RESTART, Step.RESUME):
             return [*out, *self._again(decision)]
-        return [*out, *self._fail(Outcome.UPSTREAM_ERROR, self._fault_failure(fault))]
+        return [*out, *self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault))]
 
     # -- verdicts -------------------------------------------------------------------------------
 
@@ -297,13 +284,9 @@ class Exchange:
         held = attempt.hold.take_before(verdict.onset_token)
         out = self._send(held)
         self.record.plan_reason = reason
-        kind = verdict.kind.value if verdict.kind else "bad"
-        message = (
-            f"The generation was stopped: {kind} output ({verdict.reason}). "
-            f"{len(self.record.attempts)} attempt(s) made; {reason}."
-        )
+        failure = of_verdict(verdict, code=code, attempts=self._number, reason=reason)
         outcome = Outcome.EXHAUSTED if code == "guard_exhausted" else Outcome.CUT
-        return [*out, *self._fail(outcome, Failure(502, code, message))]
+        return [*out, *self._fail(outcome, failure)]
 
     def _plan(self, *, alive: bool) -> Plan:
         attempt = self._current()
@@ -403,6 +386,3 @@ class Exchange:
     def _current(self) -> Attempt:
         assert self._attempt is not None  # noqa: S101 - no event comes before `begin`
         return self._attempt
-
-    def _fault_failure(self, fault: UpstreamError) -> Failure:
-        return Failure(FAULT_STATUS.get(fault.kind, 502), f"upstream_{fault.kind}", str(fault))

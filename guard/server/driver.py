@@ -138,12 +138,13 @@ class Driver:
         upstream.in_flight += 1
         body = self._exchange.begin(await upstream.target(session))
         try:
-            self._reply = await session.post(
-                URL(upstream.url + self._request.raw_path, encoded=True),
-                data=body,
-                headers=for_attempt(self._request.headers, self._request_id),
-                allow_redirects=False,
-            )
+            async with asyncio.timeout(self._pool.idle):
+                self._reply = await session.post(
+                    URL(upstream.url + self._request.raw_path, encoded=True),
+                    data=body,
+                    headers=for_attempt(self._request.headers, self._request_id),
+                    allow_redirects=False,
+                )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
             await self._failed(as_fault(error))
             return
@@ -158,13 +159,19 @@ class Driver:
             await self._failed(UpstreamError("reset", "the backend's connection is gone"))
             return
         try:
-            async for data in reply.content.iter_any():
-                exchange.live = sink.active
-                commands = exchange.handle(UpstreamData(number, data), clock.now())
-                if commands:
-                    await self._perform(commands)
-                    if self._wanted or exchange.done:
-                        return
+            with self._pool.watchdog.watching(reply) as read:
+                async for data in reply.content.iter_any():
+                    read.waiting = False
+                    exchange.live = sink.active
+                    now = clock.now()
+                    commands = exchange.handle(UpstreamData(number, data), now)
+                    if commands:
+                        await self._perform(commands)
+                        if self._wanted or exchange.done:
+                            return
+                        now = clock.now()
+                    read.since = now
+                    read.waiting = True
         except (aiohttp.ClientError, asyncio.TimeoutError) as error:
             await self._failed(as_fault(error))
             return

@@ -11,6 +11,7 @@ from yarl import URL
 from guard.proto.reply import error_body
 from guard.server.headers import end_to_end
 from guard.server.upstream import UpstreamPool, as_fault
+from guard.server.watchdog import Watchdog
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -33,23 +34,28 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
     headers["X-Request-Id"] = request_id
     has_body = request.can_read_body or request.method not in _BODILESS
     upstream.in_flight += 1
+    reply: aiohttp.ClientResponse | None = None
     try:
-        async with pool.session.request(
+        # No deadline here: an upload, or a batch job that answers late, may take its time, and the
+        # client that gives up cancels this handler.
+        reply = await pool.session.request(
             request.method,
             URL(upstream.url + request.raw_path, encoded=True),
             headers=headers,
             data=request.content if has_body else None,
             allow_redirects=False,
-        ) as reply:
-            return await _answer(request, reply, request_id)
+        )
+        return await _answer(request, reply, request_id, pool.watchdog)
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
         return _unreachable(error, request_id)
     finally:
         upstream.in_flight -= 1
+        if reply is not None:
+            reply.close()
 
 
 async def _answer(
-    request: web.Request, reply: aiohttp.ClientResponse, request_id: str
+    request: web.Request, reply: aiohttp.ClientResponse, request_id: str, watchdog: Watchdog
 ) -> web.StreamResponse:
     response = web.StreamResponse(
         status=reply.status, reason=reply.reason, headers=end_to_end(reply.headers)
@@ -60,7 +66,7 @@ async def _answer(
     except ConnectionError:
         return response
     try:
-        async for data in reply.content.iter_any():
+        async for data in watchdog.pieces(reply):
             await response.write(data)
     except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError):
         # The head is out: the only honest end is to break the connection off.

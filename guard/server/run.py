@@ -48,8 +48,9 @@ async def running_guard(
     """
     baselines = baselines or {}
     upstreams = [Upstream(settings, baselines.get(settings.url)) for settings in config.upstreams]
-    pool = UpstreamPool(upstreams, config.timeouts)
-    guard = Guard(config, judge, pool, MonotonicClock())
+    clock = MonotonicClock()
+    pool = UpstreamPool(upstreams, config.timeouts, clock)
+    guard = Guard(config, judge, pool, clock)
     await pool.open()
     try:
         async with (

@@ -7,11 +7,13 @@ from collections.abc import Collection
 
 import aiohttp
 
+from guard.clock import Clock
 from guard.config import TimeoutSettings, UpstreamSettings
 from guard.core.settings import Target
 from guard.detect.baseline import Baseline
 from guard.errors import UpstreamError
 from guard.server.probe import probe_engine
+from guard.server.watchdog import Watchdog
 from guard.types import ReplicaId
 
 #: How long finding out a backend's engine may hold up the first request. Unit: seconds.
@@ -56,28 +58,33 @@ class UpstreamPool:
     Bodies are asked for uncompressed and read raw, so that what passes through is what was sent.
     """
 
-    def __init__(self, upstreams: list[Upstream], timeouts: TimeoutSettings) -> None:
+    def __init__(self, upstreams: list[Upstream], timeouts: TimeoutSettings, clock: Clock) -> None:
         if not upstreams:
             raise ValueError("a pool needs at least one upstream")
         self.upstreams = upstreams
-        self._timeouts = timeouts
+        #: Longest silence of a backend. Unit: seconds.
+        self.idle = timeouts.idle
+        self.watchdog = Watchdog(clock, timeouts.idle)
+        self._connect = timeouts.connect
         self._session: aiohttp.ClientSession | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Make the session; call from the running loop."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._timeouts.connect, sock_read=self._timeouts.idle
-            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect, sock_read=None),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
             read_bufsize=2**17,
         )
+        self._sweeping = asyncio.create_task(self.watchdog.run(), name="watchdog")
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         if self._session is not None:
             await self._session.close()
 

@@ -1,0 +1,33 @@
+"""A guard in front of a scripted backend."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from guard.config import Config, Limits, Listen, TimeoutSettings, UpstreamSettings
+from guard.policy.judge import Judge
+from guard.policy.schema import Policy
+from guard.server.run import Running, running_guard
+
+
+@contextlib.asynccontextmanager
+async def guarded(
+    *urls: str,
+    policy: Policy,
+    engine: str = "vllm",
+    limits: Limits | None = None,
+    timeouts: TimeoutSettings | None = None,
+) -> AsyncIterator[tuple[Running, aiohttp.ClientSession]]:
+    """A running guard and a plain HTTP client."""
+    config = Config(
+        upstreams=[UpstreamSettings(url=url, engine=engine) for url in urls],  # type: ignore[arg-type]
+        listen=Listen(port=0),
+        admin=Listen(port=0),
+        limits=limits or Limits(),
+        timeouts=timeouts or TimeoutSettings(drain=0.2),
+    )
+    async with running_guard(config, Judge(policy)) as running, aiohttp.ClientSession() as client:
+        yield running, client

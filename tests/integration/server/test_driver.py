@@ -1,0 +1,281 @@
+"""The guarded routes over real sockets, with a backend that misbehaves on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+
+from guard.config import Limits, TimeoutSettings
+from tests.integration.server.conftest import guarded
+from tests.integration.server.scripted import CHUNKED_SSE, OK_SSE, backend, chunked
+from tests.unit.core.transcript import BAD, DONE, FULL, chunk, policy
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+END = chunk("", finish="stop") + DONE
+
+
+def text_of(body: str) -> str:
+    out = ""
+    for line in body.splitlines():
+        if line.startswith("data: {"):
+            for choice in json.loads(line[6:]).get("choices", []):
+                out += choice["delta"].get("content") or ""
+    return out
+
+
+def error_of(body: str) -> dict[str, str]:
+    for line in body.splitlines():
+        if line.startswith("data: {") and "error" in json.loads(line[6:]):
+            return json.loads(line[6:])["error"]
+    return json.loads(body)["error"]
+
+
+async def test_a_bad_stream_is_aborted_and_the_next_attempt_reaches_the_client() -> None:
+    def script(n: int) -> list[bytes | float | None]:
+        return [OK_SSE, chunk(BAD), None] if n == 1 else [OK_SSE, chunk("Fine"), END]
+
+    async with backend(script) as upstream, guarded(upstream.url, policy=policy(hold=FULL)) as (running, client):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            body = await response.text()
+        assert response.status == 200
+        assert text_of(body) == "Fine"
+        assert ": guard {" in body
+        assert body.rstrip().endswith("data: [DONE]")
+        await asyncio.wait_for(upstream.peer_gone.wait(), 2)
+        assert upstream.closed_by_peer == [1]
+        assert json.loads(upstream.requests[1].body)["cache_salt"].startswith("guard-")
+        assert running.guard.metrics.aborts_sent == 1
+
+
+async def test_the_client_leaving_aborts_the_backend_once_within_a_second() -> None:
+    async with (
+        backend(lambda _: [OK_SSE, chunk("One "), None]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            await response.content.readany()
+            response.close()
+        await asyncio.wait_for(upstream.peer_gone.wait(), 1)
+        assert upstream.closed_by_peer == [1]
+        await asyncio.sleep(0.05)
+        assert running.guard.metrics.aborts_sent == 1
+        assert running.guard.metrics.in_flight == 0
+        assert [u.in_flight for u in running.guard.pool.upstreams] == [0]
+
+
+async def test_the_client_leaving_before_the_backend_answers_aborts_too() -> None:
+    async with (
+        backend(lambda _: [None]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await client.post(running.url + "/v1/chat/completions", json=CHAT)
+        await asyncio.wait_for(upstream.peer_gone.wait(), 1)
+        assert upstream.closed_by_peer == [1]
+
+
+async def test_a_backend_that_is_down_is_a_502_that_names_it() -> None:
+    async with guarded("http://127.0.0.1:9", policy=policy()) as (running, client):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            error = error_of(await response.text())
+        assert response.status == 502
+        assert error["code"] == "upstream_connect"
+        assert "cannot reach the backend" in error["message"]
+
+
+async def test_a_silent_backend_is_a_504() -> None:
+    timeouts = TimeoutSettings(idle=0.2, drain=0.2)
+    async with (
+        backend(lambda _: [None]) as upstream,
+        guarded(upstream.url, policy=policy(attempts=1), timeouts=timeouts) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            error = error_of(await response.text())
+        assert response.status == 504
+        assert error["code"] == "upstream_timeout"
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ([OK_SSE, chunk("Half ")], "upstream_truncated"),
+        ([OK_SSE, chunk("Half "), b'data: {"choices": [{"del'], "upstream_truncated"),
+        ([CHUNKED_SSE, chunked(chunk("Half "))], "upstream_reset"),
+        ([CHUNKED_SSE, chunked(chunk("Half ")), 0.05, b"zz\r\n"], "upstream_reset"),
+        ([OK_SSE, chunk("Half "), b"data: not json\n\n", None], "upstream_protocol"),
+        ([OK_SSE, chunk("Half "), b'data: {"choices": [{"text": "\xff\xfe"}]}\n\n', None], "upstream_protocol"),
+        ([OK_SSE, chunk("Half "), 30.0], "upstream_timeout"),
+    ],
+)
+async def test_a_stream_that_breaks_ends_with_an_error_and_never_looks_complete(
+    script: list[bytes | float | None], code: str
+) -> None:
+    timeouts = TimeoutSettings(idle=0.3, drain=0.2)
+    async with (
+        backend(lambda _: script) as upstream,
+        guarded(upstream.url, policy=policy(attempts=1), timeouts=timeouts) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            body = await response.text()
+        assert text_of(body) == "Half "
+        assert error_of(body)["code"] == code
+        assert "[DONE]" not in body
+
+
+async def test_an_event_past_the_cap_is_refused_without_holding_it() -> None:
+    def endless(_: int) -> list[bytes | float | None]:
+        return [OK_SSE, chunk("Before "), b"data: ", *[b"x" * 65536] * 1600, b"\n\n", END]
+
+    async with (
+        backend(endless) as upstream,
+        guarded(
+            upstream.url, policy=policy(attempts=1), limits=Limits(max_event_bytes=1024 * 1024)
+        ) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            body = await response.text()
+        error = error_of(body)
+        assert text_of(body) == "Before "
+        assert error["code"] == "upstream_protocol"
+        assert "1048576" in error["message"]
+
+
+async def test_an_event_below_the_cap_passes_whatever_its_size() -> None:
+    text = "word " * 200_000
+    async with (
+        backend(lambda _: [OK_SSE, chunk(text), END]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json={**CHAT, "stream": False}) as response:
+            answer = await response.json()
+        assert answer["choices"][0]["message"]["content"] == text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (b"{", 400, "not JSON"),
+        (b"[]", 400, "JSON object"),
+        (b'{"stream": "yes"}', 400, "stream"),
+        (b'{"a": "\xff"}', 400, "UTF-8"),
+    ],
+)
+async def test_a_bad_request_is_told_what_is_wrong(body: bytes, status: int, says: str) -> None:
+    async with guarded("http://127.0.0.1:9", policy=policy()) as (running, client):
+        async with client.post(running.url + "/v1/chat/completions", data=body) as response:
+            error = error_of(await response.text())
+        assert response.status == status
+        assert says in error["message"]
+
+
+async def test_a_request_past_the_limit_is_413() -> None:
+    async with guarded("http://127.0.0.1:9", policy=policy(), limits=Limits(max_request_bytes=2048)) as (
+        running,
+        client,
+    ):
+        async with client.post(running.url + "/v1/chat/completions", data=b" " * 5000) as response:
+            error = error_of(await response.text())
+        assert response.status == 413
+        assert "max_request_bytes" in error["message"]
+
+
+async def test_a_compressed_request_is_415() -> None:
+    async with guarded("http://127.0.0.1:9", policy=policy()) as (running, client):
+        headers = {"Content-Encoding": "gzip"}
+        async with client.post(running.url + "/v1/chat/completions", data=b"x", headers=headers) as response:
+            assert response.status == 415
+
+
+async def test_the_backends_refusal_passes_with_its_status_and_body() -> None:
+    refusal = b'HTTP/1.1 422 Unprocessable\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"no": 1}'
+    async with backend(lambda _: [refusal]) as upstream, guarded(upstream.url, policy=policy()) as (running, client):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            assert response.status == 422
+            assert await response.text() == '{"no": 1}'
+        assert len(upstream.requests) == 1
+
+
+async def test_request_ids_are_kept_or_made_and_sent_both_ways() -> None:
+    async with (
+        backend(lambda _: [OK_SSE, chunk("a"), END]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        url = running.url + "/v1/chat/completions"
+        async with client.post(url, json=CHAT, headers={"X-Request-Id": "mine-1"}) as response:
+            assert response.headers["x-request-id"] == "mine-1"
+            assert response.headers["x-guard-policy"] == "test"
+            await response.read()
+        async with client.post(url, json=CHAT, headers={"X-Request-Id": 'no "quotes"'}) as response:
+            assert response.headers["x-request-id"] != 'no "quotes"'
+            await response.read()
+        assert upstream.requests[0].headers["x-request-id"] == "mine-1"
+
+
+async def test_per_step_acceptance_is_streamed_on_when_asked() -> None:
+    async with (
+        backend(lambda _: [OK_SSE, chunk("a"), END]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        url = running.url + "/v1/chat/completions"
+        async with client.post(url, json=CHAT, headers={"x-guard-stream": "acceptance"}) as response:
+            body = await response.text()
+        first = json.loads(body.splitlines()[0][6:])
+        assert first["guard"] == {"accepted": [2], "drafted": [2]}
+        async with client.post(url, json=CHAT) as response:
+            assert '"guard"' not in await response.text()
+
+
+async def test_a_retry_goes_to_another_replica() -> None:
+    async with (
+        backend(lambda _: [OK_SSE, chunk(BAD), None]) as sick,
+        backend(lambda _: [OK_SSE, chunk("Fine"), END]) as well,
+        guarded(sick.url, well.url, policy=policy(hold=FULL)) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            assert text_of(await response.text()) == "Fine"
+        assert (len(sick.requests), len(well.requests)) == (1, 1)
+
+
+async def test_a_slow_client_does_not_lose_anything() -> None:
+    words = [chunk(f"w{i} ") for i in range(2000)]
+    async with (
+        backend(lambda _: [OK_SSE, *words, END]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            await asyncio.sleep(0.3)
+            body = await response.text()
+        assert text_of(body) == "".join(f"w{i} " for i in range(2000))
+
+
+async def test_connections_to_the_backend_are_used_again() -> None:
+    answer = chunk("a") + END
+    whole = CHUNKED_SSE + chunked(answer) + b"0\r\n\r\n"
+    served = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        served += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = next(int(h.split(":")[1]) for h in head.split("\r\n") if h.startswith("content-length"))
+                await reader.readexactly(length)
+                writer.write(whole)
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with guarded(f"http://127.0.0.1:{port}", policy=policy()) as (running, client):
+        for _ in range(5):
+            async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+                await response.read()
+    server.close()
+    assert served == 1
+    assert isinstance(client, aiohttp.ClientSession)

@@ -1,0 +1,47 @@
+"""Rules on the tree itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(p for p in (ROOT / "guard").rglob("*.py") if p.name not in ("__init__.py", "__main__.py"))
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=names(SOURCES))
+def test_every_source_file_has_its_test_file(source: Path) -> None:
+    package = source.parent.relative_to(ROOT / "guard")
+    found = [
+        path
+        for kind in ("unit", "property", "sim", "integration", "browser", "vllm")
+        for path in [ROOT / "tests" / kind / package / f"test_{source.stem}.py"]
+        if path.is_file()
+    ]
+    assert found, f"write tests/<kind>/{package}/test_{source.stem}.py"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=names(SOURCES))
+def test_source_files_stay_small(source: Path) -> None:
+    assert len(source.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_the_top_level_is_fixed() -> None:
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "guard", "draft_models", "policies", "tests", "deploy"}
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert found - allowed <= {"build", "dist", "specdec_guard.egg-info"}
+
+
+def test_no_test_is_skipped_but_those_that_need_a_gpu() -> None:
+    marks = ("pytest" + ".skip(", "mark" + ".skip", "mark" + ".xfail", "importor" + "skip")
+    offenders = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("*.py")
+        if any(mark in path.read_text(encoding="utf-8") for mark in marks) and "gpu" not in path.parts
+    ]
+    assert offenders == []

@@ -1,0 +1,89 @@
+"""Attempts are made with the right switches, changes and window."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from guard.core.factory import Shown, make_attempt, resume_blocker
+from guard.core.holdback import Held
+from guard.core.settings import ExchangeSettings, Target
+from guard.policy.judge import Judge
+from guard.proto.openai import ClientRequest, Route, parse_request
+from guard.types import ReplicaId, RequestId
+from tests.unit.core.transcript import policy
+
+
+def request(**fields: object) -> ClientRequest:
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True, **fields}
+    return parse_request(Route.CHAT, json.dumps(body).encode())
+
+
+def body_of(engine: str, *, number: int = 1, mode: str = "first", shown: Shown | None = None, **fields: object) -> dict:
+    settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()))
+    target = Target(ReplicaId("a"), engine)
+    _, body = make_attempt(request(**fields), settings, target, number=number, mode=mode, shown=shown or Shown())
+    return json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("engine", "switch"), [("llama.cpp", {"timings_per_token": True}), ("vllm", {"return_token_ids": True})]
+)
+def test_the_engines_signal_is_switched_on(engine: str, switch: dict[str, object]) -> None:
+    assert switch.items() <= body_of(engine).items()
+
+
+def test_an_unknown_backend_is_sent_what_the_client_sent() -> None:
+    assert body_of("text") == {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+
+def test_a_restart_changes_the_cache_and_the_seed() -> None:
+    body = body_of("llama.cpp", number=2, mode="restart", seed=5)
+    assert body["cache_prompt"] is False
+    assert body["seed"] == 6
+
+
+def test_the_first_attempt_changes_nothing_else() -> None:
+    body = body_of("llama.cpp", seed=5)
+    assert body["seed"] == 5
+    assert "cache_prompt" not in body
+
+
+def shown_text(text: str, tokens: int) -> Shown:
+    class NoAttempt:
+        identity = None
+        fragile = ""
+
+    shown = Shown()
+    shown.note([Held(b"", text, tokens, tokens)], NoAttempt())  # type: ignore[arg-type]
+    return shown
+
+
+def test_a_resume_carries_the_shown_text() -> None:
+    body = body_of("vllm", number=2, mode="resume", shown=shown_text("So far", 2), max_tokens=10)
+    assert body["messages"][-1] == {"role": "assistant", "content": "So far"}
+    assert body["continue_final_message"] is True
+    assert body["max_tokens"] == 8
+
+
+@pytest.mark.parametrize(
+    ("engine", "fields", "says"),
+    [
+        ("vllm", {}, ""),
+        ("llama.cpp", {}, ""),
+        ("sglang", {}, "sglang backends"),
+        ("text", {}, "text backends"),
+        ("vllm", {"tools": [{}]}, "tools"),
+    ],
+)
+def test_what_blocks_a_resume(engine: str, fields: dict[str, object], says: str) -> None:
+    blocker = resume_blocker(request(**fields), engine, Shown())
+    assert bool(blocker) == bool(says)
+    assert says in blocker
+
+
+def test_begun_reasoning_blocks_a_resume() -> None:
+    shown = Shown()
+    shown.fragile = "reasoning was begun"
+    assert resume_blocker(request(), "vllm", shown) == "reasoning was begun"

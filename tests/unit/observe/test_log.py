@@ -1,0 +1,50 @@
+"""Logs: one line an exchange, in JSON, without prompt or answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import structlog
+
+from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
+from guard.observe.log import configure, exchange_fields, log_exchange
+from guard.types import Kind
+
+
+def record(outcome: Outcome) -> ExchangeRecord:
+    bad = AttemptRecord(1, "a", "vllm", "first", verdict="retry", kind=Kind.GARBLED, rule="g", reason="why")
+    return ExchangeRecord("r-1", "route", "m", "p", stream=True, outcome=outcome, attempts=[bad], duration=1.23456)
+
+
+def test_one_json_line_with_what_an_operator_needs(capfd: pytest.CaptureFixture[str]) -> None:
+    configure("info")
+    log_exchange(structlog.get_logger(), record(Outcome.RESCUED))
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    line = json.loads(lines[0])
+    assert line["level"] == "warning"
+    assert line["request_id"] == "r-1"
+    assert line["kind"] == "garbled"
+    assert line["reason"] == "why"
+    structlog.reset_defaults()
+
+
+def test_healthy_exchanges_are_quiet_at_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    configure("warning")
+    log_exchange(structlog.get_logger(), record(Outcome.HEALTHY))
+    assert capfd.readouterr().err == ""
+    structlog.reset_defaults()
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown log level"):
+        configure("loud")
+
+
+def test_fields_are_rounded_and_faults_listed() -> None:
+    made = record(Outcome.UPSTREAM_ERROR)
+    made.attempts[0].fault = "reset"
+    fields = exchange_fields(made)
+    assert fields["duration_s"] == 1.2346
+    assert fields["faults"] == ["reset"]
