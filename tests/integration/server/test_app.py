@@ -1,0 +1,56 @@
+"""The client port as the official OpenAI client sees it."""
+
+from __future__ import annotations
+
+import json
+
+import openai
+import pytest
+
+from tests.integration.server.conftest import guarded
+from tests.integration.server.scripted import OK_SSE, Backend, backend
+from tests.unit.core.transcript import BAD, DONE, chunk, policy
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def good(_: int) -> list[bytes | float | None]:
+    return [OK_SSE, chunk("Hello "), chunk("world", finish="stop"), DONE]
+
+
+async def test_streaming_and_not_streaming() -> None:
+    async with backend(good) as upstream, guarded(upstream.url, policy=policy()) as (running, _):
+        client = openai.AsyncOpenAI(base_url=running.url + "/v1", api_key="k")
+        stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        text = "".join([c.choices[0].delta.content or "" async for c in stream])
+        whole = await client.chat.completions.create(model="m", messages=MESSAGES)
+    assert text == "Hello world"
+    assert whole.choices[0].message.content == "Hello world"
+    assert whole.choices[0].finish_reason == "stop"
+
+
+async def test_an_exhausted_stream_raises_in_the_client() -> None:
+    async with (
+        backend(lambda _: [OK_SSE, chunk("Some "), chunk(BAD), None]) as upstream,
+        guarded(upstream.url, policy=policy(attempts=2)) as (running, _),
+    ):
+        client = openai.AsyncOpenAI(base_url=running.url + "/v1", api_key="k")
+        stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        with pytest.raises(openai.APIError, match="The generation was stopped"):
+            async for _chunk in stream:
+                pass
+
+
+async def test_an_exhausted_answer_is_not_repeated_by_the_client() -> None:
+    async def ask(upstream: Backend, url: str) -> int:
+        client = openai.AsyncOpenAI(base_url=url + "/v1", api_key="k", max_retries=3)
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(model="m", messages=MESSAGES)
+        assert json.loads(caught.value.response.content)["error"]["code"] == "guard_exhausted"
+        return len(upstream.requests)
+
+    async with (
+        backend(lambda _: [OK_SSE, chunk(BAD), None]) as upstream,
+        guarded(upstream.url, policy=policy(attempts=2)) as (running, _),
+    ):
+        assert await ask(upstream, running.url) == 2

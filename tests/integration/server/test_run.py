@@ -1,0 +1,70 @@
+"""Start and stop: ports, drain, a port that is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import aiohttp
+import pytest
+
+from guard.config import Config, Listen, TimeoutSettings, UpstreamSettings
+from guard.errors import SetupError
+from guard.policy.judge import Judge
+from guard.server.run import Running, running_guard, serve
+from tests.integration.server.scripted import OK_SSE, backend
+from tests.unit.core.transcript import DONE, chunk, policy
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+
+def config(url: str, drain: float = 5.0) -> Config:
+    return Config(
+        upstreams=[UpstreamSettings(url=url, engine="vllm")],
+        listen=Listen(port=0),
+        admin=Listen(port=0),
+        timeouts=TimeoutSettings(drain=drain),
+    )
+
+
+async def test_a_taken_port_is_named() -> None:
+    async with running_guard(config("http://127.0.0.1:9"), Judge(policy())) as first:
+        port = int(first.url.rsplit(":", 1)[1])
+        taken = Config(
+            upstreams=[UpstreamSettings(url="http://127.0.0.1:9")], listen=Listen(port=port), admin=Listen(port=0)
+        )
+        with pytest.raises(SetupError, match=rf"127.0.0.1:{port}.*listen.port"):
+            async with running_guard(taken, Judge(policy())):
+                pass
+
+
+async def test_sigterm_lets_a_stream_in_flight_finish_and_says_not_ready() -> None:
+    script: list[bytes | float | None] = [OK_SSE, chunk("One "), 0.6, chunk("two", finish="stop"), DONE]
+    async with backend(lambda _: script) as upstream, aiohttp.ClientSession() as client:
+        ports: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
+        server = asyncio.create_task(serve(config(upstream.url), Judge(policy()), announce=ports.set_result))
+        running = await ports
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            await response.content.readany()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.1)
+            async with client.get(running.admin_url + "/readyz") as ready:
+                assert ready.status == 503
+            rest = await response.text()
+        assert "two" in rest
+        assert "[DONE]" in rest
+        await asyncio.wait_for(server, 5)
+        with contextlib.suppress(ValueError):
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+async def test_a_stream_that_outlasts_the_drain_is_ended_and_its_backend_aborted() -> None:
+    async with backend(lambda _: [OK_SSE, chunk("One "), None]) as upstream, aiohttp.ClientSession() as client:
+        async with running_guard(config(upstream.url, drain=0.2), Judge(policy())) as running:
+            response = await client.post(running.url + "/v1/chat/completions", json=CHAT)
+            await response.content.readany()
+        await asyncio.wait_for(upstream.peer_gone.wait(), 1)
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()

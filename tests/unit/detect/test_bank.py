@@ -1,0 +1,69 @@
+"""All detectors of one choice."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from guard.detect.bank import DetectorBank
+from guard.detect.baseline import Baseline
+from guard.types import Channel, Sample, SignalRef, StepAcceptance, Unit, Window
+
+RARE = SignalRef("rare_characters", Window(64, Unit.CHARACTERS))
+FALL = SignalRef("acceptance_fall", Window(32, Unit.TOKENS))
+
+
+def text(content: str, channel: Channel = Channel.CONTENT, tokens: int = 4) -> Sample:
+    return Sample(choice=0, texts=((channel, content),), tokens=tokens)
+
+
+def test_tokens_are_counted() -> None:
+    bank = DetectorBank([SignalRef("tokens")])
+    bank.observe(text("abc", tokens=3))
+    bank.observe(text("def", tokens=5))
+    assert bank.tokens == 8
+    assert bank.read(SignalRef("tokens")) == 8.0
+
+
+def test_nothing_seen_is_unknown() -> None:
+    bank = DetectorBank([RARE, FALL])
+    assert math.isnan(bank.read(RARE))
+    assert math.isnan(bank.read(FALL))
+
+
+def test_the_worst_channel_speaks() -> None:
+    bank = DetectorBank([RARE])
+    bank.observe(text("a plain answer that goes on for a while " * 3))
+    bank.observe(text("\ufffd" * 32, Channel.REASONING))
+    assert bank.read(RARE) == 0.5
+    assert "reasoning" in bank.finding(RARE).reason
+
+
+def test_channels_do_not_mix() -> None:
+    loop = SignalRef("repetition_count")
+    bank = DetectorBank([loop])
+    for _ in range(40):
+        bank.observe(text("stop "))
+        bank.observe(text("go on ", Channel.TOOL))
+    assert bank.read(loop) >= 30
+
+
+def test_an_equal_ref_reads_the_same() -> None:
+    bank = DetectorBank([RARE])
+    bank.observe(text("\ufffd" * 64))
+    assert bank.read(SignalRef("rare_characters", Window(64, Unit.CHARACTERS))) == bank.read(RARE) == 1.0
+
+
+def test_the_reason_of_a_fall_names_both_ends_and_the_token() -> None:
+    bank = DetectorBank([FALL], Baseline(probability=0.5, weight=1000, k=3))
+    for _ in range(40):
+        bank.observe(Sample(0, (), 1, (StepAcceptance(0, 3, 1, exact=True),)))
+    finding = bank.finding(FALL)
+    assert finding.onset_token == 0
+    assert "fell from 0.50 to 0.00 at token 0" in finding.reason
+
+
+def test_an_unknown_signal_is_refused() -> None:
+    with pytest.raises(KeyError):
+        DetectorBank([SignalRef("nonsense")])

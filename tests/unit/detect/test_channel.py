@@ -1,0 +1,45 @@
+"""One channel's text in blocks."""
+
+from __future__ import annotations
+
+import pytest
+
+from guard.detect.channel import BLOCK, TextChannel, blocks_in
+from guard.types import SignalRef, Unit, Window
+
+LOOP = SignalRef("repetition_count")
+TOKENS = SignalRef("repetition_tokens")
+
+
+def test_windows_are_rounded_up_to_blocks() -> None:
+    assert blocks_in(Window(BLOCK + 1, Unit.CHARACTERS)) == 2
+    assert blocks_in(Window(1, Unit.CHARACTERS)) == 1
+    assert blocks_in(None) is None
+
+
+def test_a_reading_changes_only_when_a_block_is_complete() -> None:
+    channel = TextChannel((LOOP,))
+    assert not channel.feed("x" * (BLOCK - 1), 0, 1)
+    assert channel.feed("x", 1, 2)
+
+
+def test_tokens_and_onset_of_a_loop() -> None:
+    channel = TextChannel((LOOP, TOKENS))
+    words = ["An", " opening", " line", " that", " is", " long", " enough.", *[" again", " now."] * 40]
+    for token, word in enumerate(words):
+        channel.feed(word, token, token + 1)
+    assert channel.readers[0]() > 30
+    assert 70 <= channel.readers[1]() <= 82
+    assert 5 <= channel.onsets[0]() <= 12
+
+
+def test_an_unknown_signal_is_refused() -> None:
+    with pytest.raises(KeyError):
+        TextChannel((SignalRef("nonsense"),))
+
+
+def test_tokens_of_one_large_chunk_are_spread_over_its_text() -> None:
+    channel = TextChannel((LOOP, TOKENS))
+    channel.feed("An opening line that is long enough." + " again now." * 40, 0, 87)
+    assert 70 <= channel.readers[1]() <= 82
+    assert 5 <= channel.onsets[0]() <= 12

@@ -1,0 +1,40 @@
+"""A policy in plain English."""
+
+from __future__ import annotations
+
+import math
+
+from guard.policy.explain import explain
+from guard.policy.schema import All, Any, HoldBack, HoldMode, Leaf, Not, Policy, Rule
+from guard.types import Action, Kind, SignalRef, Unit, Window
+
+
+def test_each_rule_is_one_sentence() -> None:
+    fall = Leaf(signal=SignalRef("fall", Window(8, Unit.TOKENS)), zero=0.4, one=0.7, step=False)
+    low = Leaf(signal=SignalRef("length"), zero=1.4, one=-math.inf, step=True, after=128)
+    when = All((fall, Any((low, Not(low)))))
+    text = explain(
+        Policy(
+            name="p",
+            hold_back=HoldBack(mode=HoldMode.WINDOW, window=48),
+            rules=(Rule(name="r", kind=Kind.GARBLED, action=Action.CUT, when=when, persist=16),),
+        )
+    )
+    assert text.splitlines() == [
+        "Policy p",
+        "The latest 48 tokens are always held; from suspicion 0.5 on text waits, at most 512 tokens of it.",
+        "A bad answer is tried at most 3 times in all, changing cache, seed; when none is left: cut.",
+        "r (garbled): cut the answer when fall over 8 tokens rises to 0.7 (suspicious from 0.4) and "
+        "(length is below 1.4, after 128 tokens or not (length is below 1.4, after 128 tokens)), "
+        "once this has held for 16 tokens.",
+    ]
+
+
+def test_holding_nothing_and_everything() -> None:
+    rules = (Rule(name="r", kind=Kind.GARBLED, action=Action.NOTE, when=_any()),)
+    assert "No text is held" in explain(Policy(name="p", rules=rules, hold_back=HoldBack(mode=HoldMode.OFF)))
+    assert "whole answer" in explain(Policy(name="p", rules=rules, hold_back=HoldBack(mode=HoldMode.FULL)))
+
+
+def _any() -> Leaf:
+    return Leaf(signal=SignalRef("x"), zero=1, one=math.inf, step=True)

@@ -1,0 +1,148 @@
+"""From readings to verdicts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from guard.policy.judge import Judge, score
+from guard.policy.schema import All, Any, Condition, HoldBack, HoldMode, Leaf, Not, Policy, Rule
+from guard.types import Action, Finding, Kind, SignalRef, Verdict
+
+X, Y = SignalRef("x"), SignalRef("y")
+
+
+def above(ref: SignalRef, value: float, after: int = 0) -> Leaf:
+    return Leaf(signal=ref, zero=value, one=math.inf, step=True, after=after)
+
+
+def slope(ref: SignalRef, zero: float, one: float) -> Leaf:
+    return Leaf(signal=ref, zero=zero, one=one, step=False)
+
+
+def rule(when: Condition, action: Action = Action.RETRY, *, name: str = "r", persist: int = 0) -> Rule:
+    return Rule(name=name, kind=Kind.GARBLED, action=action, when=when, persist=persist)
+
+
+class Stream:
+    """A judge with readings that a test sets."""
+
+    def __init__(self, *rules: Rule, mode: HoldMode = HoldMode.SUSPICION) -> None:
+        self.judge = Judge(Policy(name="p", rules=rules, hold_back=HoldBack(mode=mode)))
+        self.state = self.judge.state()
+        self.asked: list[SignalRef] = []
+
+    def at(self, tokens: int, x: float = math.nan, y: float = math.nan) -> Verdict:
+        values = {"x": x, "y": y}
+
+        def finding(ref: SignalRef) -> Finding:
+            self.asked.append(ref)
+            return Finding(ref, values[ref.name], tokens - 10, f"{ref.name} is high")
+
+        return self.judge.decide(lambda ref: values[ref.name], finding, tokens, 2, self.state)
+
+
+@pytest.mark.parametrize(
+    ("condition", "x", "expected"),
+    [
+        (above(X, 0.5), 0.5, 0.0),
+        (above(X, 0.5), 0.6, 1.0),
+        (Leaf(signal=X, zero=0.5, one=-math.inf, step=True), 0.4, 1.0),
+        (slope(X, 0.2, 0.6), 0.4, 0.5),
+        (slope(X, 0.2, 0.6), 9.0, 1.0),
+        (slope(X, 0.6, 0.2), 0.3, 0.75),
+        (slope(X, 0.6, 0.2), 0.7, 0.0),
+        (Not(slope(X, 0.0, 1.0)), 0.25, 0.75),
+        (All((slope(X, 0.0, 1.0), slope(X, 0.0, 2.0))), 0.5, 0.25),
+        (Any((slope(X, 0.0, 1.0), slope(X, 0.0, 2.0))), 0.5, 0.5),
+    ],
+)
+def test_scores(condition: Condition, x: float, expected: float) -> None:
+    assert score(condition, lambda _: x, 0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "condition", [above(X, 0.1), slope(X, 0.1, 0.2), slope(X, 0.2, 0.1), Not(above(X, 0.1))]
+)
+def test_the_unknown_scores_nothing(condition: Condition) -> None:
+    assert score(condition, lambda _: math.nan, 0) == 0.0
+
+
+def test_after_keeps_a_condition_quiet() -> None:
+    assert score(above(X, 0.5, after=128), lambda _: 1.0, 127) == 0.0
+    assert score(above(X, 0.5, after=128), lambda _: 1.0, 128) == 1.0
+
+
+def test_suspicion_holds_and_lets_go_again() -> None:
+    stream = Stream(rule(slope(X, 0.0, 1.0)))
+    assert stream.at(1, x=0.4).action is Action.PASS
+    held = stream.at(2, x=0.5)
+    assert (held.action, held.suspicion, held.rule) == (Action.HOLD, 0.5, "")
+    assert stream.at(3, x=0.4).action is Action.PASS
+
+
+def test_a_rule_acts_with_evidence_and_onset() -> None:
+    stream = Stream(rule(All((above(X, 0.5), above(Y, 0.5)))))
+    verdict = stream.at(50, x=1.0, y=1.0)
+    assert (verdict.action, verdict.kind, verdict.rule, verdict.choice) == (
+        Action.RETRY,
+        Kind.GARBLED,
+        "r",
+        2,
+    )
+    assert (verdict.token, verdict.onset_token) == (50, 40)
+    assert verdict.reason == "x is high; y is high"
+
+
+def test_only_what_holds_is_evidence_and_only_when_acting() -> None:
+    stream = Stream(rule(Any((above(X, 0.5), above(Y, 0.5)))))
+    stream.at(1, x=0.1, y=0.1)
+    assert stream.asked == []
+    assert [found.signal for found in stream.at(2, x=0.1, y=0.9).findings] == [Y]
+
+
+def test_for_must_hold_without_a_break() -> None:
+    stream = Stream(rule(above(X, 0.5), persist=16))
+    assert stream.at(100, x=1.0).action is Action.HOLD
+    assert stream.at(115, x=1.0).action is Action.HOLD
+    assert stream.at(116, x=0.0).action is Action.PASS
+    assert stream.at(120, x=1.0).action is Action.HOLD
+    assert stream.at(136, x=1.0).action is Action.RETRY
+
+
+def test_the_severest_action_wins() -> None:
+    stream = Stream(
+        rule(above(X, 0.5), Action.NOTE, name="n"),
+        rule(above(X, 0.5), Action.RETRY, name="r"),
+        rule(above(X, 0.4), Action.CUT, name="c"),
+    )
+    assert stream.at(1, x=1.0).rule == "r"
+
+
+def test_a_note_neither_holds_nor_raises_suspicion() -> None:
+    stream = Stream(rule(above(X, 0.5), Action.NOTE))
+    verdict = stream.at(1, x=1.0)
+    assert (verdict.action, verdict.suspicion) == (Action.NOTE, 0.0)
+
+
+def test_where_nothing_is_held_suspicion_is_shown_but_does_not_hold() -> None:
+    stream = Stream(rule(slope(X, 0.0, 1.0), Action.NOTE), mode=HoldMode.OFF)
+    verdict = stream.at(1, x=0.7)
+    assert (verdict.action, verdict.suspicion) == (Action.PASS, 0.7)
+
+
+def test_one_judge_serves_many_choices() -> None:
+    stream = Stream(rule(above(X, 0.5), persist=16))
+    other = Stream(rule(above(X, 0.5)))
+    other.judge, other.state = stream.judge, stream.judge.state()
+    stream.at(100, x=1.0)
+    assert other.at(116, x=1.0).action is Action.HOLD
+    assert stream.at(116, x=1.0).action is Action.RETRY
+
+
+def test_refs_are_all_signals_once() -> None:
+    judge = Judge(
+        Policy(name="p", rules=(rule(All((above(X, 1), above(Y, 1)))), rule(above(X, 2), name="s")))
+    )
+    assert judge.refs == (X, Y)
