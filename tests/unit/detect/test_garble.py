@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guard.detect.garble import GarbleScan, GarbleWindow
+from guard.detect.garble import _JOINT, _PLAIN, GarbleScan, GarbleWindow
 
 PROSE = (
     "A kettle takes about four minutes to boil, depending on how much water it holds and how cold it was. "
@@ -43,3 +43,11 @@ def test_onset_points_at_the_first_bad_block() -> None:
         scan.feed(text[start : start + 16])
         window.joints.add(scan.joints)
     assert 5 <= window.joints.onset() <= 7
+
+
+def test_the_fast_path_takes_only_text_without_joints() -> None:
+    for plain in ("and then, later, ", "The end.\nIt was ", "well-known things"):
+        assert _PLAIN.fullmatch(plain)
+        assert not _JOINT.findall(plain)
+    for broken in ("end.Start of it", "some , thing", "cameL case", "a1 b2", "x=(y)", "HTMLed"):
+        assert not _PLAIN.fullmatch(broken)

@@ -1,0 +1,61 @@
+"""A policy in plain English."""
+
+from __future__ import annotations
+
+from guard.policy.schema import All, Any, Condition, HoldBack, HoldMode, Leaf, Not, Policy
+from guard.types import Action
+
+_ACTIONS = {
+    Action.NOTE: "note it",
+    Action.HOLD: "hold the text",
+    Action.CUT: "cut the answer",
+    Action.RETRY: "abort and retry",
+}
+
+
+def explain(policy: Policy) -> str:
+    """An account of each setting and rule, one line each."""
+    lines = [f"Policy {policy.name}" + (f": {policy.description}" if policy.description else "")]
+    lines.append(_hold_back(policy.hold_back))
+    changes = ", ".join(policy.retry.change) or "nothing"
+    lines.append(
+        f"A bad answer is tried at most {policy.retry.max_attempts} times in all, changing {changes};"
+        f" when none is left: {policy.when_exhausted}."
+    )
+    for rule in policy.rules:
+        wait = f", once this has held for {rule.persist} tokens" if rule.persist else ""
+        lines.append(f"{rule.name} ({rule.kind}): {_ACTIONS[rule.action]} when {_say(rule.when)}{wait}.")
+    return "\n".join(lines)
+
+
+def _hold_back(hold: HoldBack) -> str:
+    if hold.mode is HoldMode.OFF:
+        return "No text is held back."
+    if hold.mode is HoldMode.FULL:
+        return "The whole answer is held back until it is complete."
+    always = f"The latest {hold.window} tokens are always held; " if hold.mode is HoldMode.WINDOW else ""
+    text = f"{always}from suspicion {hold.hold_at:g} on text waits, at most {hold.limit} tokens of it."
+    return text[0].upper() + text[1:]
+
+
+def _say(condition: Condition) -> str:
+    if isinstance(condition, Leaf):
+        return _say_leaf(condition)
+    if isinstance(condition, Not):
+        return f"not ({_say(condition.part)})"
+    word = " and " if isinstance(condition, All) else " or "
+    parts = [_say(part) for part in condition.parts]
+    if len(parts) == 1:
+        return parts[0]
+    return word.join(
+        f"({said})" if isinstance(part, All | Any) and len(part.parts) > 1 else said
+        for part, said in zip(condition.parts, parts, strict=True)
+    )
+
+
+def _say_leaf(leaf: Leaf) -> str:
+    after = f", after {leaf.after} tokens" if leaf.after else ""
+    if leaf.step:
+        return f"{leaf.signal} is {'above' if leaf.one > leaf.zero else 'below'} {leaf.zero:g}{after}"
+    way = "rises" if leaf.one > leaf.zero else "falls"
+    return f"{leaf.signal} {way} to {leaf.one:g} (suspicious from {leaf.zero:g}){after}"

@@ -1,0 +1,201 @@
+"""From readings to a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from guard.policy.schema import All, Condition, HoldMode, Leaf, Not, Policy
+from guard.types import Action, Finding, SignalRef, Verdict
+
+Read = Callable[[SignalRef], float]
+Find = Callable[[SignalRef], Finding]
+Score = Callable[[Read, int], float]
+
+#: Actions, mildest first.
+_SEVERITY = {action: rank for rank, action in enumerate(Action)}
+
+
+class JudgeState:
+    """What a Judge remembers of one choice: since which token each rule holds."""
+
+    __slots__ = ("since",)
+
+    def __init__(self, rules: int) -> None:
+        self.since: list[int | None] = [None] * rules
+
+
+class Judge:
+    """
+    Applies one policy.
+
+    It keeps no state of its own, so one Judge serves all streams; what must be remembered of a choice is
+    in a JudgeState, made by `state()` and handed back at each decision.
+
+    Args:
+        policy: A checked policy.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.refs: tuple[SignalRef, ...] = tuple(
+            dict.fromkeys(leaf.signal for rule in policy.rules for leaf in leaves(rule.when))
+        )
+        shared = {ref: ref for ref in self.refs}
+        self._scores: tuple[Score, ...] = tuple(_compile(rule.when, shared) for rule in policy.rules)
+        self._hold_at = policy.hold_back.hold_at
+        self._act_at = policy.hold_back.act_at
+        self._holds = policy.hold_back.mode is not HoldMode.OFF
+        # Where nothing is ever held, the suspicion of rules that only note is worth showing.
+        self._suspects = tuple(not self._holds or rule.action is not Action.NOTE for rule in policy.rules)
+
+    def state(self) -> JudgeState:
+        """A fresh state for one choice."""
+        return JudgeState(len(self._scores))
+
+    def decide(self, read: Read, finding: Find, tokens: int, choice: int, state: JudgeState) -> Verdict:
+        """
+        Judge one choice as it stands.
+
+        Args:
+            read: Reading of a signal; nan while unknown.
+            finding: Evidence behind a reading; asked for only when a rule acts.
+            tokens: Tokens of the choice so far.
+            choice: Index of the choice.
+            state: This choice's state, updated in place.
+
+        Returns:
+            The verdict; its action is HOLD when only the suspicion is raised.
+        """
+        suspicion = 0.0
+        acting: int | None = None
+        best = (0, 0.0)
+        since = state.since
+        for index, score in enumerate(self._scores):
+            value = score(read, tokens)
+            if value > suspicion and self._suspects[index]:
+                suspicion = value
+            if value < self._act_at:
+                since[index] = None
+                continue
+            begun = since[index]
+            if begun is None:
+                begun = since[index] = tokens
+            rule = self.policy.rules[index]
+            rank = (_SEVERITY[rule.action], value)
+            if tokens - begun >= rule.persist and rank > best:
+                best, acting = rank, index
+        if acting is None:
+            held = self._holds and suspicion >= self._hold_at
+            return Verdict(
+                action=Action.HOLD if held else Action.PASS, suspicion=suspicion, choice=choice, token=tokens
+            )
+        rule = self.policy.rules[acting]
+        evidence = _distinct(
+            finding(ref) for ref in dict.fromkeys(_evidence(rule.when, read, tokens, self._act_at))
+        )
+        onsets = [found.onset_token for found in evidence if found.signal.name != "tokens"]
+        return Verdict(
+            action=rule.action,
+            suspicion=suspicion,
+            kind=rule.kind,
+            rule=rule.name,
+            choice=choice,
+            token=tokens,
+            onset_token=min(onsets, default=tokens),
+            findings=evidence,
+        )
+
+
+def _distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings that say something new: several signals may read the same loop."""
+    kept: dict[str, Finding] = {}
+    for found in findings:
+        kept.setdefault(found.reason, found)
+    return tuple(kept.values())
+
+
+def leaves(condition: Condition) -> list[Leaf]:
+    """All conditions on signals inside a condition, in the order they are written."""
+    if isinstance(condition, Leaf):
+        return [condition]
+    if isinstance(condition, Not):
+        return leaves(condition.part)
+    return [leaf for part in condition.parts for leaf in leaves(part)]
+
+
+def score(condition: Condition, read: Read, tokens: int) -> float:
+    """Score of a condition in [0, 1]; an unknown reading scores 0, also inside `not`."""
+    return _compile(condition, {leaf.signal: leaf.signal for leaf in leaves(condition)})(read, tokens)
+
+
+def _evidence(condition: Condition, read: Read, tokens: int, act_at: float) -> list[SignalRef]:
+    """The signals that speak for the condition: those of its parts that hold."""
+    if isinstance(condition, Not):
+        return []
+    if score(condition, read, tokens) < act_at:
+        return []
+    if isinstance(condition, Leaf):
+        return [condition.signal]
+    return [ref for part in condition.parts for ref in _evidence(part, read, tokens, act_at)]
+
+
+def _compile(condition: Condition, shared: dict[SignalRef, SignalRef]) -> Score:
+    """A closure that scores a condition; `shared` makes equal signals one object, which readers key on."""
+    if isinstance(condition, Leaf):
+        return _compile_leaf(condition, shared[condition.signal])
+    if isinstance(condition, Not):
+        inner = _compile(condition.part, shared)
+        known = tuple(dict.fromkeys(shared[leaf.signal] for leaf in leaves(condition.part)))
+
+        def negated(read: Read, tokens: int) -> float:
+            if any(read(ref) != read(ref) for ref in known):  # only nan is not itself
+                return 0.0
+            return 1.0 - inner(read, tokens)
+
+        return negated
+    parts = tuple(_compile(part, shared) for part in condition.parts)
+    return _least(parts) if isinstance(condition, All) else _greatest(parts)
+
+
+def _least(parts: tuple[Score, ...]) -> Score:
+    def least(read: Read, tokens: int) -> float:
+        value = 1.0
+        for part in parts:
+            got = part(read, tokens)
+            if got <= 0.0:
+                return 0.0
+            value = min(value, got)
+        return value
+
+    return least
+
+
+def _greatest(parts: tuple[Score, ...]) -> Score:
+    def greatest(read: Read, tokens: int) -> float:
+        value = 0.0
+        for part in parts:
+            got = part(read, tokens)
+            if got >= 1.0:
+                return 1.0
+            value = max(value, got)
+        return value
+
+    return greatest
+
+
+def _compile_leaf(leaf: Leaf, ref: SignalRef) -> Score:
+    zero, one, after = leaf.zero, leaf.one, leaf.after
+    if leaf.step and one > zero:
+        return lambda read, tokens: 1.0 if tokens >= after and read(ref) > zero else 0.0
+    if leaf.step:
+        return lambda read, tokens: 1.0 if tokens >= after and read(ref) < zero else 0.0
+    span = one - zero
+
+    def graded(read: Read, tokens: int) -> float:
+        if tokens < after:
+            return 0.0
+        value = (read(ref) - zero) / span
+        # Written so that nan, which compares false with everything, scores 0.
+        return min(value, 1.0) if value > 0.0 else 0.0
+
+    return graded

@@ -1,0 +1,40 @@
+"""Durations and windows: a whole number and a unit."""
+
+from __future__ import annotations
+
+import re
+
+from guard.types import Unit, Window
+
+_DURATION = re.compile(r"\s*(\d{1,9})\s+([a-z]+)\s*")
+_UNITS = {unit.value: unit for unit in Unit} | {unit.value[:-1]: unit for unit in Unit}
+
+
+def parse_window(text: str) -> Window:
+    """
+    Read "48 tokens".
+
+    Raises:
+        ValueError: It is not a whole number followed by tokens, steps or characters.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or match[2] not in _UNITS:
+        number = re.match(r"\s*(\d+)", text)
+        hint = f"; did you mean '{number[1]} tokens'?" if number else ""
+        raise ValueError(
+            f"{text!r} is not '<number> tokens', '<number> steps' or '<number> characters'{hint}"
+        )
+    return Window(size=int(match[1]), unit=_UNITS[match[2]])
+
+
+def parse_tokens(text: str) -> int:
+    """
+    Read a duration that can only be in tokens.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    window = parse_window(text)
+    if window.unit is not Unit.TOKENS:
+        raise ValueError(f"{text!r} must be given in tokens")
+    return window.size
