@@ -10,25 +10,21 @@ import msgspec
 from msgspec import Meta
 
 from guard.shipped import read_text
-from guard.yamldoc import parse_document, to_struct
+from guard.yamldoc import Document, to_struct
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Bytes = Annotated[int, Meta(ge=1024)]
 
 
-class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class Listen(_Settings):
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a port listens. Port 0 takes a free one."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
 
 
-class UpstreamSettings(_Settings):
+class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
     One replica.
 
@@ -47,14 +43,14 @@ class UpstreamSettings(_Settings):
     profile: str | None = None
 
 
-class Limits(_Settings):
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Caps on what one client or one backend can make the guard hold. Unit: bytes."""
 
     max_request_bytes: Bytes = 64 * 1024 * 1024
     max_event_bytes: Bytes = 8 * 1024 * 1024
 
 
-class TimeoutSettings(_Settings):
+class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
     Unit: seconds.
 
@@ -69,14 +65,14 @@ class TimeoutSettings(_Settings):
     drain: Seconds = 30.0
 
 
-class LogSettings(_Settings):
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is logged, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "human"] = "json"
 
 
-class Config(_Settings):
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
     All of it.
 
@@ -104,14 +100,14 @@ def load_config(path: Path) -> Config:
         ConfigError: With file, line and setting.
     """
     text = read_text(path)
-    document = parse_document(text, str(path))
+    document = Document(text, str(path))
     config = to_struct(document, Config)
     if not config.upstreams:
-        raise document.error("name at least one upstream", ("upstreams",))
+        document.fail("upstreams", "name at least one upstream")
     for index, upstream in enumerate(config.upstreams):
         problem = url_problem(upstream.url)
         if problem:
-            raise document.error(problem, ("upstreams", index, "url"))
+            document.fail(f"upstreams[{index}].url", problem)
     return config
 
 

@@ -31,9 +31,8 @@ def find_policy(name: str) -> Policy:
     if "/" not in name and not path.suffix:
         path = data_dir("policies") / f"{name}.yaml"
         if not path.is_file():
-            near = nearest(name, shipped_policies())
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise ConfigError(f"no shipped policy is called {name!r}{hint} (there are: {', '.join(shipped_policies())})")
+            hint = nearest(name, shipped_policies())
+            raise ConfigError(f"no shipped policy is called {name!r}; {hint}")
     return load_policy(read_text(path), CATALOGUE, str(path))
 
 

@@ -122,6 +122,21 @@ class Action(enum.StrEnum):
     RETRY = "retry"
 
 
+class Change(enum.StrEnum):
+    """One thing that a retry does differently."""
+
+    CACHE = "cache"
+    SEED = "seed"
+    TEMPERATURE = "temperature"
+
+
+class WhenExhausted(enum.StrEnum):
+    """What becomes of a bad generation when no retry is possible any more."""
+
+    CUT = "cut"
+    PASS = "pass"  # noqa: S105 - not a password
+
+
 class Finding(msgspec.Struct, frozen=True, gc=False):
     """
     A detector's evidence.

@@ -59,7 +59,8 @@ class Timings(msgspec.Struct, gc=False):
 
 class SpeculativeDecoding(msgspec.Struct, gc=False):
     """Per verify step counts, bonus token excluded. Unit: tokens. Both lists have one entry a step;
-    vLLM sends them only at its `detailed` level."""
+    vLLM sends them only at its `detailed` level.
+    """
 
     per_step_accepted: list[int] | None = None
     per_step_drafted: list[int] | None = None
@@ -67,7 +68,8 @@ class SpeculativeDecoding(msgspec.Struct, gc=False):
 
 class Metrics(msgspec.Struct, gc=False):
     """vLLM's `metrics` object. With choices in the chunk it holds that chunk's steps (the guard's
-    plugin); in the closing chunk without choices, all steps of the request (vLLM itself)."""
+    plugin); in the closing chunk without choices, all steps of the request (vLLM itself).
+    """
 
     speculative_decoding: SpeculativeDecoding | None = None
 

@@ -40,7 +40,7 @@ from guard.core.settings import ExchangeSettings, Target
 from guard.errors import ProtocolError, UpstreamError
 from guard.proto.openai import ClientRequest, is_done
 from guard.proto.sse import SseEvent
-from guard.retry.planner import Plan, Situation, Step, WhenExhausted, plan
+from guard.retry.planner import Plan, Situation, Step, plan
 from guard.types import Action, Verdict
 
 
@@ -296,7 +296,7 @@ class Exchange:
                 max_attempts=self._policy.retry.max_attempts,
                 text_released=self._delivery.text_released,
                 resume_blocker=resume_blocker(self._request, attempt.target.engine, self._shown),
-                when_exhausted=WhenExhausted(self._policy.when_exhausted),
+                when_exhausted=self._policy.when_exhausted,
                 attempt_alive=alive,
             )
         )

@@ -12,7 +12,7 @@ from guard.policy.schema import Policy
 from guard.proto.openai import ClientRequest
 from guard.proto.request import upstream_body
 from guard.proto.rewrite import ChunkRewriter, Continuation, Identity
-from guard.retry.changes import Change, changes_for
+from guard.retry.changes import changes_for
 from guard.signals.registry import adapter_for
 
 
@@ -86,9 +86,8 @@ def make_attempt(
     """
     policy = settings.judge.policy
     adapter = adapter_for(target.engine, target.num_speculative_tokens)
-    wanted = tuple(Change(change) for change in policy.retry.change)
     changes = changes_for(
-        target.engine, wanted, attempt=number, nonce=settings.request_id, body=request.body
+        target.engine, policy.retry.change, attempt=number, nonce=settings.request_id, body=request.body
     )
     resumes = mode == "resume"
     body = upstream_body(

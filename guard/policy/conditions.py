@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping
 
-from guard.policy.document import Document
+from guard.yamldoc import Document
 from guard.policy.schema import All, Any, Condition, ConditionSource, Leaf, Not
 from guard.policy.units import parse_tokens, parse_window
 from guard.types import SignalRef, SignalSpec, Window

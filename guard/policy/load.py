@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from guard.errors import ConfigError
 from guard.policy.conditions import ConditionBuilder
-from guard.policy.document import Document
 from guard.policy.schema import (
     ConditionSource,
     HoldBack,
@@ -25,13 +23,12 @@ from guard.policy.schema import (
 )
 from guard.policy.units import parse_tokens
 from guard.types import Action, SignalSpec
+from guard.yamldoc import Document, explain_invalid, nearest
 
 #: Version of the policy language.
 VERSION = 1
 #: Most attempts a policy may ask for.
 MAX_ATTEMPTS = 10
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
-_PLACE = re.compile(r" - at `\$?\.?(?P<where>[^`]*)`$")
 _DURATIONS = frozenset({"window", "limit", "for", "after"})
 
 
@@ -74,13 +71,6 @@ def load_policy(text: str, catalogue: Mapping[str, SignalSpec], path: str | None
     )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the most similar known name, or the list of all when nothing is close."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}"
-
-
 def _convert(document: Document) -> PolicySource:
     if not isinstance(document.data, dict):
         document.fail("", "a policy is a mapping with version, name and rules")
@@ -90,27 +80,18 @@ def _convert(document: Document) -> PolicySource:
     try:
         return msgspec.convert(document.data, PolicySource)
     except msgspec.ValidationError as error:
-        message = str(error)
-        place = _PLACE.search(message)
-        where = place["where"] if place else ""
-        text = _PLACE.sub("", message)
-        unknown = _UNKNOWN.match(text)
+        where, text, unknown = explain_invalid(error)
         if unknown:
-            field = unknown["field"]
-            hint = nearest(field, _fields_at(where))
-            raise _error(
-                document, f"{where}.{field}".lstrip("."), f"unknown setting {field!r}; {hint}"
+            hint = nearest(unknown, _fields_at(where))
+            raise document.error(
+                f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}"
             ) from None
         last = where.rsplit(".", 1)[-1]
         if last in _DURATIONS and "`str" in text:
             text = "a bare number has no unit; write for instance '48 tokens'"
         elif "Invalid enum value" in text:
             text = _enum_hint(text, where)
-        raise _error(document, where, text) from None
-
-
-def _error(document: Document, where: str, message: str) -> ConfigError:
-    return ConfigError(message, path=document.path, line=document.line(where), where=where)
+        raise document.error(where, text) from None
 
 
 def _fields_at(where: str) -> list[str]:
@@ -216,4 +197,4 @@ def _read(document: Document, where: str, parse: Callable[[str], int], text: str
     try:
         return parse(text)
     except ValueError as error:
-        raise _error(document, where, str(error)) from None
+        raise document.error(where, str(error)) from None

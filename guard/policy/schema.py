@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from guard.types import Action, Kind, SignalRef
+from guard.types import Action, Change, Kind, SignalRef, WhenExhausted
 
 
 class HoldMode(enum.StrEnum):
@@ -16,21 +16,6 @@ class HoldMode(enum.StrEnum):
     WINDOW = "window"
     FULL = "full"
     OFF = "off"
-
-
-class Change(enum.StrEnum):
-    """What the next attempt does differently."""
-
-    CACHE = "cache"
-    SEED = "seed"
-    TEMPERATURE = "temperature"
-
-
-class WhenExhausted(enum.StrEnum):
-    """What becomes of a bad generation when no attempt is left."""
-
-    CUT = "cut"
-    PASS = "pass"  # noqa: S105 - not a password
 
 
 class HoldBack(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,8 +5,9 @@ every retry changes something; which fields do it depends on the engine.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
+
+from guard.types import Change
 
 Scalar = str | int | float | bool
 
@@ -14,14 +15,6 @@ Scalar = str | int | float | bool
 MAX_SEED = 2**31 - 1
 #: How much a `temperature` change adds per retry.
 TEMPERATURE_STEP = 0.1
-
-
-class Change(enum.StrEnum):
-    """One thing a retry can do differently."""
-
-    CACHE = "cache"
-    SEED = "seed"
-    TEMPERATURE = "temperature"
 
 
 def changes_for(

@@ -19,19 +19,14 @@ import enum
 
 import msgspec
 
+from guard.types import WhenExhausted
+
 
 class Step(enum.StrEnum):
     """What the exchange does next."""
 
     RESTART = "restart"
     RESUME = "resume"
-    CUT = "cut"
-    PASS = "pass"  # noqa: S105 - not a password
-
-
-class WhenExhausted(enum.StrEnum):
-    """What a policy wants when no retry is possible any more."""
-
     CUT = "cut"
     PASS = "pass"  # noqa: S105 - not a password
 

@@ -8,7 +8,7 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.policy.conditions import ConditionBuilder
-from guard.policy.document import Document
+from guard.yamldoc import Document
 from guard.policy.schema import All, ConditionSource, Leaf, Not
 from guard.types import SignalRef, SignalSpec, Unit, Window
 

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from guard.errors import ConfigError
-from guard.policy.load import load_policy, nearest
-from guard.policy.schema import All, Change, HoldMode, Leaf, WhenExhausted
-from guard.types import Action, Kind, SignalRef, SignalSpec, Unit, Window
+from guard.policy.load import load_policy
+from guard.yamldoc import nearest
+from guard.policy.schema import All, HoldMode, Leaf
+from guard.types import Action, Change, Kind, SignalRef, SignalSpec, Unit, WhenExhausted, Window
 
 CATALOGUE = {
     spec.name: spec

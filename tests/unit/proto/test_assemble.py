@@ -22,7 +22,9 @@ def assembled(assembler: Assembler, *chunks: dict[str, Any] | bytes) -> dict[str
     return answer
 
 
-def llama_delta(delta: dict[str, Any], finish: str | None = None, index: int = 0, **top: Any) -> dict[str, Any]:
+def llama_delta(
+    delta: dict[str, Any], finish: str | None = None, index: int = 0, **top: Any
+) -> dict[str, Any]:
     choice = {"finish_reason": finish, "index": index, "delta": delta}
     return {"choices": [choice], **LLAMA, "object": "chat.completion.chunk", **top}
 
@@ -80,7 +82,12 @@ def test_llama_cpp_repeats_the_clients_own_beginning_in_a_whole_answer() -> None
 
 def test_llama_cpp_choices_are_ordered_and_the_first_ones_usage_counts() -> None:
     def end(index: int) -> dict[str, Any]:
-        return {"choices": [], **LLAMA, "usage": {"completion_tokens": index}, "timings": {"predicted_n": index}}
+        return {
+            "choices": [],
+            **LLAMA,
+            "usage": {"completion_tokens": index},
+            "timings": {"predicted_n": index},
+        }
 
     answer = assembled(
         Assembler(Route.CHAT, "llama.cpp"),
@@ -197,7 +204,12 @@ def test_vllms_content_is_null_where_its_parsers_found_something_else(
 
 def test_a_vllm_completion_joins_its_parallel_lists() -> None:
     def chunk(text: str, offset: int, ids: list[int] | None, finish: str | None = None) -> dict[str, Any]:
-        logprobs = {"text_offset": [offset], "token_logprobs": [-1.5], "tokens": [text], "top_logprobs": [None]}
+        logprobs = {
+            "text_offset": [offset],
+            "token_logprobs": [-1.5],
+            "tokens": [text],
+            "top_logprobs": [None],
+        }
         choice = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish, "token_ids": ids}
         return {**VLLM, "object": "text_completion", "choices": [choice]}
 
@@ -261,8 +273,14 @@ def test_unknown_fields_are_kept_and_the_last_value_wins() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"{", b"[1]", b"\xff", b'{"choices":[1]}', b'{"choices":[{"index":"a"}]}']
-    + [b'{"choices":[{"index":0,"delta":{"tool_calls":[{"index":"a"}]}}]}'],
+    [
+        b"{",
+        b"[1]",
+        b"\xff",
+        b'{"choices":[1]}',
+        b'{"choices":[{"index":"a"}]}',
+        b'{"choices":[{"index":0,"delta":{"tool_calls":[{"index":"a"}]}}]}',
+    ],
 )
 def test_what_is_no_chunk_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):

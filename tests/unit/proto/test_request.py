@@ -61,9 +61,12 @@ def test_switches_and_changes_are_set_and_win_over_the_client() -> None:
 
 
 def test_a_number_is_not_the_boolean_it_equals() -> None:
-    assert sent(chat(stream=True, timings_per_token=1), switches={"timings_per_token": True})[
-        "timings_per_token"
-    ] is True
+    assert (
+        sent(chat(stream=True, timings_per_token=1), switches={"timings_per_token": True})[
+            "timings_per_token"
+        ]
+        is True
+    )
 
 
 def test_token_ids_are_not_asked_where_echo_would_change_with_them() -> None:
@@ -117,7 +120,7 @@ def test_every_limit_is_lowered_but_never_to_nothing() -> None:
     ],
 )
 def test_an_impossible_resume_is_a_defect_of_the_caller(request_: ClientRequest) -> None:
-    with pytest.raises(ValueError, match="resume|continue"):
+    with pytest.raises(ValueError, match=r"resume|continue"):
         sent(request_, resume_text="x")
 
 

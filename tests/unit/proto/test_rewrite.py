@@ -84,6 +84,18 @@ def test_timings_stay_where_llama_cpp_always_puts_them() -> None:
     assert llama(usage) == line(usage)
 
 
+def test_a_textless_llama_cpp_chunk_waits_for_the_next_to_tell_what_it_is() -> None:
+    empty = '{"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],' + HEAD
+    text = empty.replace('"text":""', '"text":"a"')
+    end = empty.replace("null}", '"stop"}')
+    rewriter = ChunkRewriter(client(), engine="llama.cpp")
+    timed = empty + "," + TIMINGS + "}"
+    assert rewritten(rewriter, timed) == b""
+    assert rewritten(rewriter, text + "," + TIMINGS + "}") == line(empty + "}") + line(text + "}")
+    assert rewritten(rewriter, timed) == b""
+    assert rewritten(rewriter, end + "," + TIMINGS + "}") == line(timed) + line(end + "," + TIMINGS + "}")
+
+
 def test_the_null_that_opens_some_llama_cpp_streams_passes() -> None:
     assert llama("null") == line("null")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from guard.retry.changes import MAX_SEED, Change, changes_for
+from guard.retry.changes import MAX_SEED, changes_for
+from guard.types import Change
 
 
 def change(engine: str, *wanted: Change, attempt: int = 2, body: dict[str, object] | None = None) -> dict[str, object]:

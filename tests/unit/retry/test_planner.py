@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from guard.retry.planner import Situation, Step, WhenExhausted, plan
+from guard.retry.planner import Situation, Step, plan
+from guard.types import WhenExhausted
 
 CUT, PASS = WhenExhausted.CUT, WhenExhausted.PASS
 

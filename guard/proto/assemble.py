@@ -1,0 +1,273 @@
+"""
+Puts a streamed answer together again, as the backend would have answered at once.
+
+Source:
+    vLLM 0.32 vllm/entrypoints/openai/{chat_completion,completion}/protocol.py, dumped with all its
+    nulls; llama.cpp tools/server/server-task.cpp (`to_json_oaicompat*`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from guard.errors import ProtocolError
+from guard.proto.openai import Route, is_done
+
+#: Strings of a message that come in pieces.
+_PIECEWISE = frozenset({"content", "reasoning", "reasoning_content", "refusal"})
+#: Top-level fields that only streams have.
+_STREAM_ONLY = frozenset({"object", "prompt_progress"})
+#: What llama.cpp's whole answer takes from its first choice; its streams have it once a choice.
+_OF_FIRST_CHOICE = frozenset({"usage", "timings"})
+_OBJECTS = {Route.CHAT: "chat.completion", Route.COMPLETIONS: "text_completion"}
+
+#: Keys that vLLM's whole answers have even when null, and its streamed ones need not.
+_VLLM_TOP = {
+    Route.CHAT: (
+        "service_tier",
+        "system_fingerprint",
+        "prompt_logprobs",
+        "prompt_token_ids",
+        "prompt_text",
+        "kv_transfer_params",
+        "ec_transfer_params",
+        "metrics",
+    ),
+    Route.COMPLETIONS: (
+        "service_tier",
+        "system_fingerprint",
+        "kv_transfer_params",
+        "ec_transfer_params",
+        "metrics",
+    ),
+}
+_VLLM_CHOICE = {
+    Route.CHAT: ("logprobs", "finish_reason", "stop_reason", "token_ids", "routed_experts"),
+    Route.COMPLETIONS: (
+        "logprobs",
+        "finish_reason",
+        "stop_reason",
+        "token_ids",
+        "prompt_logprobs",
+        "prompt_token_ids",
+        "routed_experts",
+    ),
+}
+_VLLM_MESSAGE = ("content", "refusal", "annotations", "audio", "function_call", "reasoning")
+_VLLM_USAGE = ("prompt_tokens_details", "completion_tokens_details")
+_VLLM_METRICS = (
+    "time_to_first_token_ms",
+    "generation_time_ms",
+    "queue_time_ms",
+    "mean_itl_ms",
+    "tokens_per_second",
+    "speculative_decoding",
+)
+_VLLM_STEPS = ("per_step_accepted", "per_step_drafted")
+
+Object = dict[str, Any]
+
+
+class Assembler:
+    """
+    Collects the chunks of one answer.
+
+    Args:
+        route: Where the client asked, which says the form of the answer.
+        engine: Engine name; "vllm" adds the nulls that its whole answers have.
+        prefill: Text with which the client began the assistant's turn. llama.cpp repeats it in a
+            whole answer, not in a stream.
+    """
+
+    def __init__(self, route: Route, engine: str = "", prefill: str = "") -> None:
+        self._route = route
+        self._engine = engine
+        self._prefill = prefill if engine == "llama.cpp" and route is Route.CHAT else ""
+        self._index = 0  # the choice spoken of last
+        self._top: Object = {}
+        self._choices: dict[int, _Choice] = {}
+        self._chunks = 0
+
+    def add(self, data: bytes) -> None:
+        """
+        Take one event's data, in order; the marker that ends a stream is ignored.
+
+        Raises:
+            ProtocolError: It is no JSON object, or its choices are not shaped like choices.
+        """
+        if is_done(data):
+            return
+        try:
+            chunk = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolError(f"the chunk is not JSON: {error}") from error
+        if chunk is None:
+            return  # llama.cpp opens some streams so
+        if not isinstance(chunk, dict):
+            raise ProtocolError("the chunk is not a JSON object")
+        self._chunks += 1
+        choices = chunk.pop("choices", None)
+        self._add_choices(choices)
+        others = self._engine == "llama.cpp" and self._index != 0
+        for name, value in chunk.items():
+            if name in _STREAM_ONLY or (others and name in _OF_FIRST_CHOICE):
+                continue
+            if value is not None or name not in self._top:
+                self._top[name] = value
+
+    def _add_choices(self, choices: object) -> None:
+        for choice in choices if isinstance(choices, list) else ():
+            index = choice.get("index", 0) if isinstance(choice, dict) else None
+            if not isinstance(index, int):
+                raise ProtocolError("a choice is not an object with an index", where="$.choices")
+            self._choices.setdefault(index, _Choice(index)).add(choice)
+            self._index = index
+
+    def result(self) -> bytes:
+        """
+        The whole answer.
+
+        Raises:
+            ProtocolError: No chunk was added.
+        """
+        if not self._chunks:
+            raise ProtocolError("the stream ended without a chunk")
+        chat = self._route is Route.CHAT
+        known = [self._choices[index] for index in sorted(self._choices)]
+        answer: Object = {**self._top, "object": _OBJECTS[self._route]}
+        answer["choices"] = [choice.whole(chat=chat, engine=self._engine) for choice in known]
+        if self._prefill:
+            for choice in answer["choices"]:
+                message = choice["message"]
+                message["content"] = self._prefill + (message["content"] or "")
+        if self._engine == "vllm":
+            self._fill_vllm(answer)
+        return msgspec.json.encode(answer)
+
+    def _fill_vllm(self, answer: Object) -> None:
+        _fill(answer, _VLLM_TOP[self._route])
+        for choice in answer["choices"]:
+            _fill(choice, _VLLM_CHOICE[self._route])
+            if self._route is Route.CHAT:
+                _fill(choice["message"], _VLLM_MESSAGE)
+        if isinstance(answer.get("usage"), dict):
+            _fill(answer["usage"], _VLLM_USAGE)
+        metrics = answer["metrics"]
+        if isinstance(metrics, dict):
+            _fill(metrics, _VLLM_METRICS)
+            if isinstance(metrics["speculative_decoding"], dict):
+                _fill(metrics["speculative_decoding"], _VLLM_STEPS)
+
+
+class _Choice:
+    """One choice as it grows."""
+
+    def __init__(self, index: int) -> None:
+        self._fields: Object = {"index": index}
+        self._message: Object = {}
+        self._pieces: dict[str, list[str]] = {}
+        self._tools: dict[int, Object] = {}
+        self._arguments: dict[int, list[str]] = {}
+        self._call: list[str] = []
+
+    def add(self, choice: Object) -> None:
+        for name, value in choice.items():
+            if name == "delta":
+                if isinstance(value, dict):
+                    self._add_delta(value)
+            elif name == "text":
+                self._piece("text", value)
+            elif name in ("logprobs", "token_ids"):
+                self._fields[name] = _joined(self._fields.get(name), value)
+            elif value is not None or name not in self._fields:
+                self._fields[name] = value
+
+    def whole(self, *, chat: bool, engine: str) -> Object:
+        """The choice as a whole answer has it."""
+        if not chat:
+            return {**self._fields, "text": "".join(self._pieces.get("text", ()))}
+        message: Object = {"role": "assistant", "content": None, **self._message}
+        for name, pieces in self._pieces.items():
+            message[name] = "".join(pieces)
+        if self._tools:
+            message["tool_calls"] = [self._tool(index) for index in sorted(self._tools)]
+        if self._call:
+            message["function_call"]["arguments"] = "".join(self._call)
+        if not message["content"]:
+            message["content"] = self._empty_content(message, engine)
+        return {**self._fields, "message": message}
+
+    def _empty_content(self, message: Object, engine: str) -> str | None:
+        """
+        What stands for a content without text.
+
+        llama.cpp writes "" always. vLLM writes "" for a plain empty answer and null where its
+        parsers found reasoning or tool calls instead.
+        """
+        if engine == "llama.cpp":
+            return ""
+        instead = ("tool_calls", "function_call", "reasoning", "reasoning_content", "refusal")
+        return None if any(message.get(name) for name in instead) else ""
+
+    def _piece(self, name: str, value: object) -> None:
+        if isinstance(value, str):
+            self._pieces.setdefault(name, []).append(value)
+
+    def _add_delta(self, delta: Object) -> None:
+        for name, value in delta.items():
+            if name in _PIECEWISE and isinstance(value, str):
+                self._piece(name, value)
+            elif name == "tool_calls":
+                for call in value if isinstance(value, list) else ():
+                    if isinstance(call, dict):
+                        self._add_tool(call)
+            elif name == "function_call" and isinstance(value, dict):
+                self._add_call(value)
+            elif value is not None or name not in self._message:
+                self._message[name] = value
+
+    def _add_call(self, call: Object) -> None:
+        known = self._message.get("function_call")
+        self._message["function_call"] = {**(known or {}), **call}
+        self._call.append(str(call.get("arguments") or ""))
+
+    def _add_tool(self, call: Object) -> None:
+        index = call.get("index", 0)
+        if not isinstance(index, int):
+            raise ProtocolError("a tool call's index is not a number", where="$.choices")
+        tool = self._tools.setdefault(index, {"id": "", "type": "function", "function": {}})
+        for name, value in call.items():
+            if name == "function" and isinstance(value, dict):
+                for part, text in value.items():
+                    if part == "arguments" and isinstance(text, str):
+                        self._arguments.setdefault(index, []).append(text)
+                    elif text:
+                        tool["function"][part] = text
+            elif name not in ("index", "function") and value:
+                tool[name] = value
+
+    def _tool(self, index: int) -> Object:
+        tool = self._tools[index]
+        function = {**tool["function"], "arguments": "".join(self._arguments.get(index, ()))}
+        return {**tool, "function": function}
+
+
+def _joined(known: Any, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Join streamed lists: themselves, or those inside an object (log-probabilities)."""
+    if known is None:
+        return value
+    if isinstance(known, list) and isinstance(value, list):
+        known.extend(value)
+    elif isinstance(known, dict) and isinstance(value, dict):
+        for name, part in value.items():
+            known[name] = _joined(known.get(name), part)
+    elif value is not None:
+        return value
+    return known
+
+
+def _fill(fields: Object, names: tuple[str, ...]) -> None:
+    for name in names:
+        fields.setdefault(name, None)

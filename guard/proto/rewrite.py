@@ -1,0 +1,352 @@
+"""
+Turns an engine's chunks into what the client would have got from it without the guard.
+
+The guard's switches make chunks carry more than the client asked for; that is taken out here. All
+other values keep their exact bytes, and a chunk in which nothing changes is passed on as it came.
+The common cases are cut out of the bytes without decoding; everything else goes through one
+decode of the top level into raw values (such a chunk comes out compact, member names respelled).
+
+One thing cannot be told apart: where a stop word begins inside a token, llama.cpp's last chunk with
+text has timings even stock; here they go.
+
+Source:
+    llama.cpp tools/server/server-task.cpp (`to_json_oaicompat*`): stock `timings` stand in the
+    last chunk only. vLLM 0.32 vllm/entrypoints/openai/{chat_completion,completion}/serving.py:
+    stock `token_ids` and `prompt_token_ids` are null; a chat delta the parsers hold back is sent
+    empty when token ids are asked, and not at all otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from guard.proto.openai import ClientRequest
+from guard.proto.sse import SseEvent
+from guard.types import StepAcceptance
+from guard.wire import Chunk, Delta
+
+_NULL = msgspec.Raw(b"null")
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_encode = msgspec.json.Encoder().encode
+
+_TIMINGS = b',"timings":{'
+_TOKEN_IDS = b'"token_ids":['
+_ANY_TOKEN_IDS = b'token_ids":['
+_PROMPT_KEY = b'"prompt_token_ids"'
+_PROMPT_NULL = b'"prompt_token_ids":null'
+_PROMPT_TOKEN_IDS = b'"prompt_token_ids":['
+_PROMPT_SPACED = re.compile(rb'"prompt_token_ids"\s*:\s*\[')
+_METRICS = b',"metrics":{"speculative_decoding":{'
+_LINES = re.compile(rb"(\r\n|\n|\r)")
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """What makes all chunks of an answer one answer, as raw JSON; None where the engine sends none."""
+
+    id: bytes | None
+    created: bytes | None
+
+
+class Continuation(msgspec.Struct, frozen=True, gc=False):
+    """
+    Makes a later attempt look like the rest of the first.
+
+    Args:
+        identity: Of the attempt whose chunks the client has; `ChunkRewriter.identity` tells it.
+        prompt_tokens: Added to the usage's prompt tokens; negative when released text was sent as
+            prompt. Unit: tokens.
+        completion_tokens: Added to the usage's completion tokens. Unit: tokens.
+        role_sent: Whether the client has had the delta that only names the role.
+    """
+
+    identity: Identity
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    role_sent: bool = True
+
+
+class ChunkRewriter:
+    """
+    Rewrites the chunks of one attempt, in order.
+
+    Args:
+        request: The client's request: what it asked for itself stays.
+        engine: Engine name, which says what the guard's switches added.
+        annotate: Add a `guard` object with the steps' counts to chunks that complete steps.
+        continuation: For an attempt whose chunks follow those of an earlier one.
+    """
+
+    def __init__(
+        self,
+        request: ClientRequest,
+        *,
+        engine: str,
+        annotate: bool = False,
+        continuation: Continuation | None = None,
+    ) -> None:
+        self._cut_timings = engine == "llama.cpp" and not request.timings_per_token
+        self._cut_tokens = engine == "vllm" and not request.return_token_ids
+        self._cut_metrics = engine == "vllm"
+        self._annotate = annotate
+        self._withheld: tuple[SseEvent, Chunk] | None = None
+        self._untold: list[StepAcceptance] = []  # steps of chunks the client got nothing of
+        self._continuation = continuation
+        #: Of this attempt's first chunk with an id; None before it.
+        self.identity: Identity | None = None
+
+    def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
+        """
+        Bytes for the client.
+
+        Args:
+            event: The event as parsed.
+            chunk: Its data, decoded.
+            steps: Verify steps this chunk completes, for `annotate`.
+
+        Returns:
+            The event's own bytes when nothing changes; empty when the client gets nothing of it, or
+            not yet: a chunk without text may come with the next one.
+        """
+        if event.data is None:
+            return event.raw
+        if self.identity is None and chunk.id is not None:
+            self.identity = _identity(event.data)
+        timings = self._cut_timings and chunk.timings is not None and _midway(chunk)
+        before = b""
+        if self._withheld is not None:
+            before = self._release(chunk)
+        if timings and not _says_something(chunk):
+            self._withheld = (event, chunk)
+            self._leave_untold(steps)
+            return before
+        out = self._rewrite(event, chunk, steps, timings=timings)
+        return before + out if before else out
+
+    def _release(self, following: Chunk) -> bytes:
+        """
+        The chunk without text that waited for the one after it.
+
+        llama.cpp sends such a chunk for a token that may begin a stop word, and for the token that
+        completes one. Stock, only the latter has timings, and then the answer ends next.
+        """
+        assert self._withheld is not None
+        event, chunk = self._withheld
+        self._withheld = None
+        return self._rewrite(event, chunk, (), timings=_midway(following))
+
+    def _leave_untold(self, steps: Sequence[StepAcceptance]) -> None:
+        if self._annotate:
+            self._untold.extend(steps)
+
+    def _rewrite(
+        self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance], *, timings: bool
+    ) -> bytes:
+        """One chunk, with its timings cut or not."""
+        assert event.data is not None
+        tokens = metrics = False
+        if self._cut_metrics and chunk.choices:
+            tokens = self._cut_tokens and _has_token_ids(event.raw, chunk)
+            metrics = chunk.metrics is not None
+        annotate = self._annotate and bool(steps or self._untold)
+        if (self._continuation is None and not annotate) or event.data.strip() == b"null":
+            if not (timings or tokens or metrics):
+                return event.raw
+            quick = _cut_bytes(event, chunk, timings=timings, tokens=tokens, metrics=metrics)
+            if quick is not None:
+                return quick
+        elif self._continuation is not None and self._continuation.role_sent and _only_role(chunk):
+            return b""
+        fields: dict[str, Any] = _TOP.decode(event.data)
+        if timings:
+            del fields["timings"]
+        if tokens and not _blank_tokens(fields):
+            self._leave_untold(steps)
+            return b""
+        if metrics:
+            _drop_metrics(fields)
+        if self._continuation is not None:
+            _continue(fields, self._continuation)
+        if annotate:
+            fields["guard"] = _steps_object([*self._untold, *steps])
+            self._untold.clear()
+        return _reframe(event, _encode(fields))
+
+
+def _identity(data: bytes) -> Identity:
+    fields = _TOP.decode(data)
+    ident, created = fields.get("id"), fields.get("created")
+    return Identity(None if ident is None else bytes(ident), None if created is None else bytes(created))
+
+
+def _midway(chunk: Chunk) -> bool:
+    """A chunk of text: neither the one with the finish reason nor the closing one without choices."""
+    for choice in chunk.choices:
+        if choice.finish_reason is not None:
+            return False
+    return bool(chunk.choices)
+
+
+def _says_something(chunk: Chunk) -> bool:
+    for choice in chunk.choices:
+        if choice.text or (choice.delta is not None and _delta_says_something(choice.delta)):
+            return True
+    return False
+
+
+def _delta_says_something(delta: Delta) -> bool:
+    if delta.content or delta.reasoning_content or delta.tool_calls:
+        return True
+    return bool(delta.reasoning or delta.refusal)
+
+
+def _has_token_ids(raw: bytes, chunk: Chunk) -> bool:
+    for choice in chunk.choices:
+        if choice.token_ids is not None:
+            return True
+    if _PROMPT_KEY not in raw or _PROMPT_NULL in raw:
+        return _PROMPT_TOKEN_IDS in raw
+    return _PROMPT_SPACED.search(raw) is not None
+
+
+def _only_role(chunk: Chunk) -> bool:
+    return bool(chunk.choices) and all(
+        choice.finish_reason is None
+        and choice.delta is not None
+        and choice.delta.role is not None
+        and not _delta_says_something(choice.delta)
+        for choice in chunk.choices
+    )
+
+
+def _cut_bytes(event: SseEvent, chunk: Chunk, *, timings: bool, tokens: bool, metrics: bool) -> bytes | None:
+    """
+    Cut the engines' own compact form without decoding it; None when it looks otherwise.
+
+    Sound because inside a JSON string a quote is escaped: the bytes searched for, which hold bare
+    quotes, can only stand where a key stands.
+    """
+    raw = event.raw
+    # One data line and nothing else has just these eight bytes more than its data.
+    if event.data is None or len(raw) != len(event.data) + 8 or not raw.startswith(b"data: {"):
+        return None
+    if timings:
+        return None if tokens or metrics else _cut_timings(raw)
+    if metrics:
+        cut = _cut_metrics(raw)
+        if cut is None or not tokens:
+            return cut
+        raw = cut
+    return _cut_token_ids(raw, chunk)
+
+
+def _cut_timings(raw: bytes) -> bytes | None:
+    """`timings` holds numbers only, so its first brace ends it; what follows must end the chunk."""
+    start = raw.rfind(_TIMINGS)
+    end = raw.find(b"}", start) + 1
+    return raw[:start] + raw[end:] if start > 0 and raw[end:] == b"}\n\n" else None
+
+
+def _cut_metrics(raw: bytes) -> bytes | None:
+    """The same for a `metrics` object that holds nothing but flat `speculative_decoding`."""
+    start = raw.rfind(_METRICS)
+    end = raw.find(b"}", start) + 2
+    return raw[:start] + raw[end:] if start > 0 and raw[end - 1 :] == b"}}\n\n" else None
+
+
+def _cut_token_ids(raw: bytes, chunk: Chunk) -> bytes | None:
+    """Null the one `token_ids` there is, when it ends the only choice."""
+    if len(chunk.choices) != 1:
+        return None
+    delta = chunk.choices[0].delta
+    if delta is not None and delta.content is None and not _delta_says_something(delta):
+        return None  # it may have to vanish
+    key = raw.rfind(_TOKEN_IDS)
+    start = key + len(_TOKEN_IDS) - 1
+    end = raw.find(b"]", start) + 1
+    # `prompt_token_ids` ends in the same bytes: it must not stand here either.
+    if key < 0 or raw[end : end + 2] != b"}]" or raw.rfind(_ANY_TOKEN_IDS, 0, key) >= 0:
+        return None
+    return raw[:start] + b"null" + raw[end:]
+
+
+def _blank_tokens(fields: dict[str, Any]) -> bool:
+    """
+    Null the token ids everywhere.
+
+    Returns:
+        False when nothing is left that vLLM would have sent without them.
+    """
+    if "prompt_token_ids" in fields:
+        fields["prompt_token_ids"] = _NULL
+    choices = _LIST.decode(fields["choices"])
+    left = False
+    for choice in choices:
+        if "prompt_token_ids" in choice:
+            choice["prompt_token_ids"] = _NULL
+        held_back = (
+            bytes(choice.get("delta", _NULL)) == b"{}"
+            and bytes(choice.get("finish_reason", _NULL)) == b"null"
+            and bytes(choice.get("logprobs", _NULL)) == b"null"
+        )
+        left = left or not held_back
+        if "token_ids" in choice:
+            choice["token_ids"] = _NULL
+    fields["choices"] = choices
+    return left
+
+
+def _drop_metrics(fields: dict[str, Any]) -> None:
+    metrics = _TOP.decode(fields["metrics"])
+    metrics.pop("speculative_decoding", None)
+    if metrics:
+        fields["metrics"] = metrics
+    else:
+        del fields["metrics"]
+
+
+def _continue(fields: dict[str, Any], continuation: Continuation) -> None:
+    identity = continuation.identity
+    for name, value in (("id", identity.id), ("created", identity.created)):
+        if value is not None and name in fields:
+            fields[name] = msgspec.Raw(value)
+    if not (continuation.prompt_tokens or continuation.completion_tokens) or "usage" not in fields:
+        return
+    usage = msgspec.json.decode(fields["usage"])
+    if not isinstance(usage, dict):
+        return
+    added = {
+        "prompt_tokens": continuation.prompt_tokens,
+        "completion_tokens": continuation.completion_tokens,
+        "total_tokens": continuation.prompt_tokens + continuation.completion_tokens,
+    }
+    for name, tokens in added.items():
+        if isinstance(usage.get(name), int):
+            usage[name] = max(usage[name] + tokens, 0)
+    fields["usage"] = usage
+
+
+def _steps_object(steps: Sequence[StepAcceptance]) -> dict[str, list[int]]:
+    return {"accepted": [step.accepted for step in steps], "drafted": [step.drafted for step in steps]}
+
+
+def _reframe(event: SseEvent, body: bytes) -> bytes:
+    """Put a new body into the event; its name, id, comments and line ends stay."""
+    data = body.replace(b"\n", b"\ndata: ") if b"\n" in body else body
+    if event.data is not None and event.raw == b"data: " + event.data + b"\n\n":
+        return b"data: " + data + b"\n\n"
+    out: list[bytes] = []
+    done = False
+    pieces = _LINES.split(event.raw)
+    for line, end in zip(pieces[::2], [*pieces[1::2], b""], strict=True):
+        field = line.removeprefix(b"\xef\xbb\xbf").partition(b":")[0]
+        if field != b"data":
+            out.append(line + end)
+        elif not done:
+            out.append(b"data: " + data + end)
+            done = True
+    return b"".join(out)
