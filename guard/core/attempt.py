@@ -79,6 +79,10 @@ class Attempt:
         """Cut bytes into events. Raises ProtocolError."""
         return self._parser.feed(data)
 
+    def last_events(self) -> list[SseEvent]:
+        """Events that only the end of the body completes."""
+        return self._parser.finish()
+
     @property
     def pending(self) -> bytes:
         """Bytes of an event that has not ended."""

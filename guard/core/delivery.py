@@ -39,8 +39,8 @@ class Delivery(Protocol):
         """End a broken answer, honestly."""
         ...
 
-    def restart(self) -> None:
-        """Forget what was gathered: another attempt begins from the start."""
+    def begin(self, engine: str) -> None:
+        """An attempt begins the answer from its start: forget what was gathered before."""
         ...
 
 
@@ -73,7 +73,7 @@ class StreamDelivery:
         event = error_event(failure.message, code=failure.code)
         return [SendBody(guard_comment(record.summary()) + event)]
 
-    def restart(self) -> None:
+    def begin(self, engine: str) -> None:
         """See Delivery: nothing is gathered here."""
 
     def _head(self, status: int, head: Headers) -> list[Command]:
@@ -93,16 +93,18 @@ class StreamDelivery:
 class WholeDelivery:
     """One JSON body, put together from the upstream's stream."""
 
-    def __init__(self, request: ClientRequest, policy: str) -> None:
+    def __init__(self, request: ClientRequest, policy: str, max_event_bytes: int) -> None:
         self._request = request
         self._policy = policy
+        self._max_event_bytes = max_event_bytes
         self._assembler = Assembler(request.route)
         self.started = False
         self.text_released = False
 
     def send(self, released: list[Held], head: Headers) -> list[Command]:
         """See Delivery: gathered, nothing is sent."""
-        parser = SseParser()
+        # A rewritten chunk may be a little longer than the one that passed the cap.
+        parser = SseParser(max_event_bytes=2 * self._max_event_bytes)
         for held in released:
             for event in parser.feed(held.data):
                 if event.data is not None:
@@ -126,9 +128,9 @@ class WholeDelivery:
         self.started = True
         return plain_error(failure, record, self._policy)
 
-    def restart(self) -> None:
+    def begin(self, engine: str) -> None:
         """See Delivery."""
-        self._assembler = Assembler(self._request.route)
+        self._assembler = Assembler(self._request.route, engine, self._request.prefill)
 
 
 def plain_error(failure: Failure, record: ExchangeRecord, policy: str) -> list[Command]:

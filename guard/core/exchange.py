@@ -13,8 +13,6 @@ of each attempt. Promises, whatever the order of events:
 
 from __future__ import annotations
 
-import enum
-
 from guard.core.attempt import Attempt
 from guard.core.delivery import Delivery, StreamDelivery, WholeDelivery
 from guard.core.events import (
@@ -32,36 +30,18 @@ from guard.core.events import (
     UpstreamFailed,
     UpstreamHead,
 )
-from guard.core.failure import Failure, of_error_event, of_fault, of_verdict
 from guard.core.factory import Shown, make_attempt, resume_blocker
+from guard.core.failure import Failure, of_error_event, of_fault, of_verdict
 from guard.core.holdback import Held
+from guard.core.phases import LEGAL, Phase
 from guard.core.record import ExchangeRecord, Outcome
 from guard.core.settings import ExchangeSettings, Target
 from guard.errors import ProtocolError, UpstreamError
 from guard.proto.openai import ClientRequest, is_done
+from guard.proto.request import stream_hazards
 from guard.proto.sse import SseEvent
 from guard.retry.planner import Plan, Situation, Step, plan
 from guard.types import Action, Verdict
-
-
-class Phase(enum.Enum):
-    """Where an exchange stands."""
-
-    OPENING = "opening"  # an attempt was asked for, its head has not come
-    STREAMING = "streaming"  # chunks are read, judged, held and released
-    RELAYING = "relaying"  # not a guarded answer (an error, no event stream): passed on as it comes
-    CLOSING = "closing"  # the answer is whole and sent; the upstream's body has yet to end
-    DONE = "done"
-
-
-#: Events that may come in each phase; any other is a defect of the caller.
-LEGAL: dict[Phase, frozenset[type]] = {
-    Phase.OPENING: frozenset({UpstreamHead, UpstreamFailed, ClientGone}),
-    Phase.STREAMING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
-    Phase.RELAYING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
-    Phase.CLOSING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
-    Phase.DONE: frozenset(),
-}
 
 
 class Exchange:
@@ -86,9 +66,12 @@ class Exchange:
         self._number = 0
         self._mode = "first"
         self._watching = True
+        self._relays = False
         self._shown = Shown()
         self._delivery: Delivery = (
-            StreamDelivery(policy.name) if request.stream else WholeDelivery(request, policy.name)
+            StreamDelivery(policy.name)
+            if request.stream
+            else WholeDelivery(request, policy.name, settings.max_event_bytes)
         )
         #: Set while somebody listens to the live feed.
         self.live = False
@@ -124,6 +107,12 @@ class Exchange:
         )
         self._attempt = attempt
         self.record.attempts.append(attempt.record)
+        if self._mode != "resume":
+            self._delivery.begin(target.engine)
+        if stream_hazards(self._request, target.engine):
+            # Only the backend itself can give this answer whole: passed on unwatched.
+            self._relays = True
+            return self._request.raw
         return body
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -144,7 +133,7 @@ class Exchange:
             return self._on_client_gone()
         if event.attempt != self._number:
             return []
-        assert type(event) in LEGAL[self._phase], f"{event} in phase {self._phase}"  # noqa: S101
+        assert type(event) in LEGAL[self._phase], f"{event} in phase {self._phase}"
         match event:
             case UpstreamHead():
                 return self._on_head(event)
@@ -166,7 +155,7 @@ class Exchange:
         attempt = self._current()
         attempt.head = event.headers
         content_type = next((v for k, v in event.headers if k == "content-type"), "")
-        if event.status == 200 and content_type.startswith("text/event-stream"):
+        if not self._relays and event.status == 200 and content_type.startswith("text/event-stream"):
             self._phase = Phase.STREAMING
             return []
         if self._number > 1:
@@ -183,13 +172,20 @@ class Exchange:
         if self._phase is Phase.CLOSING:
             return []
         attempt = self._current()
+        try:
+            events = attempt.feed(data)
+        except ProtocolError as error:
+            return self._on_fault(UpstreamError("protocol", str(error)), alive=True)
+        return self._on_events(attempt, events)
+
+    def _on_events(self, attempt: Attempt, events: list[SseEvent]) -> list[Command]:
         out: list[Command] = []
         try:
-            for event in attempt.feed(data):
+            for event in events:
                 if event.data is not None and is_done(event.data):
-                    return [*out, *self._release(), *self._complete(event.raw)]
+                    return [*out, *self._complete(event.raw)]
                 out += self._on_event(attempt, event)
-                if self._attempt is not attempt or self._phase is not Phase.STREAMING:
+                if self._phase is not Phase.STREAMING:
                     return out
         except ProtocolError as error:
             return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=True)]
@@ -213,10 +209,15 @@ class Exchange:
         attempt.open = False
         if self._phase is not Phase.STREAMING:
             return self._finish()
+        out = self._on_events(attempt, attempt.last_events())
+        if self._phase is Phase.CLOSING:
+            return [*out, *self._finish()]
+        if self._phase is not Phase.STREAMING:
+            return out
         if attempt.pending or not attempt.finish_reasons_complete:
-            return self._on_fault(UpstreamError("truncated", "the stream ended before its answer did"), alive=False)
-        out = [*self._release(), *self._complete(b"")]
-        return [*out, *self._finish()]
+            fault = UpstreamError("truncated", "the stream ended before its answer did")
+            return [*out, *self._on_fault(fault, alive=False)]
+        return [*out, *self._complete(b""), *self._finish()]
 
     def _on_error_event(self, event: SseEvent) -> list[Command]:
         """The backend itself reports a failure in its stream: passed on as it is, nothing added."""
@@ -305,7 +306,6 @@ class Exchange:
         self._burn()
         if decision.step is Step.RESTART:
             self._unsend()
-            self._delivery.restart()
         return self._open(decision.step.value)
 
     # -- the client's side ----------------------------------------------------------------------
@@ -313,8 +313,7 @@ class Exchange:
     def _release(self) -> list[Command]:
         attempt = self._current()
         held_tokens = attempt.hold.tokens
-        if held_tokens > self.record.held_tokens_max:
-            self.record.held_tokens_max = held_tokens
+        self.record.held_tokens_max = max(self.record.held_tokens_max, held_tokens)
         # An attempt that was let pass is no longer suspected, whatever its last score was.
         suspicion = attempt.monitor.suspicion if self._watching else 0.0
         return self._send(attempt.hold.release(suspicion))
@@ -384,5 +383,5 @@ class Exchange:
         return [Finish(whole)]
 
     def _current(self) -> Attempt:
-        assert self._attempt is not None  # noqa: S101 - no event comes before `begin`
+        assert self._attempt is not None
         return self._attempt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from guard.core.attempt import Attempt
 from guard.core.holdback import Held, HoldBack
@@ -36,9 +36,9 @@ class Shown:
         """Content released so far."""
         return "".join(self._texts)
 
-    def note(self, released: Iterable[Held], attempt: Attempt) -> None:
+    def note(self, released: Sequence[Held], attempt: Attempt) -> None:
         """Account for chunks just released."""
-        if self.identity is None:
+        if self.identity is None and any(held.data for held in released):
             self.identity = attempt.identity
         for held in released:
             self.tokens += held.tokens
@@ -58,6 +58,8 @@ def resume_blocker(request: ClientRequest, engine: str, shown: Shown) -> str:
         return ", ".join(request.resume_hazards)
     if engine not in RESUMABLE_ENGINES:
         return f"{engine} backends are not known to continue a text"
+    if request.max_tokens is not None and request.max_tokens <= shown.tokens:
+        return "the client's token limit is reached"
     return shown.fragile
 
 

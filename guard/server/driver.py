@@ -145,7 +145,7 @@ class Driver:
                     headers=for_attempt(self._request.headers, self._request_id),
                     allow_redirects=False,
                 )
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             await self._failed(as_fault(error))
             return
         head = UpstreamHead(self._number, self._reply.status, lowered(self._reply.headers.items()))
@@ -172,7 +172,7 @@ class Driver:
                         now = clock.now()
                     read.since = now
                     read.waiting = True
-        except (aiohttp.ClientError, asyncio.TimeoutError) as error:
+        except (TimeoutError, aiohttp.ClientError) as error:
             await self._failed(as_fault(error))
             return
         await self._perform(exchange.handle(UpstreamEnd(number), clock.now()))
@@ -213,7 +213,7 @@ class Driver:
             raise ClientLeft from error
 
     async def _body(self, data: bytes) -> None:
-        assert self._response is not None  # noqa: S101 - SendHead comes first
+        assert self._response is not None
         try:
             await self._response.write(data)
         except ConnectionError as error:

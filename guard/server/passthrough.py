@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import aiohttp
 from aiohttp import web
 from yarl import URL
@@ -46,7 +44,7 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
             allow_redirects=False,
         )
         return await _answer(request, reply, request_id, pool.watchdog)
-    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         return _unreachable(error, request_id)
     finally:
         upstream.in_flight -= 1
@@ -68,7 +66,7 @@ async def _answer(
     try:
         async for data in watchdog.pieces(reply):
             await response.write(data)
-    except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError):
+    except (TimeoutError, aiohttp.ClientError, ConnectionError):
         # The head is out: the only honest end is to break the connection off.
         if request.transport is not None:
             request.transport.abort()

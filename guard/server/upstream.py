@@ -29,7 +29,7 @@ class Upstream:
         self.in_flight = 0
         self._settings = settings
         self._baseline = baseline
-        self._engine = None if settings.engine == "auto" else settings.engine
+        self._engine: str | None = None if settings.engine == "auto" else settings.engine
         self._probing = asyncio.Lock()
 
     @property

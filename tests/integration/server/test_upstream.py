@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import aiohttp
 import pytest
 
@@ -58,7 +56,7 @@ def test_a_pool_needs_a_replica() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (asyncio.TimeoutError(), "timeout"),
+        (TimeoutError(), "timeout"),
         (aiohttp.ServerTimeoutError(), "timeout"),
         (aiohttp.ClientPayloadError(), "reset"),
         (aiohttp.ServerDisconnectedError(), "reset"),

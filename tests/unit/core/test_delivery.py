@@ -63,9 +63,9 @@ def test_failure_in_a_stream_is_an_event_and_before_it_a_plain_error() -> None:
 
 def test_whole_gathers_and_restart_forgets() -> None:
     request = parse_request(Route.CHAT, b'{"messages": []}')
-    delivery = WholeDelivery(request, "p")
+    delivery = WholeDelivery(request, "p", 2**20)
     assert delivery.send([held("bad")], HEAD) == []
-    delivery.restart()
+    delivery.begin("vllm")
     delivery.send([held("good"), Held(chunk("", finish="stop"), "", 0, 1)], HEAD)
     head, body = delivery.complete(DONE, HEAD, record())
     assert isinstance(head, SendHead)

@@ -9,8 +9,7 @@ import pytest
 from guard.core.events import ClientGone, UpstreamData, UpstreamEnd, UpstreamFailed, UpstreamHead
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
-from guard.policy.schema import WhenExhausted
-from guard.types import Action
+from guard.types import Action, WhenExhausted
 from tests.unit.core.transcript import BAD, DONE, DOUBT, FULL, SSE, WINDOW_8, Client, chunk, policy
 
 
@@ -378,3 +377,43 @@ def test_live_samples_are_told_only_while_somebody_listens() -> None:
     assert not any(type(c).__name__ == "Observed" for c in client.give(UpstreamData(1, chunk("a"))))
     client.exchange.live = True
     assert any(type(c).__name__ == "Observed" for c in client.give(UpstreamData(1, chunk("b"))))
+
+
+def test_an_answer_that_only_the_backend_can_give_whole_is_passed_on_unwatched() -> None:
+    client = Client(policy(), stream=False, engine="llama.cpp", logprobs=True)
+    assert client.opened[0]["stream"] is False
+    client.give(UpstreamHead(1, 200, (("content-type", "application/json"),)))
+    client.data(b'{"choices": []}')
+    client.end()
+    assert client.sent == b'{"choices": []}'
+    assert client.exchange.record.outcome is Outcome.RELAYED
+
+
+def test_a_restart_sends_the_role_chunk_of_the_attempt_that_is_seen() -> None:
+    role = b'data: {"id":"c1","created":1,"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+    client = Client(policy(hold=FULL))
+    client.head()
+    client.data(role, chunk(BAD))
+    client.head()
+    client.data(role.replace(b"c1", b"c2"), chunk("Fine", finish="stop", id="c2"), DONE)
+    client.end()
+    assert client.sent.count(b'"role":"assistant"') == 1
+    assert b"c1" not in client.sent
+
+
+def test_a_last_event_without_its_blank_line_still_counts() -> None:
+    client = Client(policy())
+    client.head()
+    stream = (chunk("All", finish="stop") + DONE).replace(b"\n", b"\r")
+    client.data(stream)
+    client.end()
+    assert client.text == "All"
+    assert client.finished == [True]
+
+
+def test_nothing_is_resumed_past_the_clients_token_limit() -> None:
+    client = Client(policy(), max_tokens=3)
+    client.head()
+    client.data(chunk("One "), chunk(BAD))
+    assert client.error is not None
+    assert "token limit" in client.error["message"]

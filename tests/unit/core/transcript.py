@@ -20,9 +20,9 @@ from guard.core.events import (
 from guard.core.exchange import Exchange
 from guard.core.settings import ExchangeSettings, Target
 from guard.policy.judge import Judge
-from guard.policy.schema import HoldBack, HoldMode, Leaf, Policy, Retry, Rule, WhenExhausted
+from guard.policy.schema import HoldBack, HoldMode, Leaf, Policy, Retry, Rule
 from guard.proto.openai import Route, parse_request
-from guard.types import Action, Kind, ReplicaId, RequestId, SignalRef, Unit, Window
+from guard.types import Action, Kind, ReplicaId, RequestId, SignalRef, Unit, WhenExhausted, Window
 
 SSE = (("content-type", "text/event-stream"),)
 #: Texts whose verify step keeps none, or half, of its draft; any other text keeps all of it.

@@ -1,0 +1,27 @@
+"""The phases of an exchange, and which events may come in each."""
+
+from __future__ import annotations
+
+import enum
+
+from guard.core.events import ClientGone, UpstreamData, UpstreamEnd, UpstreamFailed, UpstreamHead
+
+
+class Phase(enum.Enum):
+    """Where an exchange stands."""
+
+    OPENING = "opening"  # an attempt was asked for, its head has not come
+    STREAMING = "streaming"  # chunks are read, judged, held and released
+    RELAYING = "relaying"  # not a guarded answer (an error, no event stream): passed on as it comes
+    CLOSING = "closing"  # the answer is whole and sent; the upstream's body has yet to end
+    DONE = "done"
+
+
+#: Events that may come in each phase; any other is a defect of the caller.
+LEGAL: dict[Phase, frozenset[type]] = {
+    Phase.OPENING: frozenset({UpstreamHead, UpstreamFailed, ClientGone}),
+    Phase.STREAMING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
+    Phase.RELAYING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
+    Phase.CLOSING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
+    Phase.DONE: frozenset(),
+}
