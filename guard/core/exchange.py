@@ -209,6 +209,9 @@ class Exchange:
         attempt.open = False
         if self._phase is not Phase.STREAMING:
             return self._finish()
+        return self._on_stream_end(attempt)
+
+    def _on_stream_end(self, attempt: Attempt) -> list[Command]:
         out = self._on_events(attempt, attempt.last_events())
         if self._phase is Phase.CLOSING:
             return [*out, *self._finish()]
@@ -316,6 +319,8 @@ class Exchange:
         self.record.held_tokens_max = max(self.record.held_tokens_max, held_tokens)
         # An attempt that was let pass is no longer suspected, whatever its last score was.
         suspicion = attempt.monitor.suspicion if self._watching else 0.0
+        if suspicion >= self._policy.hold_back.hold_at and attempt.record.held_from_token is None:
+            attempt.record.held_from_token = attempt.record.tokens
         return self._send(attempt.hold.release(suspicion))
 
     def _flush(self) -> list[Command]:
@@ -329,6 +334,7 @@ class Exchange:
             self.record.ttft_delivered = self._now - self._started_at
         self.record.tokens_shown += tokens
         attempt = self._current()
+        attempt.record.tokens_shown += tokens
         if self._request.stream:
             self._shown.note(released, attempt)
         return self._delivery.send(released, attempt.head)
@@ -376,6 +382,8 @@ class Exchange:
         """What was only gathered for a body that will not be sent counts as burned."""
         self.record.tokens_burned += self.record.tokens_shown
         self.record.tokens_shown = 0
+        for attempt in self.record.attempts:
+            attempt.tokens_shown = 0
 
     def _finish(self, *, whole: bool = True) -> list[Command]:
         self._phase = Phase.DONE

@@ -38,6 +38,8 @@ class AttemptRecord(msgspec.Struct):
         mode: "first", "restart" or "resume".
         changes: Request fields changed for it.
         tokens: Tokens it generated. Unit: tokens.
+        tokens_shown: Of those, sent to the client. Unit: tokens.
+        held_from_token: First token after which suspicion kept text back; None if it never did.
         accepted: Accepted draft tokens of each verify step, bonus excluded.
         drafted: Drafted tokens of each verify step; -1 where unknown.
         verdict: The decision that ended or marked it, if any.
@@ -53,6 +55,8 @@ class AttemptRecord(msgspec.Struct):
     mode: str
     changes: dict[str, str | int | float | bool] = {}
     tokens: int = 0
+    tokens_shown: int = 0
+    held_from_token: int | None = None
     accepted: list[int] = []
     drafted: list[int] = []
     verdict: str = "pass"

@@ -55,6 +55,10 @@ _ALL = (
         "Letters in the repeated passage; 0 for rules, blank space and tables of figures.",
     ),
     _spec(
+        "blank_lines", 0, math.inf, "lines", (), False,
+        "Line ends that the text ends in, blank space between them allowed.",
+    ),
+    _spec(
         "word_recurrence", 0, 1, "share", _TEXT, False,
         "Words of the window that it already had; prose 0.1 to 0.4, word salad near 0, loops above 0.6.",
     ),

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 
+from guard.detect.blank import BlankRun
 from guard.detect.garble import GarbleScan, GarbleWindow
 from guard.detect.rare import RareScan, ScriptWindow
 from guard.detect.repetition import Repetition
@@ -41,6 +42,7 @@ class TextChannel:
         self._tokens: deque[int] = deque(maxlen=_MARKS)
         self._repetition: Repetition | None = None
         self._loop_onset = self._loop_start = 0
+        self._blank: BlankRun | None = None
         self._rare: RareScan | None = None
         self._garble: GarbleScan | None = None
         self._words: WordScan | None = None
@@ -65,6 +67,9 @@ class TextChannel:
                 "repetition_letters": lambda: loop.letters,
             }[ref.name]
             return reader, lambda: self._loop_onset
+        if ref.name == "blank_lines":
+            blank = self._blank = self._blank or BlankRun()
+            return lambda: float(blank.lines), lambda: self._token_at(self._size - blank.characters)
         if ref.name == "rare_characters":
             self._rare = self._rare or RareScan()
             total = BlockSum(blocks)
@@ -122,6 +127,8 @@ class TextChannel:
         self._tokens.append(tokens)
         if self._repetition is not None:
             self._follow(self._repetition, block)
+        if self._blank is not None:
+            self._blank.feed(block)
         if self._rare is not None:
             rare = self._rare
             rare.feed(block)
@@ -166,6 +173,8 @@ class TextChannel:
         loop = self._repetition
         if name.startswith("repetition_") and loop is not None:
             return f"a passage of {loop.period} characters repeats {loop.count:.0f} times"
+        if name == "blank_lines":
+            return f"{value:.0f} line ends follow each other"
         if name == "rare_characters":
             return f"{value:.0%} of characters are replacement, private-use, unassigned or control"
         if name == "script_salad":

@@ -98,7 +98,7 @@ def test_observe_and_demo_have_the_default_rules() -> None:
         (r.name, r.when, r.persist) for r in default.rules
     ]
     assert {rule.action for rule in observe.rules} == {Action.NOTE}
-    assert (observe.hold_back.mode, demo.hold_back.mode) == (HoldMode.OFF, HoldMode.WINDOW)
+    assert (observe.hold_back.mode, demo.hold_back.mode) == (HoldMode.OFF, HoldMode.FULL)
 
 
 @pytest.mark.parametrize("name", ["default", "text-only"])
