@@ -126,8 +126,8 @@ def _policy_check(args: argparse.Namespace) -> int:
 
 
 def _policy_explain(args: argparse.Namespace) -> int:
-    from guard.shipped import find_policy  # noqa: PLC0415
     from guard.policy.explain import explain  # noqa: PLC0415
+    from guard.shipped import find_policy  # noqa: PLC0415
 
     print(explain(find_policy(args.policy)))
     return EXIT_GOOD

@@ -21,9 +21,7 @@ class ConfigError(GuardError):
         where: Dotted path of the setting inside the document.
     """
 
-    def __init__(
-        self, message: str, *, path: str | None = None, line: int | None = None, where: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, path: str | None = None, line: int | None = None, where: str = "") -> None:
         self.message = message
         self.path = path
         self.line = line
@@ -60,9 +58,7 @@ class RequestError(GuardError):
         code: Machine-readable code.
     """
 
-    def __init__(
-        self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
         self.message = message
         self.status = status
         self.param = param

@@ -94,10 +94,7 @@ class Document:
                 result[key] = self._plain(loader, value_node, inner, depth + 1)
             return result
         if isinstance(node, yaml.SequenceNode):
-            return [
-                self._plain(loader, item, f"{where}[{index}]", depth + 1)
-                for index, item in enumerate(node.value)
-            ]
+            return [self._plain(loader, item, f"{where}[{index}]", depth + 1) for index, item in enumerate(node.value)]
         value = loader.construct_object(node)
         if value is None or isinstance(value, bool | int | float | str):
             return value

@@ -39,6 +39,7 @@ class Attempt:
         adapter: Reads this engine's acceptance signal.
         rewriter: Turns this attempt's chunks into the client's.
         hold: An empty hold-back window.
+        rid: Id for the engine's abort route; empty where there is none.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Attempt:
         adapter: SignalAdapter,
         rewriter: ChunkRewriter,
         hold: HoldBack,
+        rid: str = "",
     ) -> None:
+        self.rid = rid
         self.target = target
         self.record = record
         self.hold = hold
@@ -158,9 +161,5 @@ def _fragility(sample: Sample) -> str:
 def _content_text(samples: Sequence[Sample]) -> str:
     """The content text of choice 0: what a resume would continue."""
     return "".join(
-        text
-        for sample in samples
-        if sample.choice == 0
-        for channel, text in sample.texts
-        if channel is Channel.CONTENT
+        text for sample in samples if sample.choice == 0 for channel, text in sample.texts if channel is Channel.CONTENT
     )

@@ -52,10 +52,18 @@ class OpenAttempt(msgspec.Struct, frozen=True):
 
 
 class AbortAttempt(msgspec.Struct, frozen=True):
-    """Close attempt `attempt` upstream. Sent at most once an attempt, never after its end."""
+    """
+    Close attempt `attempt` upstream. Sent at most once an attempt, never after its end.
+
+    Args:
+        attempt: Number of the attempt.
+        reason: Why.
+        rid: Id under which the engine's own abort route knows it; empty where there is none.
+    """
 
     attempt: int
     reason: str
+    rid: str = ""
 
 
 class SendHead(msgspec.Struct, frozen=True):

@@ -369,7 +369,7 @@ class Exchange:
         if attempt is None or not attempt.open:
             return []
         attempt.open = False
-        return [AbortAttempt(attempt.record.number, reason)]
+        return [AbortAttempt(attempt.record.number, reason, attempt.rid)]
 
     def _burn(self) -> None:
         """Tokens of the current attempt that will never be shown go to the other ledger."""

@@ -88,13 +88,12 @@ def make_attempt(
     """
     policy = settings.judge.policy
     adapter = adapter_for(target.engine, target.num_speculative_tokens)
-    changes = changes_for(
-        target.engine, policy.retry.change, attempt=number, nonce=settings.request_id, body=request.body
-    )
+    changes = changes_for(target.engine, policy.retry.change, attempt=number, nonce=settings.nonce, body=request.body)
     resumes = mode == "resume"
+    rid = _rid(request, target.engine, settings.nonce, number)
     body = upstream_body(
         request,
-        switches=adapter.switches(),
+        switches={**adapter.switches(), "rid": rid} if rid else adapter.switches(),
         changes=changes,
         resume_text=shown.text if resumes else None,
         released_tokens=shown.tokens if resumes else 0,
@@ -109,7 +108,20 @@ def make_attempt(
         annotate=settings.annotate,
         continuation=_continuation(shown, resumes=resumes),
     )
-    return Attempt(target, settings, record, adapter, rewriter, _window(policy, request)), body
+    return Attempt(target, settings, record, adapter, rewriter, _window(policy, request), rid), body
+
+
+def _rid(request: ClientRequest, engine: str, nonce: str, number: int) -> str:
+    """
+    A request id of the guard's own, for the engine's abort route.
+
+    SGLang aborts by prefix, hence the fixed length with the number in front; ids that the client
+    chose are left alone. Releases from August 2026 can leave a disconnected stream running, so the
+    closed connection alone is not enough there.
+    """
+    if engine != "sglang" or request.n != 1 or "rid" in request.body:
+        return ""
+    return f"{number:02d}{nonce}"
 
 
 def _continuation(shown: Shown, *, resumes: bool) -> Continuation | None:

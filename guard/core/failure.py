@@ -50,7 +50,5 @@ def of_verdict(verdict: Verdict, *, code: str, attempts: int, reason: str) -> Fa
         reason: Why there is no other.
     """
     kind = verdict.kind.value if verdict.kind else "bad"
-    message = (
-        f"The generation was stopped: {kind} output ({verdict.reason}). {attempts} attempt(s) made; {reason}."
-    )
+    message = f"The generation was stopped: {kind} output ({verdict.reason}). {attempts} attempt(s) made; {reason}."
     return Failure(502, code, message)

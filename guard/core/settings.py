@@ -34,7 +34,9 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
     Fixed for the whole exchange.
 
     Args:
-        request_id: In every log line, header and record.
+        request_id: In every log line, header and record. A client may give the same one twice.
+        nonce: Unique to this exchange, in letters and digits: cache salts and engine request ids are
+            made from it.
         judge: The compiled policy.
         annotate: Whether the client asked for per-step acceptance in its chunks.
         max_event_bytes: Cap of one server-sent event. Unit: bytes.
@@ -42,5 +44,6 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
 
     request_id: RequestId
     judge: Judge
+    nonce: str
     annotate: bool = False
     max_event_bytes: int = 8 * 1024 * 1024

@@ -246,9 +246,7 @@ class Acceptance:
         baseline: The deployment's healthy profile, if known.
     """
 
-    def __init__(
-        self, windows: set[Window | None], falls: set[Window | None], baseline: Baseline | None
-    ) -> None:
+    def __init__(self, windows: set[Window | None], falls: set[Window | None], baseline: Baseline | None) -> None:
         self.windows = {window: StepWindow(window, remember=window in falls) for window in windows | falls}
         self._all = tuple(self.windows.values())
         self._history = next((w.history for w in self._all if w.history is not None), None)

@@ -12,12 +12,10 @@ _STEPS = (Unit.TOKENS, Unit.STEPS)
 _TEXT = (Unit.CHARACTERS,)
 
 
-def _spec(  # noqa: PLR0917 - one row of the table below
+def _spec(
     name: str, low: float, high: float, unit: str, windows: tuple[Unit, ...], needs: bool, text: str
 ) -> SignalSpec:
-    return SignalSpec(
-        name=name, low=low, high=high, unit=unit, window_units=windows, needs_acceptance=needs, help=text
-    )
+    return SignalSpec(name=name, low=low, high=high, unit=unit, window_units=windows, needs_acceptance=needs, help=text)
 
 
 _ALL = (
@@ -90,7 +88,5 @@ def markdown_table(catalogue: Mapping[str, SignalSpec] = CATALOGUE) -> str:
         high = "" if math.isinf(spec.high) else f"{spec.high:g}"
         windows = ", ".join(spec.window_units) or "takes none"
         needs = "yes" if spec.needs_acceptance else "no"
-        lines.append(
-            f"| `{spec.name}` | {spec.low:g} to {high} | {spec.unit} | {windows} | {needs} | {spec.help} |"
-        )
+        lines.append(f"| `{spec.name}` | {spec.low:g} to {high} | {spec.unit} | {windows} | {needs} | {spec.help} |")
     return "\n".join(line.replace("to  |", "up |") for line in lines)

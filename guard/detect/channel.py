@@ -179,9 +179,7 @@ class TextChannel:
             return f"{value:.0%} of characters are replacement, private-use, unassigned or control"
         if name == "script_salad":
             names = sorted({script for window in self._scripts for script in window.names()})
-            return (
-                f"letters of {len(names)} unrelated scripts glued together ({', '.join(names[:6]).lower()})"
-            )
+            return f"letters of {len(names)} unrelated scripts glued together ({', '.join(names[:6]).lower()})"
         if name == "garble":
             return f"{value:.2f} broken joints a word above the text before"
         if name == "word_recurrence":

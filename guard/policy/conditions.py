@@ -6,10 +6,10 @@ import difflib
 import math
 from collections.abc import Mapping
 
-from guard.yamldoc import Document
 from guard.policy.schema import All, Any, Condition, ConditionSource, Leaf, Not
 from guard.policy.units import parse_tokens, parse_window
 from guard.types import SignalRef, SignalSpec, Window
+from guard.yamldoc import Document
 
 
 class ConditionBuilder:

@@ -90,9 +90,7 @@ class Judge:
                 action=Action.HOLD if held else Action.PASS, suspicion=suspicion, choice=choice, token=tokens
             )
         rule = self.policy.rules[acting]
-        evidence = _distinct(
-            finding(ref) for ref in dict.fromkeys(_evidence(rule.when, read, tokens, self._act_at))
-        )
+        evidence = _distinct(finding(ref) for ref in dict.fromkeys(_evidence(rule.when, read, tokens, self._act_at)))
         onsets = [found.onset_token for found in evidence if found.signal.name != "tokens"]
         return Verdict(
             action=rule.action,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from guard.errors import ConfigError
 from guard.policy.conditions import ConditionBuilder
 from guard.policy.schema import (
     ConditionSource,
@@ -56,9 +55,7 @@ def load_policy(text: str, catalogue: Mapping[str, SignalSpec], path: str | None
     if not source.rules:
         document.fail("rules", "a policy needs at least one rule")
     builder = ConditionBuilder(document, catalogue)
-    rules = tuple(
-        _rule(document, builder, rule, f"rules[{index}]") for index, rule in enumerate(source.rules)
-    )
+    rules = tuple(_rule(document, builder, rule, f"rules[{index}]") for index, rule in enumerate(source.rules))
     _refuse_duplicates(document, rules)
     return Policy(
         name=source.name,
@@ -83,9 +80,7 @@ def _convert(document: Document) -> PolicySource:
         where, text, unknown = explain_invalid(error)
         if unknown:
             hint = nearest(unknown, _fields_at(where))
-            raise document.error(
-                f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}"
-            ) from None
+            raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
         last = where.rsplit(".", 1)[-1]
         if last in _DURATIONS and "`str" in text:
             text = "a bare number has no unit; write for instance '48 tokens'"
@@ -150,9 +145,7 @@ def _refuse_duplicates(document: Document, rules: tuple[Rule, ...]) -> None:
     for index, rule in enumerate(rules):
         for earlier in rules[:index]:
             if earlier.name == rule.name:
-                document.fail(
-                    f"rules[{index}].name", f"the name {rule.name!r} is already used by a rule above"
-                )
+                document.fail(f"rules[{index}].name", f"the name {rule.name!r} is already used by a rule above")
             if earlier.when == rule.when and earlier.persist <= rule.persist:
                 document.fail(
                     f"rules[{index}].when",
@@ -166,18 +159,14 @@ def _hold_back(document: Document, source: HoldBackSource) -> HoldBack:
     if not 0.0 < source.hold_at <= 1.0:
         document.fail("hold_back.hold_at", f"{source.hold_at:g} is outside (0, 1]")
     if not source.hold_at <= source.act_at <= 1.0:
-        document.fail(
-            "hold_back.act_at", f"{source.act_at:g} must lie between hold_at ({source.hold_at:g}) and 1"
-        )
+        document.fail("hold_back.act_at", f"{source.act_at:g} must lie between hold_at ({source.hold_at:g}) and 1")
     if source.mode is HoldMode.WINDOW and window == 0:
         document.fail("hold_back.window", "mode 'window' needs a window, for instance '48 tokens'")
     if source.mode is not HoldMode.WINDOW and window != 0:
         document.fail("hold_back.window", f"mode {source.mode.value!r} uses no window; write mode: window")
     if limit < max(1, window):
         document.fail("hold_back.limit", f"must be at least 1 token and no less than the window ({window})")
-    return HoldBack(
-        mode=source.mode, hold_at=source.hold_at, act_at=source.act_at, limit=limit, window=window
-    )
+    return HoldBack(mode=source.mode, hold_at=source.hold_at, act_at=source.act_at, limit=limit, window=window)
 
 
 def _retry(document: Document, source: RetrySource, rules: tuple[Rule, ...]) -> Retry:
@@ -185,9 +174,7 @@ def _retry(document: Document, source: RetrySource, rules: tuple[Rule, ...]) -> 
         document.fail("retry.max_attempts", f"{source.max_attempts} is outside 1 to {MAX_ATTEMPTS}")
     retries = any(rule.action is Action.RETRY for rule in rules)
     if retries and source.max_attempts > 1 and not source.change:
-        document.fail(
-            "retry.change", "a retry that changes nothing repeats the fault; name cache, seed or temperature"
-        )
+        document.fail("retry.change", "a retry that changes nothing repeats the fault; name cache, seed or temperature")
     if len(set(source.change)) != len(source.change):
         document.fail("retry.change", "a change is listed twice")
     return Retry(max_attempts=source.max_attempts, change=source.change)

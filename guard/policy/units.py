@@ -21,9 +21,7 @@ def parse_window(text: str) -> Window:
     if match is None or match[2] not in _UNITS:
         number = re.match(r"\s*(\d+)", text)
         hint = f"; did you mean '{number[1]} tokens'?" if number else ""
-        raise ValueError(
-            f"{text!r} is not '<number> tokens', '<number> steps' or '<number> characters'{hint}"
-        )
+        raise ValueError(f"{text!r} is not '<number> tokens', '<number> steps' or '<number> characters'{hint}")
     return Window(size=int(match[1]), unit=_UNITS[match[2]])
 
 

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 
-def error_body(
-    message: str, *, code: str | None = None, kind: str = "guard_error", param: str | None = None
-) -> bytes:
+def error_body(message: str, *, code: str | None = None, kind: str = "guard_error", param: str | None = None) -> bytes:
     """
     A JSON error body in OpenAI's form.
 
@@ -25,9 +23,7 @@ def error_body(
     return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
-def error_event(
-    message: str, *, code: str | None = None, kind: str = "guard_error", param: str | None = None
-) -> bytes:
+def error_event(message: str, *, code: str | None = None, kind: str = "guard_error", param: str | None = None) -> bytes:
     """The same as one server-sent event, for an answer that fails after its head was sent."""
     return b"data: " + error_body(message, code=code, kind=kind, param=param) + b"\n\n"
 

@@ -59,9 +59,7 @@ def upstream_body(
     if resume_text is not None:
         wanted.update(_resume_fields(request, resume_text, released_tokens, engine))
     body = request.body
-    edits = {
-        name: value for name, value in wanted.items() if name not in body or not _same(body[name], value)
-    }
+    edits = {name: value for name, value in wanted.items() if name not in body or not _same(body[name], value)}
     if not edits:
         return request.raw
     fields: dict[str, Any] = msgspec.json.decode(request.raw, type=dict[str, msgspec.Raw])

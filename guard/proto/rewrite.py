@@ -143,9 +143,7 @@ class ChunkRewriter:
         if self._annotate:
             self._untold.extend(steps)
 
-    def _rewrite(
-        self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance], *, timings: bool
-    ) -> bytes:
+    def _rewrite(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance], *, timings: bool) -> bytes:
         """One chunk, with its timings cut or not."""
         assert event.data is not None
         tokens = metrics = False

@@ -196,9 +196,7 @@ class SseParser:
         events.append(_parse(raw, body))
 
     def _fail(self) -> None:
-        self._failure = EventTooLarge(
-            f"an event is larger than {self._max} bytes", where=f"byte {self._offset}"
-        )
+        self._failure = EventTooLarge(f"an event is larger than {self._max} bytes", where=f"byte {self._offset}")
 
 
 def _blank_end(window: bytes) -> int | None:

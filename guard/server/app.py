@@ -74,6 +74,7 @@ class Guard:
         settings = ExchangeSettings(
             request_id=RequestId(request_id),
             judge=self.judge,
+            nonce=uuid.uuid4().hex,
             annotate=request.headers.get("x-guard-stream", "").strip().lower() == "acceptance",
             max_event_bytes=self.config.limits.max_event_bytes,
         )

@@ -41,7 +41,7 @@ class LiveSink(Protocol):
         ...
 
 
-class ClientLeft(Exception):  # noqa: N818 - an event, not a fault of ours
+class ClientLeft(Exception):
     """Writing to the client failed: its connection is gone."""
 
 
@@ -119,8 +119,7 @@ class Driver:
                 case SendHead():
                     await self._head(command)
                 case AbortAttempt():
-                    self.aborts_sent += 1
-                    self._leave()
+                    self._abort(command)
                 case OpenAttempt(attempt=number):
                     self._number = number
                     self._wanted = True
@@ -178,15 +177,19 @@ class Driver:
         await self._perform(exchange.handle(UpstreamEnd(number), clock.now()))
 
     async def _failed(self, fault: UpstreamError) -> None:
-        await self._perform(
-            self._exchange.handle(UpstreamFailed(self._number, fault), self._clock.now())
-        )
+        await self._perform(self._exchange.handle(UpstreamFailed(self._number, fault), self._clock.now()))
 
     def _client_gone(self) -> None:
         # Only an abort can come of it, and that needs no waiting.
         for command in self._exchange.handle(ClientGone(), self._clock.now()):
             if isinstance(command, AbortAttempt):
-                self.aborts_sent += 1
+                self._abort(command)
+        self._leave()
+
+    def _abort(self, command: AbortAttempt) -> None:
+        self.aborts_sent += 1
+        if self._upstream is not None:
+            self._pool.aborter.send(self._pool.session, self._upstream.url, self._upstream.engine, command.rid)
         self._leave()
 
     def _leave(self) -> None:

@@ -55,9 +55,7 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
 async def _answer(
     request: web.Request, reply: aiohttp.ClientResponse, request_id: str, watchdog: Watchdog
 ) -> web.StreamResponse:
-    response = web.StreamResponse(
-        status=reply.status, reason=reply.reason, headers=end_to_end(reply.headers)
-    )
+    response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=end_to_end(reply.headers))
     response.headers["X-Request-Id"] = request_id
     try:
         await response.prepare(request)

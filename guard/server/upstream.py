@@ -12,6 +12,7 @@ from guard.config import TimeoutSettings, UpstreamSettings
 from guard.core.settings import Target
 from guard.detect.baseline import Baseline
 from guard.errors import UpstreamError
+from guard.server.abort import Aborter
 from guard.server.probe import probe_engine
 from guard.server.watchdog import Watchdog
 from guard.types import ReplicaId
@@ -65,6 +66,7 @@ class UpstreamPool:
         #: Longest silence of a backend. Unit: seconds.
         self.idle = timeouts.idle
         self.watchdog = Watchdog(clock, timeouts.idle)
+        self.aborter = Aborter()
         self._connect = timeouts.connect
         self._session: aiohttp.ClientSession | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -83,6 +85,7 @@ class UpstreamPool:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.aborter.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
         if self._session is not None:

@@ -60,7 +60,9 @@ def test_good_urls(url: str) -> None:
     assert url_problem(url) == ""
 
 
-@pytest.mark.parametrize("url", ["", "h", "ftp://h", "http://", "http://h:0", "http://h:x", "http://h?a=1", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["", "h", "ftp://h", "http://", "http://h:0", "http://h:x", "http://h?a=1", "http://[::1"]
+)
 def test_bad_urls(url: str) -> None:
     assert url_problem(url)
 

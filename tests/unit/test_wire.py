@@ -12,7 +12,9 @@ def decode(text: str) -> Chunk:
 
 
 def test_llama_counters() -> None:
-    chunk = decode('{"choices":[{"delta":{"content":"a"}}],"timings":{"predicted_n":4,"draft_n":3,"draft_n_accepted":2}}')
+    chunk = decode(
+        '{"choices":[{"delta":{"content":"a"}}],"timings":{"predicted_n":4,"draft_n":3,"draft_n_accepted":2}}'
+    )
     assert chunk.timings is not None
     assert (chunk.timings.draft_n, chunk.timings.draft_n_accepted) == (3, 2)
 

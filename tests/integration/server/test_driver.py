@@ -15,6 +15,7 @@ from tests.unit.core.transcript import BAD, DONE, FULL, chunk, policy
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 END = chunk("", finish="stop") + DONE
+NO_CONTENT = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 def text_of(body: str) -> str:
@@ -132,9 +133,10 @@ async def test_an_event_past_the_cap_is_refused_without_holding_it() -> None:
 
     async with (
         backend(endless) as upstream,
-        guarded(
-            upstream.url, policy=policy(attempts=1), limits=Limits(max_event_bytes=1024 * 1024)
-        ) as (running, client),
+        guarded(upstream.url, policy=policy(attempts=1), limits=Limits(max_event_bytes=1024 * 1024)) as (
+            running,
+            client,
+        ),
     ):
         async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
             body = await response.text()
@@ -279,3 +281,21 @@ async def test_connections_to_the_backend_are_used_again() -> None:
     server.close()
     assert served == 1
     assert isinstance(client, aiohttp.ClientSession)
+
+
+async def test_sglang_is_told_to_abort_once_by_an_id_of_the_guards_own() -> None:
+    async with (
+        backend(lambda n: [OK_SSE, chunk("One "), None] if n == 1 else [NO_CONTENT]) as upstream,
+        guarded(upstream.url, policy=policy(), engine="sglang") as (running, client),
+    ):
+        url = running.url + "/v1/chat/completions"
+        async with client.post(url, json=CHAT, headers={"X-Request-Id": "client-chosen"}) as response:
+            await response.content.readany()
+            response.close()
+        await asyncio.wait_for(upstream.peer_gone.wait(), 1)
+        while running.guard.pool.aborter.confirmed == 0:
+            await asyncio.sleep(0.01)
+    rid = json.loads(upstream.requests[0].body)["rid"]
+    assert len(rid) == 34
+    assert [r.line.split()[1] for r in upstream.requests] == ["/v1/chat/completions", "/abort_request"]
+    assert json.loads(upstream.requests[1].body) == {"rid": rid}

@@ -24,9 +24,7 @@ REFS = (
 ALL = (*REFS, SignalRef("repetition_tokens"), SignalRef("acceptance_fall", Window(16, Unit.TOKENS)))
 ANY_TEXT = st.text(st.characters(min_codepoint=0, max_codepoint=sys.maxunicode, exclude_categories=()))
 LOOPY = st.builds(lambda a, b, n: a + b * n, ANY_TEXT, ANY_TEXT, st.integers(0, 60))
-STEP = st.builds(
-    StepAcceptance, st.integers(-1, 9), st.integers(-1, 9), st.integers(0, 10), exact=st.booleans()
-)
+STEP = st.builds(StepAcceptance, st.integers(-1, 9), st.integers(-1, 9), st.integers(0, 10), exact=st.booleans())
 
 
 def sample(text: str, tokens: int = 1, steps: tuple[StepAcceptance, ...] = ()) -> Sample:

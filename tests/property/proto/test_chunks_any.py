@@ -17,22 +17,14 @@ from guard.proto.sse import SseParser
 from guard.types import StepAcceptance
 
 ENGINE = st.sampled_from(["llama.cpp", "vllm", "sglang", "text"])
-TRICKY = st.sampled_from(
-    [',"timings":{', '"token_ids":[', "}]}", '"', "\\", "\n", "é", "\u2028", "[DONE]", "\0"]
-)
+TRICKY = st.sampled_from([',"timings":{', '"token_ids":[', "}]}", '"', "\\", "\n", "é", "\u2028", "[DONE]", "\0"])
 TEXT = st.text(max_size=8) | TRICKY
 VALUE = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**60), 2**60)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | TEXT,
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-EXTRA = st.dictionaries(
-    st.sampled_from(["x", "token_ids", "timings", "metrics", "é", "model"]), VALUE, max_size=3
-)
+EXTRA = st.dictionaries(st.sampled_from(["x", "token_ids", "timings", "metrics", "é", "model"]), VALUE, max_size=3)
 IDS = st.none() | st.lists(st.integers(0, 99999), max_size=4)
 DELTA = st.fixed_dictionaries(
     {}, optional={"role": st.just("assistant"), "content": st.none() | TEXT, "reasoning": TEXT, "odd": VALUE}

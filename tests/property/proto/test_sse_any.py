@@ -75,9 +75,7 @@ def test_the_events_are_those_of_the_standard(data: bytes) -> None:
 
 
 @given(STREAMS | st.binary(max_size=60), CUTS, st.integers(1, 30))
-def test_under_a_cap_the_same_events_come_and_then_the_same_error(
-    data: bytes, places: list[int], cap: int
-) -> None:
+def test_under_a_cap_the_same_events_come_and_then_the_same_error(data: bytes, places: list[int], cap: int) -> None:
     def outcome(pieces: list[bytes]) -> tuple[list[SseEvent], str]:
         parser = SseParser(max_event_bytes=cap)
         events: list[SseEvent] = []

@@ -17,11 +17,9 @@ from tests.unit.core.transcript import chunk, policy
 
 
 def attempt() -> Attempt:
-    settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()))
+    settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     request = parse_request(Route.CHAT, b'{"messages": [{"role": "user", "content": "x"}], "stream": true}')
-    made, _ = make_attempt(
-        request, settings, Target(ReplicaId("a"), "vllm"), number=1, mode="first", shown=Shown()
-    )
+    made, _ = make_attempt(request, settings, Target(ReplicaId("a"), "vllm"), number=1, mode="first", shown=Shown())
     return made
 
 

@@ -21,7 +21,7 @@ def request(**fields: object) -> ClientRequest:
 
 
 def body_of(engine: str, *, number: int = 1, mode: str = "first", shown: Shown | None = None, **fields: object) -> dict:
-    settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()))
+    settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     target = Target(ReplicaId("a"), engine)
     _, body = make_attempt(request(**fields), settings, target, number=number, mode=mode, shown=shown or Shown())
     return json.loads(body)

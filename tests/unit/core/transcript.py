@@ -87,7 +87,7 @@ class Client:
     def __init__(self, judged: Policy, *, stream: bool = True, engine: str = "vllm", **fields: Any) -> None:
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **fields}
         request = parse_request(Route.CHAT, json.dumps(body).encode())
-        settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(judged))
+        settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(judged), nonce="r1")
         self.exchange = Exchange(request, settings, now=0.0)
         self.engine = engine
         self.status: int | None = None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from guard.detect.garble import _JOINT, _PLAIN, GarbleScan, GarbleWindow
 
-PROSE = (
-    "A kettle takes about four minutes to boil, depending on how much water it holds and how cold it was. "
-)
+PROSE = "A kettle takes about four minutes to boil, depending on how much water it holds and how cold it was. "
 SALAD = "rit. MornWhaleght(\"--.isk Overcould,Vard lampWasher}Jtower+ notUSant a.ve'uce enneDef 1 isatCH "
 CODE = 'def load(self, name):\n    value = self.cache.get(name)\n    return json.loads(value["body"])\n'
 

@@ -5,9 +5,7 @@ import struct
 import numpy as np
 
 
-def saved_slot(
-    num_rows: int = 8, num_layers: int = 3, width: int = 4, seed: int = 0, slack: int = 8
-) -> bytes:
+def saved_slot(num_rows: int = 8, num_layers: int = 3, width: int = 4, seed: int = 0, slack: int = 8) -> bytes:
     """A file as llama.cpp writes it: tokens, cells of the first of two streams, keys, values."""
     rng = np.random.default_rng(seed)
     parts = [struct.pack("<3I", 0x67677371, 4, num_rows), struct.pack(f"<{num_rows}i", *range(num_rows))]

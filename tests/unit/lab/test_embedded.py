@@ -48,9 +48,7 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-async def test_it_runs_within_the_block_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_it_runs_within_the_block_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     child(monkeypatch, tmp_path, READY)
     async with EmbeddedBackend(options()) as backend:
         pid, folder = backend.pid, backend.folder
@@ -73,9 +71,7 @@ async def test_a_child_that_dies_at_start_is_quoted(monkeypatch: pytest.MonkeyPa
             pass
 
 
-async def test_a_child_that_never_gets_ready_is_ended(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_child_that_never_gets_ready_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     note = tmp_path / "pid"
     child(
         monkeypatch,

@@ -16,8 +16,7 @@ from guard.lab.faulty import FaultPlan, FaultyReplica, may_reuse_cache, pin_to_s
 from tests.unit.lab.state_file import saved_slot
 
 STREAM = b"".join(
-    b'data: {"content": "x", "timings": {"cache_n": 2, "prompt_n": 3, "predicted_n": %d}}\n\n' % n
-    for n in range(1, 10)
+    b'data: {"content": "x", "timings": {"cache_n": 2, "prompt_n": 3, "predicted_n": %d}}\n\n' % n for n in range(1, 10)
 )
 
 
@@ -42,14 +41,15 @@ class Backend:
             return web.json_response({})
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for start in range(0, len(STREAM), 50):
-            await response.write(STREAM[start : start + 50])
-            await asyncio.sleep(0)
-        if b"forever" in body:
-            try:
+        try:
+            for start in range(0, len(STREAM), 50):
+                await response.write(STREAM[start : start + 50])
+                await asyncio.sleep(0)
+            if b"forever" in body:
                 await asyncio.sleep(30)
-            finally:
-                self.gone.set()
+        except asyncio.CancelledError:
+            self.gone.set()
+            raise
         return response
 
     async def order(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -70,11 +70,10 @@ def backend(tmp_path: Path) -> Backend:
 async def replica(backend: Backend) -> AsyncIterator[FaultyReplica]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", backend.handle)
-    listening = TestServer(app)
-    await listening.start_server(handler_cancellation=True)
-    async with FaultyReplica(str(listening.make_url("")), backend.folder, order=backend.order) as proxy:
-        yield proxy
-    await listening.close()
+    async with TestServer(app) as listening:
+        url = str(listening.make_url(""))
+        async with FaultyReplica(url, backend.folder, order=backend.order) as proxy:
+            yield proxy
 
 
 async def post(replica: FaultyReplica, path: str, body: bytes) -> tuple[int, bytes]:
@@ -96,9 +95,7 @@ async def test_unarmed_it_changes_nothing(replica: FaultyReplica, backend: Backe
     assert await post(replica, "/completion", STREAMED) == (200, STREAM)
 
 
-async def test_an_armed_prompt_fault_hits_the_next_generation_only(
-    replica: FaultyReplica, backend: Backend
-) -> None:
+async def test_an_armed_prompt_fault_hits_the_next_generation_only(replica: FaultyReplica, backend: Backend) -> None:
     replica.arm(FaultPlan("noise"))
     await post(replica, "/tokenize", STREAMED)
     for _ in range(2):
@@ -146,6 +143,13 @@ async def test_a_late_write_comes_once_and_before_the_token_is_passed_on(
     assert backend.paths.count("corrupt") == 1
 
 
+async def test_a_late_write_waits_for_a_streamed_reply(replica: FaultyReplica) -> None:
+    replica.arm(FaultPlan("noise", onset_token=4))
+    await post(replica, "/completion", b'{"prompt": "p"}')
+    assert not replica.history
+    assert replica.plan is not None
+
+
 async def test_a_fault_that_cannot_be_put_in_is_an_honest_error(
     replica: FaultyReplica, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,9 +175,7 @@ async def test_the_remote_control_arms_tells_and_heals(replica: FaultyReplica, b
     assert backend.paths[-1] == "/slots/0?action=erase"
 
 
-async def test_a_client_that_leaves_ends_the_upstream_request(
-    replica: FaultyReplica, backend: Backend
-) -> None:
+async def test_a_client_that_leaves_ends_the_upstream_request(replica: FaultyReplica, backend: Backend) -> None:
     session = aiohttp.ClientSession()
     reply = await session.post(f"{replica.url}/completion", data=b'{"stream": true, "prompt": "forever"}')
     await reply.content.readany()
@@ -196,9 +198,7 @@ def test_before_its_start_it_cannot_heal(tmp_path: Path) -> None:
 
 
 def test_pinning_keeps_the_other_values_bytes() -> None:
-    assert pin_to_slot(b'{"temperature": 0.70, "x": {"y" :1}}', 2) == (
-        b'{"temperature":0.70,"x":{"y" :1},"id_slot":2}'
-    )
+    assert pin_to_slot(b'{"temperature": 0.70, "x": {"y" :1}}', 2) == (b'{"temperature":0.70,"x":{"y" :1},"id_slot":2}')
 
 
 @pytest.mark.parametrize(

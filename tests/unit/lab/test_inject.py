@@ -97,9 +97,7 @@ async def test_a_running_slot_is_located_once_then_overwritten(server: Server, i
     assert (done.token, done.rows) == (61, (4, 100))
 
 
-async def test_without_timings_the_server_is_asked_how_full_the_slot_is(
-    server: Server, injector: Injector
-) -> None:
+async def test_without_timings_the_server_is_asked_how_full_the_slot_is(server: Server, injector: Injector) -> None:
     await injector.spoil_running(FaultPlan("noise", onset_token=1), "/completion", 1, 0)
     assert server.orders[0]["num_rows"] == 70
 
@@ -116,9 +114,7 @@ async def test_a_refused_step_is_named(server: Server, injector: Injector) -> No
         await injector.spoil_prompt(FaultPlan("noise"), "/completion", b"{}")
 
 
-async def test_memory_out_of_reach_is_said(
-    server: Server, session: tuple[aiohttp.ClientSession, str]
-) -> None:
+async def test_memory_out_of_reach_is_said(server: Server, session: tuple[aiohttp.ClientSession, str]) -> None:
     blind = Injector(*session, server.folder, None, slot=0)
     plan = FaultPlan("noise", onset_token=5)
     with pytest.raises(SetupError, match="allow_faults"):

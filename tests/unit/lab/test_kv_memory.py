@@ -73,8 +73,9 @@ def test_rows_differing_in_one_layer_are_not_taken_for_the_slot(cache: Cache, st
 
 
 def test_only_the_rows_asked_for_are_overwritten(cache: Cache, state: bytes) -> None:
+    address = locate(state, CAPACITY, STREAMS)
     before = cache.view.copy()
-    overwrite(locate(state, CAPACITY, STREAMS), range(2, 5), "noise", 1, None)
+    overwrite(address, range(2, 5), "noise", 1, None)
     changed = (before != cache.view).any(axis=-1)  # [layer, key or value, stream, row]
     assert changed.sum() == LAYERS * 2 * 3
     assert changed[:, :, cache.stream, 2:5].all()
@@ -88,9 +89,7 @@ def test_orders_locate_and_then_corrupt(
     corrupt = {"op": "corrupt", "slot": 0, "fault": "zero_half", "seed": 1, "first_row": 0, "num_rows": USED}
     with pytest.raises(SetupError, match="slot 0 was not located"):
         carry_out(corrupt)
-    carry_out(
-        {"op": "locate", "slot": 0, "state": str(file), "capacity_rows": CAPACITY, "num_streams": STREAMS}
-    )
+    carry_out({"op": "locate", "slot": 0, "state": str(file), "capacity_rows": CAPACITY, "num_streams": STREAMS})
     assert carry_out(corrupt)["rows"] == [0, USED]
     assert (cache.rows[:, :, :USED] == 0).all(axis=-1).sum() == LAYERS * 2 * USED // 2
     assert "FAULT INJECTED" in capsys.readouterr().err

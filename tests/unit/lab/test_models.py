@@ -71,9 +71,7 @@ def test_it_is_fetched_once_without_its_dependencies(cache: Path, index: list[li
     assert not list(cache.glob("fetch-*"))
 
 
-def test_the_named_file_comes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: list[list[str]]
-) -> None:
+def test_the_named_file_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: list[list[str]]) -> None:
     named = tmp_path / "mine.gguf"
     named.write_bytes(WEIGHTS)
     monkeypatch.setenv(MODEL_FILE_VARIABLE, str(named))
@@ -81,9 +79,7 @@ def test_the_named_file_comes_first(
     assert not index
 
 
-def test_a_named_file_that_is_another_model_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_named_file_that_is_another_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = tmp_path / "mine.gguf"
     monkeypatch.setenv(MODEL_FILE_VARIABLE, str(named))
     with pytest.raises(SetupError, match="is not a file; unset it"):

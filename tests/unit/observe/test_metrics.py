@@ -61,7 +61,7 @@ def test_a_histogram_counts_on_the_right_side_of_its_bounds() -> None:
     family = histogram.family("guard_ttft_upstream_seconds")
     counts = {s.labels["le"]: s.value for s in family.samples if s.name.endswith("_bucket")}
     assert counts == {"1.0": 2, "2.0": 3, "+Inf": 4}
-    assert SECONDS == tuple(sorted(SECONDS))
+    assert tuple(sorted(SECONDS)) == SECONDS
 
 
 def test_labels_stay_bounded_whatever_the_clients_send() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.policy.conditions import ConditionBuilder
-from guard.yamldoc import Document
 from guard.policy.schema import All, ConditionSource, Leaf, Not
 from guard.types import SignalRef, SignalSpec, Unit, Window
+from guard.yamldoc import Document
 
 NOISE = SignalSpec("noise", 0, 1, "share", (Unit.CHARACTERS,), False, "How loud.")
 BUILDER = ConditionBuilder(Document("when: x", "p.yaml"), {"noise": NOISE})

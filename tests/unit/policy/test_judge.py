@@ -62,9 +62,7 @@ def test_scores(condition: Condition, x: float, expected: float) -> None:
     assert score(condition, lambda _: x, 0) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    "condition", [above(X, 0.1), slope(X, 0.1, 0.2), slope(X, 0.2, 0.1), Not(above(X, 0.1))]
-)
+@pytest.mark.parametrize("condition", [above(X, 0.1), slope(X, 0.1, 0.2), slope(X, 0.2, 0.1), Not(above(X, 0.1))])
 def test_the_unknown_scores_nothing(condition: Condition) -> None:
     assert score(condition, lambda _: math.nan, 0) == 0.0
 
@@ -142,7 +140,5 @@ def test_one_judge_serves_many_choices() -> None:
 
 
 def test_refs_are_all_signals_once() -> None:
-    judge = Judge(
-        Policy(name="p", rules=(rule(All((above(X, 1), above(Y, 1)))), rule(above(X, 2), name="s")))
-    )
+    judge = Judge(Policy(name="p", rules=(rule(All((above(X, 1), above(Y, 1)))), rule(above(X, 2), name="s"))))
     assert judge.refs == (X, Y)

@@ -9,9 +9,9 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.policy.load import load_policy
-from guard.yamldoc import nearest
 from guard.policy.schema import All, HoldMode, Leaf
 from guard.types import Action, Change, Kind, SignalRef, SignalSpec, Unit, WhenExhausted, Window
+from guard.yamldoc import nearest
 
 CATALOGUE = {
     spec.name: spec

@@ -36,9 +36,7 @@ CODE = "".join(
     f"        return parse_{noun}(source)\n\n"
     for noun in NOUNS
 )
-TABLE = "| item | price |\n|------|-------|\n" + "".join(
-    f"| part {n} | {n * 7 % 90}.50 |\n" for n in range(40)
-)
+TABLE = "| item | price |\n|------|-------|\n" + "".join(f"| part {n} | {n * 7 % 90}.50 |\n" for n in range(40))
 PIECES = ["rit", "Morn", "ight", '("--', ".isk", "Over", "could,", "Vard", "lamp", "Wash", "}J", "tower", "_"]
 PIECES += ["not", "US", "ant", "a.", "ve'", "enne", "Def", "1", "isatch", "#x"]
 
@@ -71,9 +69,7 @@ def load(name: str) -> Policy:
     return load_policy(path.read_text(encoding="utf-8"), CATALOGUE, str(path))
 
 
-def judge(
-    samples: list[Sample], name: str = "default", baseline: Baseline | None = None
-) -> tuple[Verdict | None, int]:
+def judge(samples: list[Sample], name: str = "default", baseline: Baseline | None = None) -> tuple[Verdict | None, int]:
     """The first verdict that acts, and on how many chunks text was held before it."""
     policy = Judge(load(name))
     bank, state, held = DetectorBank(policy.refs, baseline), policy.state(), 0
@@ -94,9 +90,7 @@ def test_every_policy_loads_under_its_file_name(path: Path) -> None:
 def test_observe_and_demo_have_the_default_rules() -> None:
     default, observe, demo = load("default"), load("observe"), load("demo")
     assert demo.rules == default.rules
-    assert [(r.name, r.when, r.persist) for r in observe.rules] == [
-        (r.name, r.when, r.persist) for r in default.rules
-    ]
+    assert [(r.name, r.when, r.persist) for r in observe.rules] == [(r.name, r.when, r.persist) for r in default.rules]
     assert {rule.action for rule in observe.rules} == {Action.NOTE}
     assert (observe.hold_back.mode, demo.hold_back.mode) == (HoldMode.OFF, HoldMode.FULL)
 
@@ -160,9 +154,7 @@ def test_a_loop_the_draft_follows_is_retried(accepted: list[int] | int) -> None:
 
 
 def test_replacement_characters_in_number_are_retried_without_acceptance() -> None:
-    samples = [
-        Sample(0, ((Channel.CONTENT, text),), 1) for text in [*tokens_of(PROSE)[:50], *["\ufffd"] * 64]
-    ]
+    samples = [Sample(0, ((Channel.CONTENT, text),), 1) for text in [*tokens_of(PROSE)[:50], *["\ufffd"] * 64]]
     verdict, _ = judge(samples, "text-only")
     assert verdict is not None
     assert verdict.kind is Kind.RARE_CHARS

@@ -22,9 +22,7 @@ def assembled(assembler: Assembler, *chunks: dict[str, Any] | bytes) -> dict[str
     return answer
 
 
-def llama_delta(
-    delta: dict[str, Any], finish: str | None = None, index: int = 0, **top: Any
-) -> dict[str, Any]:
+def llama_delta(delta: dict[str, Any], finish: str | None = None, index: int = 0, **top: Any) -> dict[str, Any]:
     choice = {"finish_reason": finish, "index": index, "delta": delta}
     return {"choices": [choice], **LLAMA, "object": "chat.completion.chunk", **top}
 
@@ -46,9 +44,7 @@ def test_a_llama_cpp_chat() -> None:
         b"[DONE]",
     )
     assert answer == {
-        "choices": [
-            {"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "Hello"}}
-        ],
+        "choices": [{"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "Hello"}}],
         **LLAMA,
         "object": "chat.completion",
         "usage": usage,
@@ -213,9 +209,7 @@ def test_a_vllm_completion_joins_its_parallel_lists() -> None:
         choice = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish, "token_ids": ids}
         return {**VLLM, "object": "text_completion", "choices": [choice]}
 
-    answer = assembled(
-        Assembler(Route.COMPLETIONS, "vllm"), chunk("ab", 0, [4]), chunk("c", 2, [5], "length")
-    )
+    answer = assembled(Assembler(Route.COMPLETIONS, "vllm"), chunk("ab", 0, [4]), chunk("c", 2, [5], "length"))
     (choice,) = answer["choices"]
     assert choice["text"] == "abc"
     assert choice["logprobs"] == {

@@ -62,10 +62,7 @@ def test_switches_and_changes_are_set_and_win_over_the_client() -> None:
 
 def test_a_number_is_not_the_boolean_it_equals() -> None:
     assert (
-        sent(chat(stream=True, timings_per_token=1), switches={"timings_per_token": True})[
-            "timings_per_token"
-        ]
-        is True
+        sent(chat(stream=True, timings_per_token=1), switches={"timings_per_token": True})["timings_per_token"] is True
     )
 
 

@@ -135,9 +135,7 @@ def test_prompt_token_ids_become_null_again_on_both_routes() -> None:
 
 def test_a_delta_that_vllm_sends_only_for_its_token_ids_vanishes() -> None:
     assert vllm(chat_chunk("[82]", delta="{}")) == b""
-    assert vllm(chat_chunk("[82]", delta='{"content":""}')) == line(
-        chat_chunk("null", delta='{"content":""}')
-    )
+    assert vllm(chat_chunk("[82]", delta='{"content":""}')) == line(chat_chunk("null", delta='{"content":""}'))
     end = chat_chunk("[82]", delta="{}").replace('"finish_reason":null', '"finish_reason":"stop"')
     assert vllm(end) == line(end.replace("[82]", "null"))
 
@@ -182,9 +180,7 @@ def test_the_first_chunk_tells_the_answers_identity() -> None:
 
 def later(prompt: int = 0, completion: int = 0, *, role_sent: bool = True) -> ChunkRewriter:
     identity = Identity(b'"first"', b"11")
-    return ChunkRewriter(
-        client(), engine="vllm", continuation=Continuation(identity, prompt, completion, role_sent)
-    )
+    return ChunkRewriter(client(), engine="vllm", continuation=Continuation(identity, prompt, completion, role_sent))
 
 
 def test_a_later_attempt_takes_over_the_first_ones_identity() -> None:

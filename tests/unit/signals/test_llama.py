@@ -53,9 +53,7 @@ def test_a_step_is_told_with_its_first_token_and_once() -> None:
 
 def test_the_step_behind_the_end_of_text_shows_in_the_closing_chunk() -> None:
     end = Chunk(choices=[Choice(finish_reason="stop")], timings=Timings(12, 18, 5))
-    assert seen(LlamaAdapter(), chunk("x", 11, 15, 5), end, closing(12, 18, 5))[1:] == [
-        (1, [(0, 3, 1, True)])
-    ]
+    assert seen(LlamaAdapter(), chunk("x", 11, 15, 5), end, closing(12, 18, 5))[1:] == [(1, [(0, 3, 1, True)])]
     assert seen(LlamaAdapter(), chunk("x", 1), closing(2, 3, 0)) == [(1, []), (1, [(0, 3, 1, True)])]
 
 

@@ -16,8 +16,6 @@ def test_a_chunk_of_several_tokens_is_counted_by_its_usage_and_is_no_step() -> N
     samples = [
         sample
         for text, done in (("a", 1), ("bcd", 4))
-        for sample in adapter.observe(
-            Chunk(choices=[Choice(text=text)], usage=Usage(completion_tokens=done)), texts
-        )
+        for sample in adapter.observe(Chunk(choices=[Choice(text=text)], usage=Usage(completion_tokens=done)), texts)
     ]
     assert [(sample.tokens, sample.steps) for sample in samples] == [(1, ()), (3, ())]

@@ -38,9 +38,7 @@ def test_usage_that_comes_once_at_the_end_does_not_count_everything_again() -> N
 
 
 def test_usage_over_several_choices_says_nothing_of_one() -> None:
-    both = Chunk(
-        choices=[Choice(index=0, text="a"), Choice(index=1, text="b")], usage=Usage(completion_tokens=9)
-    )
+    both = Chunk(choices=[Choice(index=0, text="a"), Choice(index=1, text="b")], usage=Usage(completion_tokens=9))
     assert tokens(TextAdapter(), both) == [1, 1]
 
 

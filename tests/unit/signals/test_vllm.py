@@ -43,9 +43,7 @@ def test_the_plugins_steps_are_exact_and_may_be_several() -> None:
 
 
 def test_the_last_step_emits_no_more_than_its_chunk_holds() -> None:
-    assert seen(VllmAdapter(), chunk(3, [(0, 3), (3, 3)], "length")) == [
-        (3, [(0, 3, 1, True), (3, 3, 2, True)])
-    ]
+    assert seen(VllmAdapter(), chunk(3, [(0, 3), (3, 3)], "length")) == [(3, [(0, 3, 1, True), (3, 3, 2, True)])]
 
 
 def test_the_plugins_steps_count_the_tokens_where_there_are_no_ids() -> None:

@@ -1,0 +1,83 @@
+"""The command line: exit codes and messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from guard import __version__
+from guard.cli import main
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["nothing"], ["serve", "--port", "many"]])
+def test_wrong_usage_is_exit_2(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+
+
+def test_policy_check_of_shipped_policies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "check", "default", "published"]) == 0
+    assert "default: good" in capsys.readouterr().out
+
+
+def test_policy_check_names_file_line_and_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("version: 1\nname: p\nrules:\n  - name: a\n    knid: garbled\n")
+    assert main(["policy", "check", str(file)]) == 1
+    assert f"{file}:5: rules[0].knid: unknown setting 'knid'; did you mean 'kind'?" in capsys.readouterr().err
+
+
+def test_policy_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "explain", "default"]) == 0
+    assert "garbled" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["serve"], "name a backend: --upstream URL"),
+        (["serve", "--upstream", "localhost:80"], "is not a base URL"),
+        (["serve", "--upstream", "http://h", "--port", "70000"], "--port: 70000 is no port"),
+        (["serve", "--upstream", "http://h", "--policy", "defualt"], "did you mean 'default'"),
+        (["serve", "--config", "/nowhere/guard.yaml"], "cannot be read"),
+        (["serve", "--backend", "embedded", "--upstream", "http://h"], "its own upstream"),
+        (["policy", "explain", "/nowhere.yaml"], "cannot be read"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_exit_2_with_one_line(
+    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("guard: ")
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_the_command_starts_without_the_demo_extra() -> None:
+    """Serving needs neither numpy nor a model, and imports none of them."""
+    code = (
+        "import sys; import guard.cli, guard.lab.serve; "
+        "print([m for m in ('numpy', 'gguf', 'xllamacpp', 'torch', 'vllm', 'httpx') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_help_is_quick() -> None:
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "guard", "--help"], capture_output=True, check=True)
+    # Generous: a loaded machine. The import itself takes a tenth of a second.
+    assert time.monotonic() - started < 5
