@@ -25,6 +25,7 @@ from guard.lab.progress import best_progress
 from guard.lab.show import Show, acceptance_length
 from guard.lab.story import Answer, FaultOutcome, Stage
 from guard.policy.judge import Judge
+from guard.policy.schema import HoldBack, HoldMode, Policy
 from guard.server.run import Running, running_guard
 from guard.shipped import find_policy
 
@@ -35,6 +36,8 @@ RESCUED = {
 }
 #: Token at which the cache goes bad in the middle of an answer. Unit: tokens.
 MID_ONSET = 60
+#: Tokens kept back in that scene. Unit: tokens.
+WINDOW = 64
 
 
 async def run_demo(*, policy: str, once: bool, as_json: bool) -> bool:
@@ -60,7 +63,7 @@ async def run_demo(*, policy: str, once: bool, as_json: bool) -> bool:
     async with _replica() as (replica, baseline), _guard(judge, replica, baseline) as running:
         stage = Stage(running.url, running.admin_url, replica)
         healthy, faults, ok = await _play(stage, show)
-        async with _guard(Judge(find_policy("default")), replica, baseline) as streaming:
+        async with _guard(Judge(_windowed(find_policy("default"))), replica, baseline) as streaming:
             middle = await _play_middle(Stage(streaming.url, streaming.admin_url, replica), healthy, show)
         console.print()
         console.print("[bold green]All rescued.[/]" if ok else "[bold red]Not all was rescued.[/]")
@@ -87,7 +90,12 @@ async def _play(stage: Stage, show: Show) -> tuple[Answer, list[FaultOutcome], b
         show.fault(outcome, answer)
         ok = ok and outcome.rescued
         faults.append(outcome)
-    show.scene(4, "The cache is corrupted: splice", "The prompt's cache is replaced by another conversation's.")
+    show.scene(
+        4,
+        "The cache is corrupted: splice",
+        "The prompt's cache is replaced by another conversation's. Often that reads as fluent text with normal "
+        "acceptance, which this signal cannot show; it is found when the model loops over it.",
+    )
     outcome, answer = await stage.spoil(FaultPlan("splice"), show.sparkline.step, known_miss=True)
     show.fault(outcome, answer)
     return healthy, [*faults, outcome], ok
@@ -98,18 +106,12 @@ async def _play_middle(stage: Stage, healthy: Answer, show: Show) -> FaultOutcom
     show.scene(
         5,
         "The cache goes bad in the middle of an answer",
-        f"After {MID_ONSET} tokens noise is written over the running request's cache. The default policy adds no "
-        "delay: text streams until suspicion rises, waits from then on, and the next attempt continues it.",
+        f"After {MID_ONSET} tokens noise is written over the running request's cache. Here the default rules stream "
+        f"behind a window of {WINDOW} tokens: the healthy beginning is with the client already when the fault is "
+        "found, so the next attempt continues it.",
     )
     outcome, answer = await stage.spoil(FaultPlan("noise", onset_token=MID_ONSET), show.sparkline.step)
     show.fault(outcome, answer)
-    first = answer.record.attempts[0]
-    if first.held_from_token is not None:
-        show.console.print(
-            f"  suspicion rose at token {first.held_from_token}; of the attempt {first.tokens_shown} tokens were "
-            f"shown, {max(0, first.tokens_shown - MID_ONSET)} of them after the onset. A policy with a window "
-            "(hold_back.window) shows none, for a later start."
-        )
     return outcome
 
 
@@ -121,10 +123,15 @@ async def _serve_on(console: Console, running: Running, replica: FaultyReplica) 
         f"curl -N {running.url}/v1/chat/completions -H 'content-type: application/json' -d '{ask}'",
         f"curl -N {running.admin_url}/guard/live        # every verify step of every stream",
         f"curl {running.admin_url}/guard/requests       # what became of each request",
-        f"curl {replica.url}/lab/fault -d '{{\"fault\": \"noise\"}}'   # corrupt the next answer's cache",
+        f'curl {replica.url}/lab/fault -d \'{{"fault": "noise"}}\'   # corrupt the next answer\'s cache',
     ):
         console.print(f"  {line}", soft_wrap=True)
     await asyncio.Event().wait()
+
+
+def _windowed(policy: Policy) -> Policy:
+    hold_back = HoldBack(mode=HoldMode.WINDOW, window=WINDOW)
+    return msgspec.structs.replace(policy, name="default behind a window", hold_back=hold_back)
 
 
 @contextlib.asynccontextmanager

@@ -43,13 +43,9 @@ def configured(args: argparse.Namespace) -> Config:
     elif args.upstream or embedded:
         config = Config(upstreams=[])
     else:
-        raise ConfigError(
-            "name a backend: --upstream URL, --config FILE, or --backend embedded to try one out"
-        )
+        raise ConfigError("name a backend: --upstream URL, --config FILE, or --backend embedded to try one out")
     if args.upstream:
-        config = msgspec.structs.replace(
-            config, upstreams=[UpstreamSettings(url=url) for url in args.upstream]
-        )
+        config = msgspec.structs.replace(config, upstreams=[UpstreamSettings(url=url) for url in args.upstream])
     return _overridden(config, args)
 
 
@@ -103,9 +99,7 @@ async def embedded_upstream() -> AsyncIterator[tuple[UpstreamSettings, Baseline]
     async with EmbeddedBackend() as backend:
         depth = backend.num_speculative_tokens
         baseline = find_baseline(DEFAULT_DRAFT, depth)
-        upstream = UpstreamSettings(
-            url=backend.url, name="embedded", engine="llama.cpp", num_speculative_tokens=depth
-        )
+        upstream = UpstreamSettings(url=backend.url, name="embedded", engine="llama.cpp", num_speculative_tokens=depth)
         yield upstream, baseline
 
 

@@ -128,7 +128,9 @@ class Stage:
         record = msgspec.json.decode(reply.raise_for_status().content, type=ExchangeRecord)
         return Answer(text, error, round(seconds, 2), record)
 
-    async def spoil(self, plan: FaultPlan, on_step: StepSink, *, known_miss: bool = False) -> tuple[FaultOutcome, Answer]:
+    async def spoil(
+        self, plan: FaultPlan, on_step: StepSink, *, known_miss: bool = False
+    ) -> tuple[FaultOutcome, Answer]:
         """
         Ask the same question while the replica's cache is corrupted.
 

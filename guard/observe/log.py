@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 
@@ -12,9 +13,7 @@ from guard.core.record import ExchangeRecord, Outcome
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 #: Outcomes that an operator should see at the default level of most log pipelines.
-_LOUD = frozenset(
-    {Outcome.RESCUED, Outcome.CUT, Outcome.EXHAUSTED, Outcome.NOTED, Outcome.UPSTREAM_ERROR}
-)
+_LOUD = frozenset({Outcome.RESCUED, Outcome.CUT, Outcome.EXHAUSTED, Outcome.NOTED, Outcome.UPSTREAM_ERROR})
 
 
 def configure(level: str = "info", *, human: bool = False) -> None:
@@ -41,11 +40,23 @@ def configure(level: str = "info", *, human: bool = False) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_StandardError()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     # Libraries speak up only when something is wrong.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+
+
+class _StandardError:
+    """Standard error as it is at the time of writing; a broken one costs log lines, never a request."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def exchange_fields(record: ExchangeRecord) -> dict[str, object]:

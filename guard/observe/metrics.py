@@ -147,9 +147,7 @@ def _gauge(name: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, NAMES[name], value=value)
 
 
-def _counter(
-    name: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], int]]
-) -> CounterMetricFamily:
+def _counter(name: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], int]]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, NAMES[name], labels=labels)
     for values, count in series:
         family.add_metric(list(values), count)

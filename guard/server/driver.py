@@ -138,17 +138,27 @@ class Driver:
         body = self._exchange.begin(await upstream.target(session))
         try:
             async with asyncio.timeout(self._pool.idle):
-                self._reply = await session.post(
-                    URL(upstream.url + self._request.raw_path, encoded=True),
-                    data=body,
-                    headers=for_attempt(self._request.headers, self._request_id),
-                    allow_redirects=False,
-                )
+                self._reply = await self._post(upstream, body)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             await self._failed(as_fault(error))
             return
         head = UpstreamHead(self._number, self._reply.status, lowered(self._reply.headers.items()))
         await self._perform(self._exchange.handle(head, self._clock.now()))
+
+    async def _post(self, upstream: Upstream, body: bytes) -> aiohttp.ClientResponse:
+        """
+        Send the attempt's request.
+
+        A kept-alive connection that the backend has closed meanwhile fails before a byte of an
+        answer came; the request is then sent once more, on a new connection.
+        """
+        url = URL(upstream.url + self._request.raw_path, encoded=True)
+        headers = for_attempt(self._request.headers, self._request_id)
+        try:
+            return await self._pool.session.post(url, data=body, headers=headers, allow_redirects=False)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            headers["Connection"] = "close"
+            return await self._pool.session.post(url, data=body, headers=headers, allow_redirects=False)
 
     async def _read_attempt(self) -> None:
         """Read until the attempt ends, or until the core wants something else."""

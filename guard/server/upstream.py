@@ -19,6 +19,8 @@ from guard.types import ReplicaId
 
 #: How long finding out a backend's engine may hold up the first request. Unit: seconds.
 PROBE_TIMEOUT = 2.0
+#: How long an idle connection to a backend is kept. Unit: seconds.
+KEEP_ALIVE = 4.0
 
 
 class Upstream:
@@ -74,7 +76,8 @@ class UpstreamPool:
     async def open(self) -> None:
         """Make the session; call from the running loop."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            # Shorter than the five seconds after which uvicorn and cpp-httplib hang up.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect, sock_read=None),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),

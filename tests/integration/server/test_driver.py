@@ -299,3 +299,16 @@ async def test_sglang_is_told_to_abort_once_by_an_id_of_the_guards_own() -> None
     assert len(rid) == 34
     assert [r.line.split()[1] for r in upstream.requests] == ["/v1/chat/completions", "/abort_request"]
     assert json.loads(upstream.requests[1].body) == {"rid": rid}
+
+
+async def test_a_kept_alive_connection_that_the_backend_closed_costs_no_attempt() -> None:
+    """llama.cpp promises keep-alive and hangs up after each stream."""
+    whole = CHUNKED_SSE + chunked(chunk("a") + END) + b"0\r\n\r\n"
+    async with (
+        backend(lambda _: [whole, 0.05]) as upstream,
+        guarded(upstream.url, policy=policy(attempts=1)) as (running, client),
+    ):
+        for _ in range(6):
+            async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+                assert text_of(await response.text()) == "a"
+        assert [r.outcome.value for r in running.guard.records.latest(10)] == ["healthy"] * 6

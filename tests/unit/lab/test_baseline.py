@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from guard.data import data_dir
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.lab.draft import DEFAULT_DRAFT
@@ -27,8 +28,6 @@ def test_without_a_depth_the_one_nearest_to_three_is_taken() -> None:
 
 
 def test_a_path_works_like_a_name(tmp_path: Path) -> None:
-    from guard.data import data_dir
-
     path = data_dir("draft_models") / DEFAULT_DRAFT / "profile.yaml"
     assert find_baseline(str(path), 3) == find_baseline(DEFAULT_DRAFT, 3)
 

@@ -21,7 +21,9 @@ def arguments(**given: object) -> argparse.Namespace:
 
 
 def test_upstreams_and_overrides() -> None:
-    config = configured(arguments(upstream=["http://a", "http://b"], policy="observe", port=1, admin_port=2, host="::1"))
+    config = configured(
+        arguments(upstream=["http://a", "http://b"], policy="observe", port=1, admin_port=2, host="::1")
+    )
     assert [u.url for u in config.upstreams] == ["http://a", "http://b"]
     assert (config.policy, config.listen.port, config.admin.port, config.listen.host) == ("observe", 1, 2, "::1")
 

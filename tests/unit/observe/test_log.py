@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 import structlog
@@ -48,3 +50,12 @@ def test_fields_are_rounded_and_faults_listed() -> None:
     fields = exchange_fields(made)
     assert fields["duration_s"] == 1.2346
     assert fields["faults"] == ["reset"]
+
+
+def test_a_broken_standard_error_costs_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure("info")
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    log_exchange(structlog.get_logger(), record(Outcome.RESCUED))
+    structlog.reset_defaults()

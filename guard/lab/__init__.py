@@ -1,0 +1,1 @@
+"""Real backends, real faults and real measurements for trying the guard out."""
