@@ -58,7 +58,7 @@ class FaultOutcome(msgspec.Struct):
         client_text_clean: Whether the client's text is free of the fault: it is the healthy answer
             itself, or nothing that was generated after the onset was shown and the rest is healthy.
         equals_healthy_answer: Whether it is the healthy answer, byte for byte.
-        known_miss: True for a fault that acceptance and text cannot show.
+        known_miss: True if it was not found, and it is known that acceptance and text often cannot show it.
         tokens_burned: Tokens generated and thrown away. Unit: tokens.
         seconds: How long the client waited in all.
     """
@@ -100,13 +100,14 @@ class Stage:
         self.healthy: Answer | None = None
         self._asked = 0
 
-    async def ask(self, name: str, on_step: StepSink) -> Answer:
+    async def ask(self, name: str, on_step: StepSink, max_tokens: int = MAX_TOKENS) -> Answer:
         """
         Ask the question as any client would, streamed, and watch the live feed meanwhile.
 
         Args:
             name: Names the request in the guard's records.
             on_step: Told of every verify step.
+            max_tokens: Length of the answer. Unit: tokens.
         """
         self._asked += 1
         request_id = f"demo-{name}-{self._asked}"
@@ -115,7 +116,7 @@ class Stage:
             "messages": [{"role": "user", "content": PROMPT}],
             "stream": True,
             "temperature": 0,
-            "max_tokens": MAX_TOKENS,
+            "max_tokens": max_tokens,
             # A corrupted model often says "end of text" at once, which would end the story early.
             "ignore_eos": True,
         }
@@ -129,7 +130,7 @@ class Stage:
         return Answer(text, error, round(seconds, 2), record)
 
     async def spoil(
-        self, plan: FaultPlan, on_step: StepSink, *, known_miss: bool = False
+        self, plan: FaultPlan, on_step: StepSink, *, may_miss: bool = False, max_tokens: int = MAX_TOKENS
     ) -> tuple[FaultOutcome, Answer]:
         """
         Ask the same question while the replica's cache is corrupted.
@@ -137,19 +138,20 @@ class Stage:
         Args:
             plan: What is done to the cache, and when.
             on_step: Told of every verify step.
-            known_miss: Whether it is known that acceptance and text cannot show this fault.
+            may_miss: Whether it is known that acceptance and text often cannot show this fault.
+            max_tokens: Length of the answer. Unit: tokens.
         """
         assert self.healthy is not None, "the healthy answer comes first"
         self.replica.arm(plan)
         try:
-            answer = await self.ask(plan.fault, on_step)
+            answer = await self.ask(plan.fault, on_step, max_tokens)
         finally:
             self.replica.disarm()
             await self.replica.heal()
-        return outcome_of(plan, answer, self.healthy.text, known_miss=known_miss), answer
+        return outcome_of(plan, answer, self.healthy.text, may_miss=may_miss), answer
 
 
-def outcome_of(plan: FaultPlan, answer: Answer, healthy: str, *, known_miss: bool) -> FaultOutcome:
+def outcome_of(plan: FaultPlan, answer: Answer, healthy: str, *, may_miss: bool) -> FaultOutcome:
     """
     Judge one answer against the fault and the healthy answer.
 
@@ -157,7 +159,7 @@ def outcome_of(plan: FaultPlan, answer: Answer, healthy: str, *, known_miss: boo
         plan: The fault.
         answer: What came of it.
         healthy: The healthy answer's text.
-        known_miss: See FaultOutcome.
+        may_miss: Whether it is known that acceptance and text often cannot show this fault.
     """
     record = answer.record
     first = record.attempts[0]
@@ -173,7 +175,7 @@ def outcome_of(plan: FaultPlan, answer: Answer, healthy: str, *, known_miss: boo
         detection_delay_tokens=delay,
         client_text_clean=equal or _shows_nothing_spoiled(plan, record),
         equals_healthy_answer=equal,
-        known_miss=known_miss,
+        known_miss=may_miss and first.verdict == "pass",
         tokens_burned=record.tokens_burned,
         seconds=answer.seconds,
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gguf
 import msgspec
 import numpy as np
 import pytest
@@ -11,8 +12,6 @@ from guard.data import data_dir
 from guard.errors import ConfigError, SetupError
 from guard.lab.draft import Recipe, ensure_draft, load_recipe, write_pruned
 from guard.lab.files import sha256_of
-
-gguf = pytest.importorskip("gguf")
 
 
 @pytest.fixture(autouse=True)
