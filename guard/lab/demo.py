@@ -36,8 +36,10 @@ RESCUED = {
 }
 #: Token at which the cache goes bad in the middle of an answer. Unit: tokens.
 MID_ONSET = 60
-#: Tokens kept back in that scene. Unit: tokens.
+#: Tokens kept back meanwhile. Unit: tokens.
 WINDOW = 64
+#: Length of the answer from another conversation's cache. Unit: tokens.
+SPLICE_TOKENS = 80
 
 
 async def run_demo(*, policy: str, once: bool, as_json: bool) -> bool:
@@ -93,10 +95,12 @@ async def _play(stage: Stage, show: Show) -> tuple[Answer, list[FaultOutcome], b
     show.scene(
         4,
         "The cache is corrupted: splice",
-        "The prompt's cache is replaced by another conversation's. Often that reads as fluent text with normal "
-        "acceptance, which this signal cannot show; it is found when the model loops over it.",
+        "The prompt's cache is replaced by another conversation's, which asked for a soup recipe. That reads as "
+        "fluent text with normal acceptance: the known miss of this signal.",
     )
-    outcome, answer = await stage.spoil(FaultPlan("splice"), show.sparkline.step, known_miss=True)
+    outcome, answer = await stage.spoil(
+        FaultPlan("splice"), show.sparkline.step, may_miss=True, max_tokens=SPLICE_TOKENS
+    )
     show.fault(outcome, answer)
     return healthy, [*faults, outcome], ok
 

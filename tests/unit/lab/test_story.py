@@ -29,7 +29,7 @@ def answer(text: str, *, shown: int = 0, outcome: Outcome = Outcome.RESCUED, las
     ],
 )
 def test_clean(given: Answer, clean: bool) -> None:
-    outcome = outcome_of(FaultPlan("noise", onset_token=60), given, "healthy", known_miss=False)
+    outcome = outcome_of(FaultPlan("noise", onset_token=60), given, "healthy", may_miss=False)
     assert outcome.client_text_clean is clean
     assert outcome.rescued is clean
     assert outcome.detection_delay_tokens == 30
@@ -37,7 +37,8 @@ def test_clean(given: Answer, clean: bool) -> None:
 
 def test_a_fault_that_was_not_found_has_no_delay_and_is_not_rescued() -> None:
     record = ExchangeRecord("r", "x", "m", "p", stream=True, attempts=[AttemptRecord(1, "a", "x", "first")])
-    outcome = outcome_of(FaultPlan("splice"), Answer("soup", "", 1.0, record), "healthy", known_miss=True)
+    outcome = outcome_of(FaultPlan("splice"), Answer("soup", "", 1.0, record), "healthy", may_miss=True)
     assert outcome.detection_delay_tokens is None
     assert not outcome.client_text_clean
     assert not outcome.rescued
+    assert outcome.known_miss
