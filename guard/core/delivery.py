@@ -18,7 +18,7 @@ from guard.proto.reply import error_body, error_event, guard_comment
 from guard.proto.sse import SseParser
 
 #: Never forwarded: they describe the upstream's own body or connection.
-_OWN_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "date", "server"})
+_OWN_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "date"})
 
 
 class Delivery(Protocol):
@@ -114,14 +114,16 @@ class WholeDelivery:
     def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
         """See Delivery."""
         self.started = True
+        body = self._assembler.result()
         headers = (
             ("content-type", "application/json"),
+            ("content-length", str(len(body))),
             ("x-guard-policy", self._policy),
             ("x-guard-verdict", record.outcome.value),
             ("x-guard-attempts", str(len(record.attempts))),
             *_kept(head),
         )
-        return [SendHead(200, headers), SendBody(self._assembler.result())]
+        return [SendHead(200, headers), SendBody(body)]
 
     def fail(self, failure: Failure, record: ExchangeRecord) -> list[Command]:
         """See Delivery."""
@@ -140,14 +142,15 @@ def plain_error(failure: Failure, record: ExchangeRecord, policy: str) -> list[C
     `x-should-retry: false` keeps the official SDKs from repeating what the guard has already
     tried several times.
     """
+    body = error_body(failure.message, code=failure.code)
     headers = (
         ("content-type", "application/json"),
+        ("content-length", str(len(body))),
         ("x-should-retry", "false"),
         ("x-guard-policy", policy),
         ("x-guard-verdict", record.outcome.value),
         ("x-guard-attempts", str(len(record.attempts))),
     )
-    body = error_body(failure.message, code=failure.code)
     return [SendHead(failure.status, headers), SendBody(body)]
 
 
