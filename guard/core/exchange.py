@@ -319,9 +319,10 @@ class Exchange:
         self.record.held_tokens_max = max(self.record.held_tokens_max, held_tokens)
         # An attempt that was let pass is no longer suspected, whatever its last score was.
         suspicion = attempt.monitor.suspicion if self._watching else 0.0
-        if suspicion >= self._policy.hold_back.hold_at and attempt.record.held_from_token is None:
-            attempt.record.held_from_token = attempt.record.tokens
-        return self._send(attempt.hold.release(suspicion))
+        released = attempt.hold.release(suspicion)
+        if suspicion >= self._policy.hold_back.hold_at and len(attempt.hold):
+            attempt.record.held_from_token = attempt.record.held_from_token or attempt.record.tokens
+        return self._send(released)
 
     def _flush(self) -> list[Command]:
         return self._send(self._current().hold.flush())

@@ -1,0 +1,44 @@
+"""What the user asked, as plain text: context for the detectors, never logged, never recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from guard.proto.openai import ClientRequest, Route
+
+#: Most of a prompt that is kept, its end first: what was asked last says most. Unit: characters.
+MAX_CHARACTERS = 65_536
+
+
+def prompt_text(request: ClientRequest) -> str:
+    """
+    The text of a request's prompt or messages, in order, one piece a line.
+
+    Args:
+        request: The parsed request; parts that are not text (images, token ids) are left out.
+
+    Returns:
+        At most MAX_CHARACTERS, taken from the end.
+    """
+    source = request.body.get("prompt" if request.route is Route.COMPLETIONS else "messages")
+    pieces: list[str] = []
+    size = 0
+    for piece in _from_the_end(source):
+        pieces.append(piece)
+        size += len(piece) + 1
+        if size > MAX_CHARACTERS:
+            break
+    return "\n".join(reversed(pieces))[-MAX_CHARACTERS:]
+
+
+def _from_the_end(value: object) -> Iterator[str]:
+    """Texts inside a prompt (text, or a list of texts) or a list of messages, last first."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in reversed(value):
+            yield from _from_the_end(item)
+    elif isinstance(value, dict):
+        # A message has content; a part of a message has text.
+        yield from _from_the_end(value.get("content"))
+        yield from _from_the_end(value.get("text"))
