@@ -50,7 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run the guard in front of your backends"))
     _add_demo(commands.add_parser("demo", help="watch a real model go wrong and be rescued"))
-    _add_policy(commands.add_parser("policy", help="check or explain policies"))
+    _add_policy(commands.add_parser("policy", help="check, explain or test policies"))
+    _add_backtest(commands.add_parser("backtest", help="try a policy on labelled streams"))
+    _add_calibrate(commands.add_parser("calibrate", help="learn what healthy acceptance looks like here"))
+    _add_replay(commands.add_parser("replay", help="send a recorded stream through a live guard"))
     return parser
 
 
@@ -85,6 +88,46 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
     explain = commands.add_parser("explain", help="a policy in plain words")
     explain.add_argument("policy", help="policy file, or the name of a shipped one")
     explain.set_defaults(command=_policy_explain)
+    test = commands.add_parser("test", help="run the tests that stand beside policies")
+    test.add_argument("files", nargs="+", type=Path, metavar="FILE", help="test files, policies, or folders of them")
+    test.set_defaults(command=_policy_test)
+    schema = commands.add_parser("schema", help="print the JSON Schema of policies, for editors")
+    schema.set_defaults(command=_policy_schema)
+
+
+def _add_backtest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cases", nargs="+", metavar="CASES.jsonl", help="files of cases, .gz too")
+    parser.add_argument("--policy", required=True, help="policy file, or the name of a shipped one")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    parser.add_argument(
+        "--baseline", metavar="P|PROFILE", help="healthy acceptance probability, or a profile by name or path"
+    )
+    parser.add_argument("--against", metavar="POLICY", help="say where a second policy decides otherwise")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write a report with plots of every case")
+    parser.add_argument("--require", metavar="LIMITS", help="such as recall=0.95,fp=0.03; exit 1 when not met")
+    parser.add_argument("--jobs", type=int, help="processes (default: one per core)")
+    parser.set_defaults(command=_backtest)
+
+
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("traces", nargs="+", metavar="TRACES.jsonl", help="recorded healthy streams, .gz too")
+    parser.add_argument("--out", type=Path, required=True, metavar="PROFILE.yaml", help="where the profile goes")
+    parser.add_argument("--draft", help="name of the draft (default: from the file's place)")
+    parser.add_argument("--engine", help="engine and version (default: what the traces say)")
+    parser.set_defaults(command=_calibrate)
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="cases (.jsonl), or one captured stream (.sse)")
+    parser.add_argument("--url", help="a guard that runs on this machine, with --listen as its upstream")
+    parser.add_argument("--listen", type=int, default=0, metavar="PORT", help="port of the upstream that plays")
+    parser.add_argument("--policy", default="default", help="for a guard of its own: policy file or shipped name")
+    parser.add_argument("--baseline", metavar="P|PROFILE", help="for a guard of its own: healthy acceptance")
+    parser.add_argument("--case", action="append", default=[], metavar="ID", help="only this case; repeatable")
+    parser.add_argument("--speed", type=float, default=0.0, metavar="N", help="tokens per second (default: all speed)")
+    parser.add_argument("--heal", action="store_true", help="later attempts play only what came before the fault")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each recording")
+    parser.set_defaults(command=_replay)
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -115,6 +158,8 @@ def _policy_check(args: argparse.Namespace) -> int:
 
     code = EXIT_GOOD
     for name in args.policies:
+        if Path(name).stem.endswith("_test"):
+            continue  # stands beside a policy; `guard policy test` reads it
         try:
             policy = find_policy(name)
         except ConfigError as error:
@@ -131,6 +176,48 @@ def _policy_explain(args: argparse.Namespace) -> int:
 
     print(explain(find_policy(args.policy)))
     return EXIT_GOOD
+
+
+def _policy_test(args: argparse.Namespace) -> int:
+    from guard.lab.policy_test import find_tests, run_file  # noqa: PLC0415
+    from guard.shipped import find_policy  # noqa: PLC0415
+
+    code = EXIT_GOOD
+    for path in find_tests(args.files):
+        report = run_file(path, find_policy)
+        for failure in report.failures:
+            print(failure, file=sys.stderr)
+        if report.failures:
+            code = EXIT_FAILED
+        passed = report.tests - len(report.failures)
+        print(f"{report.path}: {passed} of {report.tests} passed ({report.policy})")
+    return code
+
+
+def _policy_schema(_: argparse.Namespace) -> int:
+    from guard.detect.catalogue import CATALOGUE  # noqa: PLC0415
+    from guard.policy.json_schema import schema_text  # noqa: PLC0415
+
+    print(schema_text(CATALOGUE), end="")
+    return EXIT_GOOD
+
+
+def _backtest(args: argparse.Namespace) -> int:
+    from guard.lab.backtest import backtest_command  # noqa: PLC0415
+
+    return backtest_command(args)
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from guard.lab.calibrate import calibrate_command  # noqa: PLC0415
+
+    return calibrate_command(args)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from guard.lab.replay import replay_command  # noqa: PLC0415
+
+    return replay_command(args)
 
 
 if __name__ == "__main__":

@@ -78,13 +78,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Args:
         upstreams: At least one replica, all serving the same model.
-        policy: Policy file; a bare name ("default") means a shipped policy.
+        policy: Policy file; a bare name ("default") means a shipped policy. A list is tried in order, the
+            first whose `match` fits a request is taken; the last one fits all.
+        shadow_policy: A policy judged beside it; what it would have done is only counted.
         listen: Client port.
         admin: Admin port: health, metrics, live feed. Loopback unless told otherwise.
     """
 
     upstreams: list[UpstreamSettings]
-    policy: str = "default"
+    policy: str | list[str] = "default"
+    shadow_policy: str | None = None
     listen: Listen = Listen()
     admin: Listen = Listen(port=8001)
     limits: Limits = Limits()

@@ -19,7 +19,7 @@ def shipped_policies() -> list[str]:
 
 def find_policy(name: str) -> Policy:
     """
-    Load a policy.
+    Load a policy and all it extends.
 
     Args:
         name: A path, or the bare name of a shipped policy.
@@ -27,13 +27,37 @@ def find_policy(name: str) -> Policy:
     Raises:
         ConfigError: There is none such, or it is wrong.
     """
-    path = Path(name)
-    if "/" not in name and not path.suffix:
-        path = data_dir("policies") / f"{name}.yaml"
-        if not path.is_file():
-            hint = nearest(name, shipped_policies())
-            raise ConfigError(f"no shipped policy is called {name!r}; {hint}")
-    return load_policy(read_text(path), CATALOGUE, str(path))
+    return read_policy(name, [])
+
+
+def read_policy(name: str, files: list[Path]) -> Policy:
+    """
+    Load a policy and all it extends.
+
+    Args:
+        name: A path, or the bare name of a shipped policy.
+        files: Every file that is looked at is added, also when it turns out to be wrong.
+
+    Raises:
+        ConfigError: There is none such, or it is wrong.
+    """
+
+    def resolve(wanted: str, beside: str | None) -> tuple[str, str]:
+        path = _policy_path(wanted, Path(beside).parent if beside else Path())
+        files.append(path)
+        return read_text(path), str(path)
+
+    text, path = resolve(name, None)
+    return load_policy(text, CATALOGUE, path, resolve)
+
+
+def _policy_path(name: str, folder: Path) -> Path:
+    if "/" in name or Path(name).suffix:
+        return folder / name
+    path = data_dir("policies") / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"no shipped policy is called {name!r}; {nearest(name, shipped_policies())}")
+    return path
 
 
 def read_text(path: Path) -> str:

@@ -11,6 +11,7 @@ from guard.core.holdback import Held, HoldBack
 from guard.core.monitor import CLEAN, Monitor
 from guard.core.record import MAX_STEPS, AttemptRecord
 from guard.core.settings import ExchangeSettings, Target
+from guard.core.shadow import ShadowMonitor
 from guard.errors import ProtocolError
 from guard.proto.openai import decode_chunk, sample_texts
 from guard.proto.rewrite import ChunkRewriter, Identity
@@ -62,7 +63,11 @@ class Attempt:
         self.fragile = ""
         self.unfinished: set[int] = set()
         self.finished: set[int] = set()
-        self.monitor = Monitor(settings.judge, target.baseline)
+        self.monitor = (
+            Monitor(settings.judge, target.baseline)
+            if settings.shadow is None
+            else ShadowMonitor(settings.judge, target.baseline, settings.shadow, record)
+        )
         self._parser = SseParser(max_event_bytes=settings.max_event_bytes)
         self._adapter = adapter
         self._rewriter = rewriter

@@ -41,7 +41,7 @@ from guard.proto.openai import ClientRequest, is_done
 from guard.proto.request import stream_hazards
 from guard.proto.sse import SseEvent
 from guard.retry.planner import Plan, Situation, Step, plan
-from guard.types import Action, Verdict
+from guard.types import Action, Kind, Verdict
 
 
 class Exchange:
@@ -252,7 +252,7 @@ class Exchange:
         # What was judged good before the fault is the client's.
         if attempt.monitor.suspicion < self._policy.hold_back.hold_at:
             out += self._flush()
-        decision = self._plan(alive=False)
+        decision = self._plan(None, alive=False)
         if decision.step in (Step.RESTART, Step.RESUME):
             return [*out, *self._again(decision)]
         return [*out, *self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault))]
@@ -263,12 +263,16 @@ class Exchange:
         if verdict.action in (Action.PASS, Action.HOLD):
             return []
         attempt = self._current()
-        attempt.record.judge(verdict)
         if verdict.action is Action.NOTE:
-            return self._let_pass("the policy only notes")
+            # Watching goes on: a rule that does more than note may still act.
+            attempt.record.note(verdict)
+            if self.record.outcome is Outcome.HEALTHY:
+                self.record.outcome, self.record.plan_reason = Outcome.NOTED, "the policy only notes"
+            return []
+        attempt.record.judge(verdict)
         if verdict.action is Action.CUT:
             return self._cut(verdict, "the policy cuts", "guard_cut")
-        decision = self._plan(alive=True)
+        decision = self._plan(verdict.kind, alive=True)
         if decision.step is Step.PASS:
             return self._let_pass(decision.reason)
         if decision.step is Step.CUT:
@@ -292,12 +296,12 @@ class Exchange:
         outcome = Outcome.EXHAUSTED if code == "guard_exhausted" else Outcome.CUT
         return [*out, *self._fail(outcome, failure)]
 
-    def _plan(self, *, alive: bool) -> Plan:
+    def _plan(self, kind: Kind | None, *, alive: bool) -> Plan:
         attempt = self._current()
         return plan(
             Situation(
                 attempts_made=self._number,
-                max_attempts=self._policy.retry.max_attempts,
+                max_attempts=self._policy.max_attempts(kind),
                 text_released=self._delivery.text_released,
                 resume_blocker=resume_blocker(self._request, attempt.target.engine, self._shown),
                 when_exhausted=self._policy.when_exhausted,

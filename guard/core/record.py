@@ -47,6 +47,7 @@ class AttemptRecord(msgspec.Struct):
         verdict_token: Token at which the decision fell.
         reason: The evidence, readable.
         fault: Transport or protocol fault, if any.
+        shadow: First verdict of the shadow policy that acts, if any.
     """
 
     number: int
@@ -67,6 +68,12 @@ class AttemptRecord(msgspec.Struct):
     verdict_token: int | None = None
     reason: str = ""
     fault: str = ""
+    shadow: Verdict | None = None
+
+    def note(self, verdict: Verdict) -> None:
+        """Take over what was only noted, unless something was before."""
+        if self.kind is None:
+            self.judge(verdict)
 
     def judge(self, verdict: Verdict) -> None:
         """Take over what the policy decided."""

@@ -38,6 +38,7 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
         nonce: Unique to this exchange, in letters and digits: cache salts and engine request ids are
             made from it.
         judge: The compiled policy.
+        shadow: A policy judged beside it, of which only the first verdict is recorded.
         annotate: Whether the client asked for per-step acceptance in its chunks.
         max_event_bytes: Cap of one server-sent event. Unit: bytes.
     """
@@ -45,5 +46,6 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
     request_id: RequestId
     judge: Judge
     nonce: str
+    shadow: Judge | None = None
     annotate: bool = False
     max_event_bytes: int = 8 * 1024 * 1024

@@ -14,9 +14,8 @@ from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.observe.log import configure
-from guard.policy.judge import Judge
+from guard.server.policies import PolicySet
 from guard.server.run import Running, serve
-from guard.shipped import find_policy
 
 
 def configured(args: argparse.Namespace) -> Config:
@@ -81,13 +80,14 @@ async def serve_command(config: Config, *, embedded: bool) -> None:
         GuardError: A file is wrong, a port is taken, or the embedded backend cannot be started.
     """
     configure(config.log.level, human=config.log.format == "human" or sys.stderr.isatty())
-    judge = Judge(find_policy(config.policy))
+    named = [config.policy] if isinstance(config.policy, str) else config.policy
+    policies = PolicySet(named, config.shadow_policy)
     if not embedded:
-        await serve(config, judge, baselines_of(config), _announce)
+        await serve(config, policies, baselines_of(config), _announce)
         return
     async with embedded_upstream() as (upstream, baseline):
         config = msgspec.structs.replace(config, upstreams=[upstream])
-        await serve(config, judge, {upstream.url: baseline}, _announce)
+        await serve(config, policies, {upstream.url: baseline}, _announce)
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -36,10 +37,39 @@ NAMES = {
     "guard_detection_delay_tokens": "From estimated onset to verdict.",
     "guard_held_tokens": "Most tokens an exchange held back at once.",
     "guard_live_listeners": "Connections on the live feed.",
+    "guard_policy_generation": "Which version of the policies is in force; counts up with every reload.",
+    "guard_policy_last_reload_ok": "1 when the policies on disk are those in force, 0 when they are wrong.",
+    "guard_policy_reloads": "Reloads of the policies, by result.",
+    "guard_shadow_attempts": "Upstream attempts that the shadow policy judged as well.",
+    "guard_shadow_disagreements": "Those on which it would have acted otherwise, by both actions.",
 }
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 TOKENS = (1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+class PolicyCounts(Protocol):
+    """What the process knows of its policies, as plain numbers."""
+
+    generation: int
+    last_reload_ok: bool
+    reloads_ok: int
+    reloads_failed: int
+    shadow_compared: int
+    shadow_disagreed: Counter[tuple[str, str]]
+
+
+class NoPolicies:
+    """Where none are told of."""
+
+    generation = 0
+    last_reload_ok = True
+    reloads_ok = 0
+    reloads_failed = 0
+    shadow_compared = 0
+
+    def __init__(self) -> None:
+        self.shadow_disagreed: Counter[tuple[str, str]] = Counter()
 
 
 class Histogram:
@@ -68,7 +98,8 @@ class Histogram:
 class Metrics(Collector):
     """All series of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, policies: PolicyCounts | None = None) -> None:
+        self._policies: PolicyCounts = policies or NoPolicies()
         self.in_flight = 0
         self.passthrough = 0
         self.aborts_sent = 0
@@ -126,6 +157,7 @@ class Metrics(Collector):
         yield _counter("guard_upstream_faults", ("fault",), _one_label(self._faults))
         for name in _SUMS:
             yield _counter(name, (), [((), self._sums[name])])
+        yield from _of_policies(self._policies)
         for name, histogram in self._histograms.items():
             yield histogram.family(name)
 
@@ -137,6 +169,15 @@ _SUMS = (
     "guard_draft_tokens",
     "guard_accepted_draft_tokens",
 )
+
+
+def _of_policies(counts: PolicyCounts) -> Iterator[Metric]:
+    yield _gauge("guard_policy_generation", counts.generation)
+    yield _gauge("guard_policy_last_reload_ok", counts.last_reload_ok)
+    results = [(("ok",), counts.reloads_ok), (("failed",), counts.reloads_failed)]
+    yield _counter("guard_policy_reloads", ("result",), results)
+    yield _counter("guard_shadow_attempts", (), [((), counts.shadow_compared)])
+    yield _counter("guard_shadow_disagreements", ("live", "shadow"), counts.shadow_disagreed.items())
 
 
 def _one_label(counts: Counter[str]) -> list[tuple[tuple[str, ...], int]]:

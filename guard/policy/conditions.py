@@ -6,8 +6,9 @@ import difflib
 import math
 from collections.abc import Mapping
 
-from guard.policy.schema import All, Any, Condition, ConditionSource, Leaf, Not
-from guard.policy.units import parse_tokens, parse_window
+from guard.policy.schema import All, Any, Condition, Leaf, Not
+from guard.policy.source import ConditionSource
+from guard.policy.units import LARGEST, parse_tokens, parse_window
 from guard.types import SignalRef, SignalSpec, Window
 from guard.yamldoc import Document
 
@@ -104,10 +105,14 @@ class ConditionBuilder:
         except ValueError as error:
             self._document.fail(f"{where}.window", str(error))
         if window.unit not in spec.window_units:
-            allowed = " or ".join(spec.window_units) or "no window"
-            self._document.fail(f"{where}.window", f"{spec.name} takes {allowed}, not {window.unit}")
-        if window.size < 1:
-            self._document.fail(f"{where}.window", "a window holds at least 1")
+            if not spec.window_units:
+                self._document.fail(f"{where}.window", f"{spec.name} takes no window; leave it out")
+            allowed = " or ".join(spec.window_units)
+            hint = f"write '{window.size} {spec.window_units[0]}'"
+            self._document.fail(f"{where}.window", f"{spec.name} takes {allowed}, not {window.unit}; {hint}")
+        if not 1 <= window.size <= LARGEST[window.unit]:
+            most = f"at most {LARGEST[window.unit]} {window.unit}"
+            self._document.fail(f"{where}.window", f"a window holds at least 1 and {most}; for all, leave it out")
         return window
 
     def _thresholds(self, source: ConditionSource, spec: SignalSpec, where: str) -> tuple[float, float, bool]:
@@ -117,11 +122,15 @@ class ConditionBuilder:
             self._in_range(getattr(source, name), spec, f"{where}.{'from' if name == 'start' else name}")
         if given == ["above"] and source.above is not None:
             if source.above >= spec.high:
-                self._document.fail(f"{where}.above", f"can never hold: {spec.name} is at most {spec.high:g}")
+                self._document.fail(
+                    f"{where}.above", f"can never hold: {spec.name} is at most {spec.high:g}; write less"
+                )
             return source.above, math.inf, True
         if given == ["below"] and source.below is not None:
             if source.below <= spec.low:
-                self._document.fail(f"{where}.below", f"can never hold: {spec.name} is at least {spec.low:g}")
+                self._document.fail(
+                    f"{where}.below", f"can never hold: {spec.name} is at least {spec.low:g}; write more"
+                )
             return source.below, -math.inf, True
         if source.start is None or source.to is None or len(given) != 2:
             self._document.fail(where, "a signal needs one of: above, below, or from together with to")

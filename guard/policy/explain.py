@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guard.policy.schema import All, Any, Condition, HoldBack, HoldMode, Leaf, Not, Policy
+from guard.policy.schema import All, Any, Condition, HoldBack, HoldMode, Leaf, Match, Not, Policy
 from guard.types import Action
 
 _ACTIONS = {
@@ -16,16 +16,32 @@ _ACTIONS = {
 def explain(policy: Policy) -> str:
     """An account of each setting and rule, one line each."""
     lines = [f"Policy {policy.name}" + (f": {policy.description}" if policy.description else "")]
+    wanted = _match(policy.match)
+    if wanted:
+        lines.append(f"For requests with {wanted}.")
     lines.append(_hold_back(policy.hold_back))
     changes = ", ".join(policy.retry.change) or "nothing"
     lines.append(
         f"A bad answer is tried at most {policy.retry.max_attempts} times in all, changing {changes};"
         f" when none is left: {policy.when_exhausted}."
     )
+    for kind, attempts in policy.kind_attempts.items():
+        lines.append(f"After a verdict of {kind}: at most {attempts} in all.")
     for rule in policy.rules:
         wait = f", once this has held for {rule.persist} tokens" if rule.persist else ""
         lines.append(f"{rule.name} ({rule.kind}): {_ACTIONS[rule.action]} when {_say(rule.when)}{wait}.")
     return "\n".join(lines)
+
+
+def _match(match: Match) -> str:
+    parts = [f"{name} {' or '.join(globs)}" for name, globs in (("model", match.model), ("path", match.route)) if globs]
+    parts += [f"header {name}: {glob}" for name, glob in match.header]
+    spans = (("tokens", match.prompt_tokens), ("characters", match.prompt_characters))
+    for unit, span in spans:
+        for word, bound in (("above", span.above), ("below", span.below)) if span is not None else ():
+            if bound is not None:
+                parts.append(f"a prompt {word} {bound:g} {unit}")
+    return " and ".join(parts)
 
 
 def _hold_back(hold: HoldBack) -> str:

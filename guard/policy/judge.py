@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from guard.policy.gates import Read, gates_of
 from guard.policy.schema import All, Condition, HoldMode, Leaf, Not, Policy
 from guard.types import Action, Finding, SignalRef, Verdict
 
-Read = Callable[[SignalRef], float]
 Find = Callable[[SignalRef], Finding]
 Score = Callable[[Read, int], float]
 
@@ -16,12 +16,13 @@ _SEVERITY = {action: rank for rank, action in enumerate(Action)}
 
 
 class JudgeState:
-    """What a Judge remembers of one choice: since which token each rule holds."""
+    """What a Judge remembers of one choice: since which token each rule holds, and which have noted."""
 
-    __slots__ = ("since",)
+    __slots__ = ("noted", "since")
 
-    def __init__(self, rules: int) -> None:
-        self.since: list[int | None] = [None] * rules
+    def __init__(self) -> None:
+        self.since: dict[int, int] = {}
+        self.noted: set[int] = set()
 
 
 class Judge:
@@ -33,15 +34,19 @@ class Judge:
 
     Args:
         policy: A checked policy.
+        share: Signals of another judge that reads the same detectors; equal ones become one object, by
+            which readers find them at once.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, share: Iterable[SignalRef] = ()) -> None:
         self.policy = policy
+        known = {ref: ref for ref in share}
         self.refs: tuple[SignalRef, ...] = tuple(
-            dict.fromkeys(leaf.signal for rule in policy.rules for leaf in leaves(rule.when))
+            dict.fromkeys(known.get(leaf.signal, leaf.signal) for rule in policy.rules for leaf in leaves(rule.when))
         )
         shared = {ref: ref for ref in self.refs}
         self._scores: tuple[Score, ...] = tuple(_compile(rule.when, shared) for rule in policy.rules)
+        self._gates = gates_of([rule.when for rule in policy.rules], shared)
         self._hold_at = policy.hold_back.hold_at
         self._act_at = policy.hold_back.act_at
         self._holds = policy.hold_back.mode is not HoldMode.OFF
@@ -50,7 +55,7 @@ class Judge:
 
     def state(self) -> JudgeState:
         """A fresh state for one choice."""
-        return JudgeState(len(self._scores))
+        return JudgeState()
 
     def decide(self, read: Read, finding: Find, tokens: int, choice: int, state: JudgeState) -> Verdict:
         """
@@ -64,32 +69,21 @@ class Judge:
             state: This choice's state, updated in place.
 
         Returns:
-            The verdict; its action is HOLD when only the suspicion is raised.
+            The verdict; its action is HOLD when only the suspicion is raised. A rule that notes does so
+            once in a choice.
         """
-        suspicion = 0.0
-        acting: int | None = None
-        best = (0, 0.0)
-        since = state.since
-        for index, score in enumerate(self._scores):
-            value = score(read, tokens)
-            if value > suspicion and self._suspects[index]:
-                suspicion = value
-            if value < self._act_at:
-                since[index] = None
-                continue
-            begun = since[index]
-            if begun is None:
-                begun = since[index] = tokens
-            rule = self.policy.rules[index]
-            rank = (_SEVERITY[rule.action], value)
-            if tokens - begun >= rule.persist and rank > best:
-                best, acting = rank, index
+        candidates = self._gates.open(read)
+        if not candidates:
+            if state.since:
+                state.since.clear()
+            return Verdict(Action.PASS, 0.0, None, "", choice, tokens)
+        suspicion, acting = self._weigh(sorted(set(candidates)), read, tokens, state)
         if acting is None:
             held = self._holds and suspicion >= self._hold_at
-            return Verdict(
-                action=Action.HOLD if held else Action.PASS, suspicion=suspicion, choice=choice, token=tokens
-            )
+            return Verdict(Action.HOLD if held else Action.PASS, suspicion, None, "", choice, tokens)
         rule = self.policy.rules[acting]
+        if rule.action is Action.NOTE:
+            state.noted.add(acting)
         evidence = _distinct(finding(ref) for ref in dict.fromkeys(_evidence(rule.when, read, tokens, self._act_at)))
         onsets = [found.onset_token for found in evidence if found.signal.name != "tokens"]
         return Verdict(
@@ -102,6 +96,25 @@ class Judge:
             onset_token=min(onsets, default=tokens),
             findings=evidence,
         )
+
+    def _weigh(self, candidates: list[int], read: Read, tokens: int, state: JudgeState) -> tuple[float, int | None]:
+        """The suspicion, and the rule that acts: the severest, then the one that scores most, then the first."""
+        suspicion = 0.0
+        acting: int | None = None
+        best = (0, 0.0)
+        before, state.since = state.since, {}
+        for index in candidates:
+            value = self._scores[index](read, tokens)
+            if value > suspicion and self._suspects[index]:
+                suspicion = value
+            if value < self._act_at:
+                continue
+            begun = state.since[index] = before.get(index, tokens)
+            rule = self.policy.rules[index]
+            rank = (_SEVERITY[rule.action], value)
+            if tokens - begun >= rule.persist and rank > best and index not in state.noted:
+                best, acting = rank, index
+        return suspicion, acting
 
 
 def _distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:

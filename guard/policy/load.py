@@ -2,36 +2,89 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import msgspec
+from msgspec import UnsetType
 
 from guard.policy.conditions import ConditionBuilder
-from guard.policy.schema import (
-    ConditionSource,
-    HoldBack,
-    HoldBackSource,
-    HoldMode,
-    Policy,
-    PolicySource,
-    Retry,
-    RetrySource,
-    Rule,
-    RuleSource,
-)
+from guard.policy.convert import convert
+from guard.policy.reach import dead_end, implies
+from guard.policy.schema import Match, Policy, Rule
+from guard.policy.sections import build_hold_back, build_kinds, build_match, build_retry, check_action, read
+from guard.policy.source import VERSION, HoldBackSource, KindSource, PolicySource, RetrySource, RuleSource
 from guard.policy.units import parse_tokens
-from guard.types import Action, SignalSpec
-from guard.yamldoc import Document, explain_invalid, nearest
+from guard.types import Action, Kind, SignalSpec, WhenExhausted
+from guard.yamldoc import Document, nearest
 
-#: Version of the policy language.
-VERSION = 1
-#: Most attempts a policy may ask for.
-MAX_ATTEMPTS = 10
-_DURATIONS = frozenset({"window", "limit", "for", "after"})
+#: Most policies that may extend one another.
+MAX_LAYERS = 8
+
+#: Gives text and path of the policy that `extends` names: (name, path of the file that says so) -> (text, path).
+Resolve = Callable[[str, str | None], tuple[str, str]]
 
 
-def load_policy(text: str, catalogue: Mapping[str, SignalSpec], path: str | None = None) -> Policy:
+class _Written(NamedTuple):
+    """A rule and where it is written."""
+
+    document: Document
+    where: str
+    source: RuleSource
+
+
+class _Merged:
+    """What a policy and all it extends come to, each setting with the file it is from."""
+
+    def __init__(self, document: Document) -> None:
+        self.rules: list[_Written] = []
+        self.hold_back = (document, HoldBackSource())
+        self.retry = (document, RetrySource())
+        self.when_exhausted = WhenExhausted.CUT
+        self.kinds: tuple[Document, dict[Kind, KindSource]] = (document, {})
+
+    def lay(self, document: Document, source: PolicySource) -> None:
+        """Put one policy on top of those it extends."""
+        self._lay_rules(document, source)
+        if not isinstance(source.hold_back, UnsetType):
+            self.hold_back = (document, source.hold_back)
+        if not isinstance(source.retry, UnsetType):
+            self.retry = (document, source.retry)
+        if not isinstance(source.when_exhausted, UnsetType):
+            self.when_exhausted = source.when_exhausted
+        if not isinstance(source.kinds, UnsetType):
+            self.kinds = (document, source.kinds)
+        self.rules = [_with_action(rule, source) for rule in self.rules]
+
+    def _lay_rules(self, document: Document, source: PolicySource) -> None:
+        inherited = {rule.source.name: index for index, rule in enumerate(self.rules)}
+        own = [_Written(document, f"rules[{index}]", rule) for index, rule in enumerate(source.rules)]
+        names = [rule.source.name for rule in own]
+        for index, name in enumerate(source.disable):
+            where = f"disable[{index}]"
+            if name not in inherited:
+                hint = nearest(name, inherited) if inherited else "this policy extends none"
+                document.fail(where, f"no inherited rule is called {name!r}; {hint}")
+            if name in names:
+                document.fail(where, f"{name!r} is given anew below, which replaces it; leave it out here")
+            if name in source.disable[:index]:
+                document.fail(where, f"{name!r} is listed twice")
+        for index, rule in enumerate(own):
+            if not rule.source.name.strip():
+                document.fail(f"{rule.where}.name", "a rule needs a name")
+            if rule.source.name in names[:index]:
+                message = f"the name {rule.source.name!r} is already used by a rule above"
+                document.fail(f"{rule.where}.name", message)
+            if rule.source.name in inherited:
+                self.rules[inherited[rule.source.name]] = rule
+            else:
+                self.rules.append(rule)
+        self.rules = [rule for rule in self.rules if rule.source.name not in source.disable]
+
+
+def load_policy(
+    text: str, catalogue: Mapping[str, SignalSpec], path: str | None = None, resolve: Resolve | None = None
+) -> Policy:
     """
     Read and check a policy.
 
@@ -39,6 +92,7 @@ def load_policy(text: str, catalogue: Mapping[str, SignalSpec], path: str | None
         text: YAML.
         catalogue: Signals that exist, by name.
         path: File it came from, for error messages.
+        resolve: Finds the policy that `extends` names; None where a policy must stand alone.
 
     Returns:
         The policy, ready for a Judge.
@@ -46,142 +100,104 @@ def load_policy(text: str, catalogue: Mapping[str, SignalSpec], path: str | None
     Raises:
         ConfigError: Anything at all is wrong with it.
     """
-    document = Document(text, path)
-    source = _convert(document)
-    if source.version != VERSION:
-        document.fail("version", f"version {source.version} is not known; this guard reads version {VERSION}")
-    if not source.name.strip():
-        document.fail("name", "a policy needs a name")
-    if not source.rules:
+    layers = _layers(text, path, resolve)
+    merged = _Merged(layers[0][0])
+    for document, source in layers:
+        merged.lay(document, source)
+    document, source = layers[-1]
+    if not merged.rules:
         document.fail("rules", "a policy needs at least one rule")
-    builder = ConditionBuilder(document, catalogue)
-    rules = tuple(_rule(document, builder, rule, f"rules[{index}]") for index, rule in enumerate(source.rules))
-    _refuse_duplicates(document, rules)
+    hold_back = build_hold_back(*merged.hold_back)
+    rules = tuple(_rule(written, catalogue) for written in merged.rules)
+    _refuse_idle(merged.rules, rules, hold_back.act_at, catalogue)
     return Policy(
         name=source.name,
         description=source.description,
         version=source.version,
-        hold_back=_hold_back(document, source.hold_back),
-        retry=_retry(document, source.retry, rules),
-        when_exhausted=source.when_exhausted,
+        match=Match() if isinstance(source.match, UnsetType) else build_match(document, source.match),
+        hold_back=hold_back,
+        retry=build_retry(*merged.retry, [rule.action for rule in rules]),
+        kind_attempts=build_kinds(*merged.kinds, [rule.kind for rule in rules]),
+        when_exhausted=merged.when_exhausted,
         rules=rules,
     )
 
 
-def _convert(document: Document) -> PolicySource:
-    if not isinstance(document.data, dict):
-        document.fail("", "a policy is a mapping with version, name and rules")
-    hold = document.data.get("hold_back")
-    if isinstance(hold, dict) and hold.get("mode") is False:
-        hold["mode"] = HoldMode.OFF.value  # YAML reads a bare off as a truth value
-    try:
-        return msgspec.convert(document.data, PolicySource)
-    except msgspec.ValidationError as error:
-        where, text, unknown = explain_invalid(error)
-        if unknown:
-            hint = nearest(unknown, _fields_at(where))
-            raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
-        last = where.rsplit(".", 1)[-1]
-        if last in _DURATIONS and "`str" in text:
-            text = "a bare number has no unit; write for instance '48 tokens'"
-        elif "Invalid enum value" in text:
-            text = _enum_hint(text, where)
-        raise document.error(where, text) from None
+def _layers(text: str, path: str | None, resolve: Resolve | None) -> list[tuple[Document, PolicySource]]:
+    """A policy and all it extends, the eldest first."""
+    layers: list[tuple[Document, PolicySource]] = []
+    seen: list[str | None] = []
+    while True:
+        document = Document(text, path)
+        source = _read_source(document)
+        layers.insert(0, (document, source))
+        seen.append(path)
+        if isinstance(source.extends, UnsetType):
+            return layers
+        if resolve is None:
+            document.fail("extends", "not possible here: this policy must stand alone")
+        text, path = resolve(source.extends, document.path)
+        if path in seen:
+            document.fail("extends", f"goes in a circle: {' -> '.join(str(step) for step in [*seen, path])}")
+        if len(layers) >= MAX_LAYERS:
+            document.fail("extends", f"at most {MAX_LAYERS} policies may extend one another")
 
 
-def _fields_at(where: str) -> list[str]:
-    shape: type[msgspec.Struct]
-    if not where:
-        shape = PolicySource
-    elif where == "hold_back":
-        shape = HoldBackSource
-    elif where == "retry":
-        shape = RetrySource
-    else:
-        shape = RuleSource if re.fullmatch(r"rules\[[^]]*\]", where) else ConditionSource
-    return [field.encode_name for field in msgspec.structs.fields(shape)]
-
-
-def _enum_hint(text: str, where: str) -> str:
-    wrong = text.rsplit("'", 2)
-    last = re.sub(r"\[.*", "", where.rsplit(".", 1)[-1])
-    for shape in (RuleSource, HoldBackSource, RetrySource, PolicySource):
-        for field in msgspec.structs.fields(shape):
-            if field.encode_name == last:
-                info = msgspec.json.schema(field.type)
-                values = [v for part in _enums(info) for v in part]
-                if len(wrong) > 1 and values:
-                    return f"{wrong[1]!r} is not known here; {nearest(wrong[1], values)}"
-    return text
-
-
-def _enums(schema: object) -> list[list[str]]:
-    if isinstance(schema, dict):
-        own = [schema["enum"]] if "enum" in schema else []
-        return own + [found for value in schema.values() for found in _enums(value)]
-    if isinstance(schema, list):
-        return [found for value in schema for found in _enums(value)]
-    return []
-
-
-def _rule(document: Document, builder: ConditionBuilder, source: RuleSource, where: str) -> Rule:
+def _read_source(document: Document) -> PolicySource:
+    source = convert(document)
+    if source.version != VERSION:
+        document.fail("version", f"version {source.version} is not known; this guard reads version {VERSION}")
     if not source.name.strip():
-        document.fail(f"{where}.name", "a rule needs a name")
-    if source.action is Action.PASS:
-        document.fail(f"{where}.action", "a rule that does nothing is no rule; 'note' only records")
+        document.fail("name", "a policy needs a name")
+    if not isinstance(source.action_override, UnsetType):
+        check_action(document, "action_override", source.action_override)
+    for index, rule in enumerate(source.rules):
+        check_action(document, f"rules[{index}].action", rule.action)
+    return source
+
+
+def _with_action(rule: _Written, source: PolicySource) -> _Written:
+    """The rule with the action that a policy's `kinds` or `action_override` gives it; rules that note stay."""
+    action = rule.source.action
+    if not isinstance(source.action_override, UnsetType):
+        action = source.action_override
+    if not isinstance(source.kinds, UnsetType) and rule.source.action is not Action.NOTE:
+        of_kind = source.kinds.get(rule.source.kind, KindSource()).action
+        action = action if isinstance(of_kind, UnsetType) else of_kind
+    return rule._replace(source=msgspec.structs.replace(rule.source, action=action))
+
+
+def _rule(written: _Written, catalogue: Mapping[str, SignalSpec]) -> Rule:
+    document, where, source = written
     persist = 0
     if source.persist is not None:
-        persist = _read(document, f"{where}.for", parse_tokens, source.persist)
-    return Rule(
-        name=source.name,
-        kind=source.kind,
-        action=source.action,
-        when=builder.build(source.when, f"{where}.when"),
-        persist=persist,
-    )
+        persist = read(document, f"{where}.for", parse_tokens, source.persist)
+    when = ConditionBuilder(document, catalogue).build(source.when, f"{where}.when")
+    return Rule(name=source.name, kind=source.kind, action=source.action, when=when, persist=persist)
 
 
-def _refuse_duplicates(document: Document, rules: tuple[Rule, ...]) -> None:
+def _refuse_idle(
+    written: list[_Written], rules: tuple[Rule, ...], act_at: float, catalogue: Mapping[str, SignalSpec]
+) -> None:
+    """Refuse rules that can never act, and those before which another always acts."""
     for index, rule in enumerate(rules):
-        for earlier in rules[:index]:
-            if earlier.name == rule.name:
-                document.fail(f"rules[{index}].name", f"the name {rule.name!r} is already used by a rule above")
-            if earlier.when == rule.when and earlier.persist <= rule.persist:
+        document, where, _ = written[index]
+        reason = dead_end(rule.when, act_at, catalogue)
+        if reason:
+            document.fail(f"{where}.when", f"can never act: {reason}")
+        for number, other in enumerate(rules):
+            if number != index and _always_before(other, rule, above=number < index):
+                same = "the same condition" if other.when == rule.when else "a wider condition"
+                order = "above" if number < index else "below"
                 document.fail(
-                    f"rules[{index}].when",
-                    f"never decides: rule {earlier.name!r} above has the same condition and acts no later",
+                    f"{where}.when", f"never decides: rule {other.name!r} {order} has {same} and acts no later"
                 )
 
 
-def _hold_back(document: Document, source: HoldBackSource) -> HoldBack:
-    limit = _read(document, "hold_back.limit", parse_tokens, source.limit)
-    window = _read(document, "hold_back.window", parse_tokens, source.window)
-    if not 0.0 < source.hold_at <= 1.0:
-        document.fail("hold_back.hold_at", f"{source.hold_at:g} is outside (0, 1]")
-    if not source.hold_at <= source.act_at <= 1.0:
-        document.fail("hold_back.act_at", f"{source.act_at:g} must lie between hold_at ({source.hold_at:g}) and 1")
-    if source.mode is HoldMode.WINDOW and window == 0:
-        document.fail("hold_back.window", "mode 'window' needs a window, for instance '48 tokens'")
-    if source.mode is not HoldMode.WINDOW and window != 0:
-        document.fail("hold_back.window", f"mode {source.mode.value!r} uses no window; write mode: window")
-    if limit < max(1, window):
-        document.fail("hold_back.limit", f"must be at least 1 token and no less than the window ({window})")
-    return HoldBack(mode=source.mode, hold_at=source.hold_at, act_at=source.act_at, limit=limit, window=window)
-
-
-def _retry(document: Document, source: RetrySource, rules: tuple[Rule, ...]) -> Retry:
-    if not 1 <= source.max_attempts <= MAX_ATTEMPTS:
-        document.fail("retry.max_attempts", f"{source.max_attempts} is outside 1 to {MAX_ATTEMPTS}")
-    retries = any(rule.action is Action.RETRY for rule in rules)
-    if retries and source.max_attempts > 1 and not source.change:
-        document.fail("retry.change", "a retry that changes nothing repeats the fault; name cache, seed or temperature")
-    if len(set(source.change)) != len(source.change):
-        document.fail("retry.change", "a change is listed twice")
-    return Retry(max_attempts=source.max_attempts, change=source.change)
-
-
-def _read(document: Document, where: str, parse: Callable[[str], int], text: str) -> int:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise document.error(where, str(error)) from None
+def _always_before(other: Rule, rule: Rule, *, above: bool) -> bool:
+    """True when `other` decides whenever `rule` could: severer, or as severe and above it, which wins a draw."""
+    ranks = list(Action)
+    severity = ranks.index(other.action) - ranks.index(rule.action)
+    if severity < 0 or (severity == 0 and not above) or other.persist > rule.persist:
+        return False
+    return implies(rule.when, other.when)

@@ -1,4 +1,4 @@
-"""The typed policy, and the raw shape of the YAML it is read from."""
+"""The typed policy, as the loader makes it; its shape in YAML is in source.py."""
 
 from __future__ import annotations
 
@@ -109,67 +109,50 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     persist: int = 0
 
 
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers strictly between two bounds; None leaves a side open."""
+
+    above: float | None = None
+    below: float | None = None
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The requests a policy is for. All that is given must hold; nothing given matches every request.
+
+    Args:
+        model: Globs of which one fits the model's name; empty for any model.
+        route: Globs of which one fits the request's path; empty for any route.
+        header: Header name in lower case, and a glob for its value.
+        prompt_tokens: Size of the prompt. Unit: tokens.
+        prompt_characters: Size of the prompt. Unit: characters.
+    """
+
+    model: tuple[str, ...] = ()
+    route: tuple[str, ...] = ()
+    header: tuple[tuple[str, str], ...] = ()
+    prompt_tokens: Span | None = None
+    prompt_characters: Span | None = None
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked policy."""
+    """
+    A checked policy.
+
+    Args:
+        kind_attempts: Attempts in all after a verdict of these kinds, in place of `retry.max_attempts`.
+    """
 
     name: str
     rules: tuple[Rule, ...]
     version: int = 1
     description: str = ""
+    match: Match = Match()
     hold_back: HoldBack = HoldBack()
     retry: Retry = Retry()
+    kind_attempts: dict[Kind, int] = {}
     when_exhausted: WhenExhausted = WhenExhausted.CUT
 
-
-class ConditionSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A condition as written: one signal with a threshold, or one of all, any, not."""
-
-    signal: str | None = None
-    window: str | None = None
-    above: float | None = None
-    below: float | None = None
-    start: float | None = msgspec.field(default=None, name="from")
-    to: float | None = None
-    after: str | None = None
-    all: tuple[ConditionSource, ...] | None = None
-    any: tuple[ConditionSource, ...] | None = None
-    negated: ConditionSource | None = msgspec.field(default=None, name="not")
-
-
-class RuleSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule as written."""
-
-    name: str
-    kind: Kind
-    action: Action
-    when: ConditionSource
-    persist: str | None = msgspec.field(default=None, name="for")
-
-
-class HoldBackSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`hold_back` as written."""
-
-    mode: HoldMode = HoldMode.SUSPICION
-    hold_at: float = 0.5
-    act_at: float = 1.0
-    limit: str = "512 tokens"
-    window: str = "0 tokens"
-
-
-class RetrySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`retry` as written."""
-
-    max_attempts: int = 3
-    change: tuple[Change, ...] = (Change.CACHE, Change.SEED)
-
-
-class PolicySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A policy file as written."""
-
-    version: int
-    name: str
-    rules: tuple[RuleSource, ...]
-    description: str = ""
-    hold_back: HoldBackSource = HoldBackSource()
-    retry: RetrySource = RetrySource()
-    when_exhausted: WhenExhausted = WhenExhausted.CUT
+    def max_attempts(self, kind: Kind | None = None) -> int:
+        """Attempts in all, the first included, after a verdict of this kind; None for a transport fault."""
+        return self.retry.max_attempts if kind is None else self.kind_attempts.get(kind, self.retry.max_attempts)

@@ -7,6 +7,9 @@ import re
 from guard.types import Unit, Window
 
 _DURATION = re.compile(r"\s*(\d{1,9})\s+([a-z]+)\s*")
+#: Largest size of a window in each unit, and longest duration in tokens: a stream's memory is bounded.
+LARGEST = {Unit.TOKENS: 4096, Unit.STEPS: 4096, Unit.CHARACTERS: 16384}
+LONGEST = 1_000_000
 _UNITS = {unit.value: unit for unit in Unit} | {unit.value[:-1]: unit for unit in Unit}
 
 
@@ -34,5 +37,7 @@ def parse_tokens(text: str) -> int:
     """
     window = parse_window(text)
     if window.unit is not Unit.TOKENS:
-        raise ValueError(f"{text!r} must be given in tokens")
+        raise ValueError(f"{text!r} must be given in tokens; write '{window.size} tokens'")
+    if window.size > LONGEST:
+        raise ValueError(f"{text!r} is longer than any answer; at most {LONGEST} tokens")
     return window.size

@@ -42,8 +42,11 @@ def admin_application(guard: Guard) -> web.Application:
         return web.Response(body=msgspec.json.encode(latest), content_type="application/json")
 
     async def policies(_: web.Request) -> web.Response:
-        body = msgspec.json.encode([guard.judge.policy])
+        body = msgspec.json.encode(guard.policies.policies)
         return web.Response(body=body, content_type="application/json")
+
+    async def shadow(_: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(guard.policies.shadow_report()), content_type="application/json")
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)
@@ -53,4 +56,5 @@ def admin_application(guard: Guard) -> web.Application:
     app.router.add_get("/guard/requests", requests)
     app.router.add_get("/guard/requests/{id:.+}", request_page)
     app.router.add_get("/guard/policies", policies)
+    app.router.add_get("/guard/shadow", shadow)
     return app

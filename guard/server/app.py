@@ -16,12 +16,12 @@ from guard.errors import RequestError
 from guard.observe.log import log_exchange
 from guard.observe.metrics import Metrics
 from guard.observe.records import RecordStore
-from guard.policy.judge import Judge
 from guard.proto.openai import Route, parse_request, route_of
 from guard.proto.reply import error_body
 from guard.server.driver import Driver
 from guard.server.live import LiveHub
 from guard.server.passthrough import relay
+from guard.server.policies import PolicySet
 from guard.server.upstream import UpstreamPool
 from guard.types import RequestId
 
@@ -34,12 +34,12 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 class Guard:
     """Everything one process shares between its requests."""
 
-    def __init__(self, config: Config, judge: Judge, pool: UpstreamPool, clock: Clock) -> None:
+    def __init__(self, config: Config, policies: PolicySet, pool: UpstreamPool, clock: Clock) -> None:
         self.config = config
-        self.judge = judge
+        self.policies = policies
         self.pool = pool
         self.clock = clock
-        self.metrics = Metrics()
+        self.metrics = Metrics(policies)
         self.records = RecordStore()
         self.live = LiveHub(self.metrics)
         self.draining = False
@@ -71,14 +71,17 @@ class Guard:
             raise RequestError(
                 f"the request body is larger than {limit} bytes (limits.max_request_bytes)", status=413
             ) from error
+        asked = parse_request(route, body)
+        chosen = self.policies.choose(asked, request.headers)
         settings = ExchangeSettings(
             request_id=RequestId(request_id),
-            judge=self.judge,
+            judge=chosen.judge,
+            shadow=chosen.shadow,
             nonce=uuid.uuid4().hex,
             annotate=request.headers.get("x-guard-stream", "").strip().lower() == "acceptance",
             max_event_bytes=self.config.limits.max_event_bytes,
         )
-        exchange = Exchange(parse_request(route, body), settings, self.clock.now())
+        exchange = Exchange(asked, settings, self.clock.now())
         driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live)
         self.metrics.in_flight += 1
         try:
@@ -92,6 +95,9 @@ class Guard:
         record = exchange.record
         self.metrics.aborts_sent += driver.aborts_sent
         self.metrics.count(record)
+        if self.policies.shadowed:
+            for attempt in record.attempts:
+                self.policies.compare(record.request_id, attempt.verdict, attempt.shadow)
         self.records.add(record)
         self.live.ended(record)
         log_exchange(_log, record)

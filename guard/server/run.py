@@ -18,6 +18,7 @@ from guard.errors import SetupError
 from guard.policy.judge import Judge
 from guard.server.admin import admin_application
 from guard.server.app import Guard
+from guard.server.policies import PolicySet
 from guard.server.upstream import Upstream, UpstreamPool
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -33,14 +34,14 @@ class Running(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running_guard(
-    config: Config, judge: Judge, baselines: dict[str, Baseline] | None = None
+    config: Config, judge: Judge | PolicySet, baselines: dict[str, Baseline] | None = None
 ) -> AsyncIterator[Running]:
     """
     A guard on its two ports for as long as the context lasts; then it drains and stops.
 
     Args:
         config: Validated configuration.
-        judge: Compiled policy.
+        judge: The policies, reloaded when their files change; or one compiled policy for every request.
         baselines: Healthy acceptance by upstream URL.
 
     Raises:
@@ -50,8 +51,10 @@ async def running_guard(
     upstreams = [Upstream(settings, baselines.get(settings.url)) for settings in config.upstreams]
     clock = MonotonicClock()
     pool = UpstreamPool(upstreams, config.timeouts, clock)
-    guard = Guard(config, judge, pool, clock)
+    policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
+    guard = Guard(config, policies, pool, clock)
     await pool.open()
+    watch = asyncio.create_task(policies.watch())
     try:
         async with (
             _port(admin_application(guard), config.admin, "admin", drain=1.0) as admin_url,
@@ -63,6 +66,8 @@ async def running_guard(
                 guard.draining = True
                 guard.live.close()
     finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
         await pool.close()
 
 
@@ -95,7 +100,7 @@ async def _port(app: web.Application, listen: Listen, setting: str, drain: float
 
 async def serve(
     config: Config,
-    judge: Judge,
+    judge: Judge | PolicySet,
     baselines: dict[str, Baseline] | None = None,
     announce: Callable[[Running], None] | None = None,
 ) -> None:
@@ -104,7 +109,7 @@ async def serve(
 
     Args:
         config: Validated configuration.
-        judge: Compiled policy.
+        judge: The policies, reloaded when their files change and on SIGHUP; or one compiled policy.
         baselines: Healthy acceptance by upstream URL.
         announce: Called once both ports are open.
     """
@@ -113,11 +118,12 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running_guard(config, judge, baselines) as running:
+        loop.add_signal_handler(signal.SIGHUP, running.guard.policies.reload_soon)
         _log.info(
             "listening",
             url=running.url,
             admin=running.admin_url,
-            policy=judge.policy.name,
+            policies=[policy.name for policy in running.guard.policies.policies],
             upstreams=[upstream.url for upstream in config.upstreams],
         )
         if announce is not None:

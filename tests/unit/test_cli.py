@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from guard import __version__
 from guard.cli import main
+from guard.data import data_dir
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,6 +39,12 @@ def test_policy_check_names_file_line_and_remedy(tmp_path: Path, capsys: pytest.
     file.write_text("version: 1\nname: p\nrules:\n  - name: a\n    knid: garbled\n")
     assert main(["policy", "check", str(file)]) == 1
     assert f"{file}:5: rules[0].knid: unknown setting 'knid'; did you mean 'kind'?" in capsys.readouterr().err
+
+
+def test_policy_check_of_a_whole_folder_leaves_the_tests_out(capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(data_dir("policies") / name) for name in ("published.yaml", "published_test.yaml")]
+    assert main(["policy", "check", *files]) == 0
+    assert capsys.readouterr().out.count("good") == 1
 
 
 def test_policy_explain(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,3 +89,51 @@ def test_help_is_quick() -> None:
     subprocess.run([sys.executable, "-m", "guard", "--help"], capture_output=True, check=True)
     # Generous: a loaded machine. The import itself takes a tenth of a second.
     assert time.monotonic() - started < 5
+
+
+def test_policy_test_of_a_shipped_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "test", str(data_dir("policies") / "published.yaml")]) == 0
+    assert "passed (published)" in capsys.readouterr().out
+
+
+def test_policy_test_that_fails_is_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a_test.yaml"
+    file.write_text("policy: published\ntests:\n  - {name: never, stream: [{text: hello}], expect: retry}\n")
+    assert main(["policy", "test", str(file)]) == 1
+    shown = capsys.readouterr()
+    assert f"{file}:3: never" in shown.err
+    assert "0 of 1 passed" in shown.out
+
+
+def test_policy_test_of_a_broken_file_is_exit_2(tmp_path: Path) -> None:
+    file = tmp_path / "a_test.yaml"
+    file.write_text("tests: 1\n")
+    assert main(["policy", "test", str(file)]) == 2
+
+
+def test_policy_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Guard policy"
+
+
+def test_backtest_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = tmp_path / "c.jsonl"
+    cases.write_text('{"id": "a", "kind": "healthy", "num_speculative_tokens": 3, "chunks": [["The end.", 4]]}\n')
+    assert main(["backtest", "--policy", "published", "--json", str(cases)]) == 0
+    assert '"false_positives":0' in capsys.readouterr().out
+    assert main(["backtest", "--policy", "published", "--require", "fp=0.5", str(cases)]) == 0
+    bad = tmp_path / "b.jsonl"
+    bad.write_text(
+        cases.read_text() + cases.read_text().replace("healthy", "garbled").replace("{", '{"first_bad_token": 0, ')
+    )
+    assert main(["backtest", "--policy", "published", "--require", "recall=0.5", str(bad)]) == 1
+    assert "not met: recall" in capsys.readouterr().err
+    cases.write_text("{}")
+    assert main(["backtest", "--policy", "published", str(cases)]) == 2
+    assert f"guard: {cases}:1: " in capsys.readouterr().err
+
+
+def test_calibrate_and_replay_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "p.yaml")]) == 2
+    assert main(["replay", str(tmp_path / "none.sse")]) == 2
+    assert capsys.readouterr().err.count("cannot be read") == 2

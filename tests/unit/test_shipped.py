@@ -27,3 +27,18 @@ def test_a_near_miss_is_suggested() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
         find_policy(str(tmp_path / "none.yaml"))
+
+
+def test_a_file_can_extend_a_shipped_policy_and_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("version: 1\nname: mine\nextends: default\nhold_back: {mode: full}\n")
+    (tmp_path / "noted.yaml").write_text("version: 1\nname: noted\nextends: mine.yaml\naction_override: note\n")
+    noted = find_policy(str(tmp_path / "noted.yaml"))
+    assert len(noted.rules) == len(find_policy("default").rules)
+    assert noted.hold_back.mode == "full"
+
+
+def test_extending_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("version: 1\nname: mine\nextends: defualt\n")
+    with pytest.raises(ConfigError, match="did you mean 'default'"):
+        find_policy(str(file))

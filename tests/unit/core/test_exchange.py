@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 
+import msgspec
 import pytest
 
 from guard.core.events import ClientGone, UpstreamData, UpstreamEnd, UpstreamFailed, UpstreamHead
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
-from guard.types import Action, WhenExhausted
+from guard.policy.schema import Leaf, Rule
+from guard.types import Action, Kind, SignalRef, Unit, WhenExhausted, Window
 from tests.unit.core.transcript import BAD, DONE, DOUBT, FULL, SSE, WINDOW_8, Client, chunk, policy
 
 
@@ -155,6 +158,35 @@ def test_note_changes_nothing_for_the_client() -> None:
     assert client.aborted == []
     assert client.exchange.record.outcome is Outcome.NOTED
     assert client.exchange.record.attempts[0].verdict == "note"
+
+
+def test_after_a_note_a_severer_rule_can_still_act() -> None:
+    doubt = Leaf(signal=SignalRef("acceptance_rate", Window(1, Unit.STEPS)), zero=0.9, one=-math.inf, step=True)
+    noted = Rule(name="doubt", kind=Kind.REPETITION, action=Action.NOTE, when=doubt)
+    both = policy(hold=FULL)
+    client = Client(msgspec.structs.replace(both, rules=(noted, *both.rules)))
+    client.head()
+    client.data(chunk(DOUBT))
+    assert client.exchange.record.outcome is Outcome.NOTED
+    client.data(chunk(BAD))
+    assert client.aborted == [1]
+    client.head()
+    client.data(chunk("Fine", finish="stop"), DONE)
+    client.end()
+    assert client.text == "Fine"
+    assert client.exchange.record.outcome is Outcome.RESCUED
+
+
+def test_a_kind_can_have_attempts_of_its_own() -> None:
+    once = msgspec.structs.replace(policy(attempts=3), kind_attempts={Kind.GARBLED: 1})
+    client = Client(once)
+    client.head()
+    client.data(chunk(BAD))
+    assert client.attempt == 1
+    assert client.exchange.record.outcome is Outcome.EXHAUSTED
+    client = Client(once)
+    client.give(UpstreamFailed(1, UpstreamError("reset", "gone")))
+    assert client.attempt == 2
 
 
 def test_cut_ends_with_an_error_and_no_done() -> None:

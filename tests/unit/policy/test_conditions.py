@@ -8,7 +8,8 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.policy.conditions import ConditionBuilder
-from guard.policy.schema import All, ConditionSource, Leaf, Not
+from guard.policy.schema import All, Leaf, Not
+from guard.policy.source import ConditionSource
 from guard.types import SignalRef, SignalSpec, Unit, Window
 from guard.yamldoc import Document
 

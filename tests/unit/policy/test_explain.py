@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from guard.policy.explain import explain
-from guard.policy.schema import All, Any, HoldBack, HoldMode, Leaf, Not, Policy, Rule
+from guard.policy.schema import All, Any, HoldBack, HoldMode, Leaf, Match, Not, Policy, Rule, Span
 from guard.types import Action, Kind, SignalRef, Unit, Window
 
 
@@ -38,3 +38,11 @@ def test_holding_nothing_and_everything() -> None:
 
 def _any() -> Leaf:
     return Leaf(signal=SignalRef("x"), zero=1, one=math.inf, step=True)
+
+
+def test_what_it_is_for_and_what_single_kinds_get() -> None:
+    match = Match(model=("a*", "b"), header=(("x-team", "s*"),), prompt_tokens=Span(above=1000))
+    rules = (Rule(name="r", kind=Kind.REPETITION, action=Action.CUT, when=_any()),)
+    text = explain(Policy(name="p", rules=rules, match=match, kind_attempts={Kind.REPETITION: 1}))
+    assert "For requests with model a* or b and header x-team: s* and a prompt above 1000 tokens." in text
+    assert "After a verdict of repetition: at most 1 in all." in text

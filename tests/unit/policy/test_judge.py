@@ -142,3 +142,25 @@ def test_one_judge_serves_many_choices() -> None:
 def test_refs_are_all_signals_once() -> None:
     judge = Judge(Policy(name="p", rules=(rule(All((above(X, 1), above(Y, 1)))), rule(above(X, 2), name="s"))))
     assert judge.refs == (X, Y)
+
+
+def test_a_rule_notes_once_in_a_choice() -> None:
+    stream = Stream(rule(above(X, 0.5), Action.NOTE, name="n"), rule(above(Y, 0.5), name="r"))
+    assert [stream.at(n, x=1.0).action for n in (1, 2)] == [Action.NOTE, Action.PASS]
+    assert stream.at(3, x=1.0, y=1.0).rule == "r"
+    stream.state = stream.judge.state()
+    assert stream.at(1, x=1.0).action is Action.NOTE
+
+
+def test_a_lull_in_which_nothing_is_suspected_breaks_a_persistence() -> None:
+    stream = Stream(rule(All((above(X, 0.5), above(Y, 0.5))), persist=16))
+    stream.at(100, x=1.0, y=1.0)
+    stream.at(110, x=0.0, y=1.0)
+    assert stream.at(120, x=1.0, y=1.0).action is Action.HOLD
+
+
+def test_judges_of_one_stream_can_share_their_signals() -> None:
+    live = Judge(Policy(name="p", rules=(rule(above(X, 0.5)),)))
+    shadow = Judge(Policy(name="q", rules=(rule(above(SignalRef("x"), 0.7)), rule(above(Y, 1), name="s"))), live.refs)
+    assert shadow.refs == (X, Y)
+    assert shadow.refs[0] is live.refs[0]

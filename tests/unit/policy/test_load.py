@@ -9,7 +9,7 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.policy.load import load_policy
-from guard.policy.schema import All, HoldMode, Leaf
+from guard.policy.schema import All, HoldMode, Leaf, Match, Policy
 from guard.types import Action, Change, Kind, SignalRef, SignalSpec, Unit, WhenExhausted, Window
 from guard.yamldoc import nearest
 
@@ -202,6 +202,189 @@ def test_nearest_lists_all_when_nothing_is_close() -> None:
 
 
 def test_the_raw_shape_has_a_json_schema() -> None:
-    from guard.policy.schema import PolicySource  # noqa: PLC0415
+    from guard.policy.source import PolicySource  # noqa: PLC0415
 
     assert "$defs" in msgspec.json.schema(PolicySource)
+
+
+# -- extends --------------------------------------------------------------------------------------
+
+BASE = (
+    HEAD
+    + "hold_back: {limit: 99 tokens}\nretry: {max_attempts: 5}\nwhen_exhausted: pass\nmatch: {model: x}\n"
+    + "rules:\n"
+    + "  - {name: loud, kind: garbled, action: retry, when: {signal: noise, above: 0.5}}\n"
+    + "  - {name: fast, kind: repetition, action: cut, when: {signal: speed, above: 2}}\n"
+    + "  - {name: often, kind: repetition, action: note, when: {signal: count, above: 2}}\n"
+)
+CHILD = "version: 1\nname: child\nextends: base\n"
+
+
+def grow(text: str, **parents: str) -> Policy:
+    parents.setdefault("base", BASE)
+    return load_policy(text, CATALOGUE, "child.yaml", lambda name, _: (parents[name], f"{name}.yaml"))
+
+
+def refuse_growth(text: str, **parents: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        grow(text, **parents)
+    return caught.value
+
+
+def test_what_is_not_given_is_inherited_but_for_name_and_match() -> None:
+    child = grow(CHILD)
+    base = load_policy(BASE, CATALOGUE)
+    assert (child.rules, child.hold_back, child.retry) == (base.rules, base.hold_back, base.retry)
+    assert (child.name, child.when_exhausted, child.match) == ("child", WhenExhausted.PASS, Match())
+
+
+def test_a_section_replaces_the_inherited_one_whole() -> None:
+    child = grow(CHILD + "hold_back: {mode: full}\n")
+    assert (child.hold_back.mode, child.hold_back.limit) == (HoldMode.FULL, 512)
+    assert child.retry.max_attempts == 5
+
+
+def test_rules_are_replaced_in_place_added_and_disabled() -> None:
+    child = grow(
+        CHILD
+        + "disable: [fast]\nrules:\n"
+        + "  - {name: new, kind: garbled, action: note, when: {signal: speed, below: 1}}\n"
+        + "  - {name: loud, kind: garbled, action: cut, when: {signal: noise, above: 0.9}}\n"
+    )
+    assert [(rule.name, rule.action) for rule in child.rules] == [
+        ("loud", Action.CUT),
+        ("often", Action.NOTE),
+        ("new", Action.NOTE),
+    ]
+
+
+def test_every_action_can_be_overridden() -> None:
+    assert {rule.action for rule in grow(CHILD + "action_override: note\n").rules} == {Action.NOTE}
+
+
+def test_the_action_of_a_kind_leaves_rules_that_only_note() -> None:
+    child = grow(CHILD + "kinds: {repetition: {action: retry, max_attempts: 2}}\n")
+    assert [rule.action for rule in child.rules] == [Action.RETRY, Action.RETRY, Action.NOTE]
+    attempts = [child.max_attempts(kind) for kind in (Kind.REPETITION, Kind.GARBLED, None)]
+    assert attempts == [2, 5, 5]
+
+
+def test_a_kind_is_more_exact_than_an_override() -> None:
+    child = grow(CHILD + "action_override: cut\nkinds: {garbled: {action: note}}\n")
+    assert [rule.action for rule in child.rules] == [Action.NOTE, Action.CUT, Action.CUT]
+
+
+def test_grandparents() -> None:
+    middle = "version: 1\nname: middle\nextends: base\naction_override: note\n"
+    leaf = "version: 1\nname: leaf\nextends: middle\nrules:\n"
+    leaf += "  - {name: new, kind: garbled, action: cut, when: {signal: speed, below: 1}}\n"
+    assert [rule.action for rule in grow(leaf, middle=middle).rules] == [Action.NOTE] * 3 + [Action.CUT]
+
+
+def test_a_complaint_about_an_inherited_rule_names_the_file_it_stands_in() -> None:
+    error = refuse_growth(CHILD, base=BASE.replace("noise", "nois"))
+    assert (error.path, error.line) == ("base.yaml", 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "says"),
+    [
+        ("disable: [lou]\n", "disable[0]", "did you mean 'loud'?"),
+        ("disable: [loud, loud]\n", "disable[1]", "listed twice"),
+        ("disable: [loud, fast, often]\n", "rules", "at least one rule"),
+        (
+            "disable: [loud]\nrules:\n  - {name: loud, kind: garbled, action: cut,when: {signal: noise, above: 0.9}}\n",
+            "disable[0]",
+            "leave it out here",
+        ),
+        ("action_override: pass\n", "action_override", "'note' only records"),
+        ("kinds: {rare_chars: {action: note}}\n", "kinds.rare_chars", "there are garbled, repetition"),
+    ],
+)
+def test_what_is_wrong_with_a_child(text: str, where: str, says: str) -> None:
+    error = refuse_growth(CHILD + text)
+    assert (error.path, error.where) == ("child.yaml", where)
+    assert error.line is not None
+    assert says in error.message
+
+
+def test_circles_are_refused() -> None:
+    error = refuse_growth(CHILD, base="version: 1\nname: base\nextends: other\n", other=CHILD)
+    assert error.where == "extends"
+    assert "goes in a circle: child.yaml -> base.yaml -> other.yaml -> base.yaml" in error.message
+
+
+def test_very_deep_inheritance_is_refused() -> None:
+    chain = {f"p{i}": f"version: 1\nname: p\nextends: p{i + 1}\n" for i in range(20)}
+    assert "at most 8" in refuse_growth("version: 1\nname: c\nextends: p0\n", **chain).message
+
+
+def test_without_a_way_to_find_others_a_policy_stands_alone() -> None:
+    error = refuse(CHILD)
+    assert (error.where, error.line) == ("extends", 3)
+
+
+def test_disable_without_extends_is_refused() -> None:
+    assert "extends none" in refuse(HEAD + "disable: [a]\n" + RULE + "{signal: noise, above: 0.5}").message
+
+
+# -- rules that never decide ----------------------------------------------------------------------
+
+
+def test_a_rule_that_can_never_act_is_refused() -> None:
+    both = "{all: [{signal: noise, from: 0.2, to: 0.8}, {signal: noise, from: 0.9, to: 0.3}]}"
+    error = refuse(HEAD + RULE + both)
+    assert (error.where, error.line) == ("rules[0].when", 7)
+    assert "can never act: noise would have to be at least 0.8 and at most 0.3 at once" in error.message
+    assert load(HEAD + "hold_back: {act_at: 0.5}\n" + RULE + both)
+
+
+def test_a_narrower_rule_below_is_refused() -> None:
+    error = refuse(two("{name: b, kind: garbled, action: retry, when: {signal: noise, above: 0.7}}"))
+    assert (error.where, error.line) == ("rules[1].when", 5)
+    assert "'a' above has a wider condition" in error.message
+
+
+def test_a_milder_rule_is_refused_wherever_it_stands() -> None:
+    error = refuse(
+        HEAD
+        + "rules:\n  - {name: a, kind: garbled, action: note, when: {signal: noise, above: 0.5}}\n"
+        + "  - {name: b, kind: garbled, action: retry, when: {signal: noise, above: 0.5}}\n"
+    )
+    assert (error.where, error.line) == ("rules[0].when", 4)
+    assert "'b' below" in error.message
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "{name: b, kind: garbled, action: retry, when: {signal: noise, above: 0.3}}",
+        "{name: b, kind: garbled, action: retry, when: {signal: noise, below: 0.7}}",
+        "{name: b, kind: garbled, action: note, when: {signal: noise, above: 0.3}}",
+    ],
+)
+def test_rules_that_decide_something_of_their_own_are_kept(second: str) -> None:
+    assert load(two(second))
+
+
+def test_a_note_at_once_and_a_retry_later_is_an_escalation() -> None:
+    text = HEAD + "rules:\n  - {name: a, kind: garbled, action: note, when: {signal: noise, above: 0.5}}\n"
+    text += "  - {name: b, kind: garbled, action: retry, for: 64 tokens, when: {signal: noise, above: 0.5}}\n"
+    assert load(text)
+
+
+@pytest.mark.parametrize(
+    ("when", "where", "says"),
+    [
+        ("{signal: speed, window: 5000 tokens, above: 2}", "when.window", "at most 4096 tokens; for all, leave it out"),
+        ("{signal: noise, window: 20000 characters, above: 0.2}", "when.window", "at most 16384 characters"),
+        ("{signal: noise, window: 32 tokens, above: 0.2}", "when.window", "write '32 characters'"),
+        ("{signal: speed, above: 2, after: 2000000 tokens}", "when.after", "longer than any answer"),
+        ("{signal: speed, above: 2, after: 3 steps}", "when.after", "write '3 tokens'"),
+        ("{signal: speed, window: , above: 2}", "when.window", "has no value"),
+    ],
+)
+def test_sizes_refused(when: str, where: str, says: str) -> None:
+    error = refuse(HEAD + RULE + when)
+    assert (error.where, error.line) == (f"rules[0].{where}", 7)
+    assert says in error.message

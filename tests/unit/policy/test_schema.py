@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from guard.policy.schema import HoldBack, HoldBackSource, Retry, RetrySource
+from guard.policy.schema import HoldBack, Retry
+from guard.policy.source import HoldBackSource, RetrySource
 from guard.policy.units import parse_tokens
 
 

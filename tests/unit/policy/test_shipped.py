@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pytest
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
+from guard.policy.json_schema import schema_text
 from guard.policy.judge import Judge
 from guard.policy.load import load_policy
 from guard.policy.schema import HoldMode, Policy
 from guard.types import Action, Channel, Kind, Sample, StepAcceptance, Verdict
 
 FOLDER = Path(__file__).parents[3] / "policies"
-FILES = sorted(FOLDER.glob("*.yaml"))
+FILES = sorted(path for path in FOLDER.glob("*.yaml") if not path.stem.endswith("_test"))
 BASELINE = Baseline(probability=0.5, weight=5000, k=3)
 
 PROSE = (
@@ -179,3 +181,23 @@ def test_observe_only_notes() -> None:
     verdict, held = judge([*stream(tokens_of(PROSE)[:150], HEALTHY), *stream(salad(120), 0)], "observe")
     assert verdict is not None
     assert (verdict.action, held) == (Action.NOTE, 0)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_policy_has_its_tests_beside_it(path: Path) -> None:
+    assert path.with_stem(f"{path.stem}_test").is_file()
+
+
+def test_the_committed_schema_is_up_to_date() -> None:
+    committed = (FOLDER / "policy.schema.json").read_text(encoding="utf-8")
+    assert committed == schema_text(CATALOGUE), "write it again: guard policy schema > policies/policy.schema.json"
+
+
+def test_the_examples_of_the_readme_are_right() -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    rule, settings, child, match, tests = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    base = (FOLDER / "default.yaml").read_text(encoding="utf-8")
+    head = "version: 1\nname: example\n"
+    for example in (head + rule, settings + "extends: default\n", child, head + "extends: default\n" + match):
+        assert load_policy(example, CATALOGUE, "README.md", lambda name, _: (base, name)).rules
+    assert "expect: {action: pass, held: false}" in tests

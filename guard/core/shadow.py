@@ -1,0 +1,48 @@
+"""A second policy beside the live one: judged on the same readings, never acted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from guard.core.monitor import Monitor
+from guard.core.record import AttemptRecord
+from guard.detect.bank import DetectorBank
+from guard.detect.baseline import Baseline
+from guard.policy.judge import Judge, JudgeState
+from guard.types import Action, Sample, Verdict
+
+
+class ShadowMonitor(Monitor):
+    """
+    A monitor that also notes what another policy would have done first.
+
+    Args:
+        judge: The policy that acts.
+        baseline: Healthy acceptance of the deployment, if known.
+        shadow: The other, compiled with `judge.refs` to share.
+        record: Takes the shadow's first verdict that acts.
+    """
+
+    def __init__(self, judge: Judge, baseline: Baseline | None, shadow: Judge, record: AttemptRecord) -> None:
+        super().__init__(judge, baseline)
+        self._shadow = shadow
+        self._record = record
+        self._states: dict[int, JudgeState] = {}
+
+    def observe(self, samples: Sequence[Sample]) -> Verdict:
+        """As of Monitor; the shadow is asked until it acts."""
+        worst = super().observe(samples)
+        for sample in samples:
+            pair = self._choices.get(sample.choice)
+            if pair is None or self._record.shadow is not None:
+                continue
+            bank, state = pair[0], self._states.get(sample.choice)
+            if state is None:
+                state = self._states[sample.choice] = self._shadow.state()
+            verdict = self._shadow.decide(bank.read, bank.finding, bank.tokens, sample.choice, state)
+            if verdict.action not in (Action.PASS, Action.HOLD):
+                self._record.shadow = verdict
+        return worst
+
+    def _new_choice(self) -> tuple[DetectorBank, JudgeState]:
+        return DetectorBank((*self._judge.refs, *self._shadow.refs), self._baseline), self._judge.state()

@@ -1,0 +1,222 @@
+"""
+Recording of finished exchanges into files, from a thread of its own.
+
+A stream never waits for a disk, and what a full queue or a full disk makes impossible is counted, never
+raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import structlog
+from msgspec import Meta
+
+from guard.core.record import ExchangeRecord
+from guard.observe.recording import Recording, Tape, Text, line_of, recordings
+from guard.observe.redaction import first_letters
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    What is recorded, and where.
+
+    Args:
+        folder: Holds the files; made if absent, for the owner only.
+        healthy: Share of the answers without a verdict that is recorded. In [0, 1].
+        acted: Share of the answers with a verdict. In [0, 1].
+        text: "redacted" leaves the shape of the text, "scrambled" also which words are equal, "full" all of it.
+        max_file_bytes: A file that would grow past it is closed and a new one begun. Unit: bytes.
+        max_files: Files kept, the one being written included; the oldest goes first.
+        queue: Exchanges that may wait to be written.
+        name: First part of the files' names; processes that share a folder need different ones.
+    """
+
+    folder: Annotated[str, Meta(min_length=1)]
+    healthy: Share = 0.01
+    acted: Share = 1.0
+    text: Text = "redacted"
+    max_file_bytes: Annotated[int, Meta(ge=1024)] = 64 * 1024 * 1024
+    max_files: Annotated[int, Meta(ge=1)] = 8
+    queue: Annotated[int, Meta(ge=1)] = 256
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]+$")] = "exchanges"
+
+
+class Recorder:
+    """
+    Writes recordings from a thread of its own.
+
+    Call `wants` when a request arrives, `offer` when it is over, `close` at the end. Counts are plain
+    numbers, read by the metrics.
+
+    Args:
+        settings: What, where and how much.
+    """
+
+    def __init__(self, settings: RecorderSettings) -> None:
+        self.settings = settings
+        self.written = 0
+        #: Exchanges lost to a full queue.
+        self.dropped = 0
+        #: Lines lost to the disk.
+        self.failed = 0
+        self._queue: queue.Queue[list[Recording] | None] = queue.Queue(max(settings.queue, 1))
+        self._file = RotatingFile(settings)
+        self._complained = False
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def wants(self, draw: float) -> bool:
+        """
+        Whether an exchange may be recorded, so that its samples must be kept.
+
+        Args:
+            draw: A random number in [0, 1), the same for `offer`.
+        """
+        return draw < max(self.settings.healthy, self.settings.acted)
+
+    def offer(self, record: ExchangeRecord, tapes: Sequence[Tape], draw: float, prompt: str = "") -> None:
+        """
+        Hand over a finished exchange. Never waits, never raises.
+
+        Args:
+            record: The exchange.
+            tapes: Its attempts with their samples.
+            draw: As for `wants`.
+            prompt: What the user asked, if it is known.
+        """
+        judged = any(attempt.kind is not None for attempt, _ in tapes)
+        if draw >= (self.settings.acted if judged else self.settings.healthy):
+            return
+        found = recordings(record, tapes, prompt)
+        if not found:
+            return
+        try:
+            self._queue.put_nowait(found)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self, timeout: float = 5.0) -> None:
+        """
+        Write what is queued and stop.
+
+        Args:
+            timeout: For the queue to take the sign, and again for the thread to end. Unit: seconds.
+        """
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=timeout)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        if self.settings.text != "full":
+            first_letters()
+        while (found := self._queue.get()) is not None:
+            for recording in found:
+                self._write(recording)
+        self._file.close()
+
+    def _write(self, recording: Recording) -> None:
+        try:
+            self._file.write(line_of(recording, self.settings.text, secrets.token_bytes(16)))
+        except Exception as error:  # a recorder that dies would go unnoticed
+            self.failed += 1
+            if not self._complained:
+                self._complained = True
+                _log.warning(
+                    "recording failed", folder=self.settings.folder, error=str(error), kind=type(error).__name__
+                )
+            return
+        self._complained = False
+        self.written += 1
+
+
+class RotatingFile:
+    """
+    Whole lines in `<name>.jsonl`; full files become `<name>.1.jsonl`, `<name>.2.jsonl`, older by number.
+
+    Args:
+        settings: Folder, name and bounds.
+    """
+
+    def __init__(self, settings: RecorderSettings) -> None:
+        self._settings = settings
+        self._folder = Path(settings.folder)
+        self._handle: int | None = None
+        self._size = 0
+
+    def write(self, line: bytes) -> None:
+        """
+        Append one line, whole or not at all.
+
+        Raises:
+            OSError: The disk is full, the folder not writable, or the like.
+        """
+        if self._handle is not None and self._size and self._size + len(line) > self._settings.max_file_bytes:
+            self._rotate()
+        if self._handle is None:
+            self._open()
+            if self._size and self._size + len(line) > self._settings.max_file_bytes:
+                self._rotate()
+                self._open()
+        assert self._handle is not None
+        try:
+            self._put(line)
+        except OSError:
+            # Half a line would spoil the next one; a file that cannot be cut gets a line end when reopened.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._handle, self._size)
+            self.close()
+            raise
+        self._size += len(line)
+
+    def close(self) -> None:
+        """Close the file, if one is open; the next line opens it again."""
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            with contextlib.suppress(OSError):
+                os.close(handle)
+
+    def _put(self, data: bytes) -> None:
+        assert self._handle is not None
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._handle, view) :]
+
+    def _path(self, number: int = 0) -> Path:
+        suffix = f".{number}.jsonl" if number else ".jsonl"
+        return self._folder / f"{self._settings.name}{suffix}"
+
+    def _open(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._handle = os.open(self._path(), flags, 0o600)
+        try:
+            os.fchmod(self._handle, 0o600)
+            self._size = os.fstat(self._handle).st_size
+            if self._size and os.pread(self._handle, 1, self._size - 1) != b"\n":
+                self._put(b"\n")
+                self._size += 1
+        except OSError:
+            self.close()
+            raise
+
+    def _rotate(self) -> None:
+        self.close()
+        kept = max(self._settings.max_files, 1)
+        for number in range(kept - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                self._path(number - 1).replace(self._path(number))
+        if kept == 1:
+            self._path().unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""From a YAML document to the source shape, with complaints a person can act on."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from guard.policy.schema import HoldMode
+from guard.policy.source import (
+    ConditionSource,
+    HoldBackSource,
+    KindSource,
+    MatchSource,
+    PolicySource,
+    RetrySource,
+    RuleSource,
+    SpanSource,
+)
+from guard.types import Kind
+from guard.yamldoc import Document, Plain, explain_invalid, nearest
+
+_DURATIONS = frozenset({"window", "limit", "for", "after"})
+_KINDS = [kind.value for kind in Kind]
+_SHAPES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    (r"", PolicySource),
+    (r"hold_back", HoldBackSource),
+    (r"retry", RetrySource),
+    (r"match", MatchSource),
+    (r"match\.prompt_\w+", SpanSource),
+    (r"kinds\.\w+", KindSource),
+    (r"rules\[[^]]*\]", RuleSource),
+)
+
+
+def convert(document: Document) -> PolicySource:
+    """
+    The document as a policy as written.
+
+    Raises:
+        ConfigError: Wrong type or name somewhere, or a setting without a value.
+    """
+    if not isinstance(document.data, dict):
+        document.fail("", "a policy is a mapping with version, name and rules")
+    hold = document.data.get("hold_back")
+    if isinstance(hold, dict) and hold.get("mode") is False:
+        hold["mode"] = HoldMode.OFF.value  # YAML reads a bare off as a truth value
+    _refuse_empty(document, document.data, "")
+    kinds = document.data.get("kinds")
+    for name in kinds if isinstance(kinds, dict) else ():
+        if name not in _KINDS:
+            document.fail(f"kinds.{name}", f"{name!r} is no kind; {nearest(name, _KINDS)}")
+    try:
+        return msgspec.convert(document.data, PolicySource)
+    except msgspec.ValidationError as error:
+        where, text, unknown = explain_invalid(error)
+        if where.startswith("kinds[") and isinstance(kinds, dict):
+            where = f"kinds.{_wrong_kind(kinds)}{where.partition(']')[2]}"
+        if unknown:
+            hint = nearest(unknown, _fields_at(where))
+            raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
+        last = where.rsplit(".", 1)[-1]
+        if last in _DURATIONS and "`str" in text:
+            text = "a bare number has no unit; write for instance '48 tokens'"
+        elif "Invalid enum value" in text:
+            text = _enum_hint(text, where)
+        elif "missing required field" in text:
+            text = text.replace("Object missing required field", "this must be given:").replace("`", "'")
+        raise document.error(where, text) from None
+
+
+def _refuse_empty(document: Document, data: Plain, where: str) -> None:
+    if data is None:
+        document.fail(where, "has no value; give one, or leave the setting out")
+    if isinstance(data, dict):
+        for key, value in data.items():
+            _refuse_empty(document, value, f"{where}.{key}" if where else key)
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            _refuse_empty(document, value, f"{where}[{index}]")
+
+
+def _wrong_kind(kinds: dict[str, Plain]) -> str:
+    """Which entry msgspec complains about; it does not say."""
+    for name, settings in kinds.items():
+        try:
+            msgspec.convert(settings, KindSource)
+        except msgspec.ValidationError:
+            return name
+    return ""
+
+
+def _shape_at(where: str) -> type[msgspec.Struct]:
+    return next((shape for place, shape in _SHAPES if re.fullmatch(place, where)), ConditionSource)
+
+
+def _fields_at(where: str) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(_shape_at(where))]
+
+
+def _enum_hint(text: str, where: str) -> str:
+    """Names the nearest right value; msgspec only names the wrong one."""
+    wrong = text.rsplit("'", 2)
+    if len(wrong) < 2:
+        return text
+    parent, _, last = where.rpartition(".")
+    last = re.sub(r"\[.*", "", last)
+    for field in msgspec.structs.fields(_shape_at(parent)):
+        if field.encode_name == last:
+            values = [value for part in _enums(msgspec.json.schema(field.type)) for value in part]
+            if values:
+                return f"{wrong[1]!r} is not known here; {nearest(wrong[1], values)}"
+    return text
+
+
+def _enums(schema: object) -> list[list[str]]:
+    if isinstance(schema, dict):
+        own = [schema["enum"]] if "enum" in schema else []
+        return own + [found for value in schema.values() for found in _enums(value)]
+    if isinstance(schema, list):
+        return [found for value in schema for found in _enums(value)]
+    return []

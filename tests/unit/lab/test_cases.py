@@ -1,0 +1,128 @@
+"""The case format: what is read, what is refused with file and line, and a case run as live traffic is."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guard.detect.baseline import Baseline
+from guard.errors import ConfigError
+from guard.lab.cases import CaseKind, acceptance_trace, read_cases, run_case, samples
+from guard.types import Action, Channel, Kind
+from tests.unit.lab.streams import POLICY, bad, good, judge, line
+
+
+def write(folder: Path, *lines: dict[str, Any] | str) -> Path:
+    path = folder / "c.jsonl"
+    path.write_text("".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in lines))
+    return path
+
+
+def test_two_numbers_are_one_verify_step_of_the_case_depth(tmp_path: Path) -> None:
+    (case,) = read_cases(write(tmp_path, line("a", [["Ha", 3], ["rbour", 1]], prompt="Tell.", mood="unknown field")))
+    first, second = samples(case)
+    assert first.texts == ((Channel.CONTENT, "Ha"),)
+    assert [(s.accepted, s.drafted, s.tokens, s.exact) for s in first.steps] == [(2, 3, 3, True)]
+    assert [(s.accepted, s.drafted, s.tokens) for s in second.steps] == [(0, 3, 1)]
+    assert (case.prompt, case.kind, case.tokens) == ("Tell.", CaseKind.HEALTHY, 4)
+
+
+def test_four_numbers_say_it_themselves(tmp_path: Path) -> None:
+    chunks = [["a", 1, 0, 0], ["b", 5, 4, 5], ["", 0, 0, 2], ["c", 2, 1, -1]]
+    (case,) = read_cases(write(tmp_path, line("a", chunks)))
+    steps = [step for sample in samples(case) for step in sample.steps]
+    assert [(s.accepted, s.drafted, s.exact) for s in steps] == [
+        (0, 0, True), (4, 5, True), (0, 2, True), (1, -1, False),
+    ]  # fmt: skip
+    # Without a draft there is no acceptance; an unknown depth is the deployment's.
+    assert acceptance_trace(case) == ((6, 4, 5), (6, 0, 2), (8, 1, 3))
+
+
+def test_without_speculation_short_chunks_tell_of_no_step(tmp_path: Path) -> None:
+    (case,) = read_cases(write(tmp_path, line("a", [["x", 2], ["", 0]], num_speculative_tokens=0)))
+    assert [sample.steps for sample in samples(case)] == [(), ()]
+
+
+def test_compressed_files_and_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(line("a", good(1))).encode() + b"\n\n"))
+    assert [case.id for case in read_cases(path)] == ["a"]
+    path.write_bytes(gzip.compress(b"x" * 100_000)[:40])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        list(read_cases(path))
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ('{"id": "x"', "not a case"),
+        ("\udcff", "not a case"),
+        (line("x", good(1), kind="odd"), "kind: not a case: Invalid enum value 'odd'"),
+        (line("", good(1)), "id: a case needs a name"),
+        (line("x", []), "chunks: a case needs at least one chunk"),
+        (line("x", good(1), num_speculative_tokens=65), "num_speculative_tokens: 65 is no draft depth"),
+        (line("x", good(1), kind="garbled"), "first_bad_token: a garbled case must say"),
+        (line("x", good(1), kind="garbled", first_bad_token=-1), "counted from 0"),
+        (line("x", [["a", 1], ["b"]]), "chunks[1]: a chunk is [text, tokens] or"),
+        (line("x", [["a", 1, 2]]), "not 3 values"),
+        (line("x", [[1, 1]]), "a text followed by whole numbers"),
+        (line("x", [["a", "1"]]), "a text followed by whole numbers"),
+        (line("x", [["a", 1.5]]), "chunks[0][1]: not a case"),
+        (line("x", [["a", -1]]), "not negative"),
+        (line("x", [["a", 1, 0, -2]]), "not negative"),
+        (line("x", [["a", 5]]), "5 tokens are more than one verify step of 3 drafted tokens can give (4)"),
+        (line("x", [["a", 5, 4, 3]]), "accepted 4 of 3 drafted tokens"),
+    ],
+)
+def test_a_bad_line_is_named(broken: dict[str, Any] | str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    text = broken if isinstance(broken, str) else json.dumps(broken)
+    path.write_bytes(json.dumps(line("fine", good(1))).encode() + b"\n" + text.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError) as failure:
+        list(read_cases(path))
+    assert str(failure.value).startswith(f"{path}:2: ")
+    assert says in str(failure.value)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^/nowhere/c\.jsonl: cannot be read: No such file"):
+        list(read_cases(Path("/nowhere/c.jsonl")))
+
+
+def test_the_first_acting_verdict_ends_a_case_as_it_ends_a_stream(tmp_path: Path) -> None:
+    (case,) = read_cases(write(tmp_path, line("a", good(20) + bad(40), kind="garbled", first_bad_token=80)))
+    result = run_case(judge(tmp_path), case, trace=True)
+    assert (result.action, result.kind, result.rule) == (Action.RETRY, Kind.GARBLED, "low")
+    assert result.acted
+    assert 80 < result.token <= 96
+    assert result.onset is not None
+    assert 64 <= result.onset <= result.token
+    assert len(result.suspicion) == result.chunk < len(case.chunks)
+    assert result.suspicion[-1] == result.peak == 1.0
+    assert 0 < result.held_chunks < 16
+    assert len(result.acceptance) == len(case.chunks)
+
+
+def test_a_healthy_case_is_read_to_its_end(tmp_path: Path) -> None:
+    (case,) = read_cases(write(tmp_path, line("a", good(30))))
+    result = run_case(judge(tmp_path), case, Baseline(0.9, 1000.0, 3))
+    assert (result.action, result.token, result.onset, result.chunk) == (Action.PASS, 120, None, 30)
+    assert (result.peak, result.held_chunks, result.suspicion, result.acceptance) == (0.0, 0, (), ())
+
+
+def test_a_note_is_a_verdict_that_stops_nothing(tmp_path: Path) -> None:
+    (case,) = read_cases(write(tmp_path, line("a", bad(40))))
+    noting = POLICY.replace("action: retry", "action: note")
+    result = run_case(judge(tmp_path, noting), case)
+    assert (result.action, result.acted, result.rule, result.chunk) == (Action.NOTE, False, "low", 40)
+    assert result.token == 16
+    # A rule that acts later still does.
+    both = noting + POLICY.split("rules:\n")[1].replace("low", "lower").replace(
+        "to: 1.5}", "to: 1.5, after: 30 tokens}"
+    )
+    result = run_case(judge(tmp_path, both), case)
+    assert (result.action, result.rule, result.token) == (Action.RETRY, "lower", 30)

@@ -1,0 +1,117 @@
+"""The report: complete, escaped, and free of anything that needs a network or runs by itself."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guard.errors import ConfigError
+from guard.lab.backtest import backtest, figures
+from guard.lab.cases import read_cases
+from guard.lab.report import report, write_report
+from guard.shipped import find_policy
+from tests.unit.lab.streams import bad, corpus, good, line, policy_file
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text between them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.unbalanced: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta",):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def made(folder: Path, *lines: dict[str, Any]) -> Page:
+    path = corpus(folder)
+    if lines:
+        path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    policy = find_policy(policy_file(folder))
+    tried = backtest(policy, list(read_cases(path)), trace=True)
+    return Page(report(policy, figures(policy.name, tried), tried))
+
+
+def test_every_case_is_there_with_the_worst_first(tmp_path: Path) -> None:
+    page = made(tmp_path)
+    assert page.unbalanced == page.open == []
+    names = [(case["data-name"], case["data-outcome"]) for case in page.all("details")]
+    assert names[:3] == [("weak", "false positive"), ("early", "too early"), ("loop", "missed")]
+    assert len(names) == 8
+    assert sum("plot" in (svg["class"] or "") for svg in page.all("svg")) == 8
+    ranks = [int(case["data-rank"] or "") for case in page.all("details")]
+    assert ranks == sorted(ranks)
+
+
+def test_it_needs_nothing_from_outside_and_has_no_inline_handlers(tmp_path: Path) -> None:
+    page = made(tmp_path)
+    for tag, attributes in page.tags:
+        assert not {name for name in attributes if name.startswith("on") or name in ("src", "href", "style")}, tag
+    (rules,) = [meta["content"] or "" for meta in page.all("meta") if "http-equiv" in meta]
+    assert rules.startswith("default-src 'none'")
+    assert "unsafe" not in rules
+
+
+def test_what_a_model_says_is_only_text(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    page = made(
+        tmp_path,
+        line(
+            f'x"{evil}', [[evil, 1], ["\u202e\x00\ufffd&amp;\n", 1], *bad(30)], subkind=evil, hard_negative=f"'{evil}"
+        ),
+    )
+    assert len(page.all("script")) == 1
+    assert page.unbalanced == []
+    assert evil in page.text
+    assert "\\u202e\\u0000\ufffd&amp;" in page.text  # shown as numbers: they would turn or end the text
+
+
+def test_marks_stand_in_the_text_where_they_belong(tmp_path: Path) -> None:
+    chunks = [["the ship ", 4]] * 20 + [["wrong ", 4]] + bad(40)
+    page = made(tmp_path, line("a", chunks, kind="garbled", first_bad_token=80))
+    assert "the ship fault beginswrong " in page.text
+    assert "retry" in page.text[page.text.index("fault beginswrong ") :]
+
+
+def test_a_long_way_between_marks_is_shortened(tmp_path: Path) -> None:
+    chunks = good(20) + [["all is well and nothing happens here ", 4]] * 60 + bad(40)
+    page = made(tmp_path, line("a", chunks, kind="garbled", first_bad_token=80))
+    assert "characters …" in page.text
+
+
+def test_a_stream_without_steps_or_text(tmp_path: Path) -> None:
+    page = made(tmp_path, line("a", [["", 0]], num_speculative_tokens=0), line("b", [["x", 1, 0, 0]]))
+    assert "no verify step is known" in page.text
+    assert page.unbalanced == []
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    policy = find_policy(policy_file(tmp_path))
+    with pytest.raises(ConfigError, match=r"r\.html: cannot be written"):
+        write_report(tmp_path / "nowhere" / "r.html", policy, figures("p", []), [])
+    write_report(tmp_path / "r.html", policy, figures("p", []), [])
+    assert [path.name for path in tmp_path.glob("*r.html*")] == ["r.html"]
