@@ -41,6 +41,7 @@ class Attempt:
         rewriter: Turns this attempt's chunks into the client's.
         hold: An empty hold-back window.
         rid: Id for the engine's abort route; empty where there is none.
+        prompt: What the user asked.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Attempt:
         rewriter: ChunkRewriter,
         hold: HoldBack,
         rid: str = "",
+        prompt: str = "",
     ) -> None:
         self.rid = rid
         self.target = target
@@ -64,9 +66,9 @@ class Attempt:
         self.unfinished: set[int] = set()
         self.finished: set[int] = set()
         self.monitor = (
-            Monitor(settings.judge, target.baseline)
+            Monitor(settings.judge, target.baseline, prompt)
             if settings.shadow is None
-            else ShadowMonitor(settings.judge, target.baseline, settings.shadow, record)
+            else ShadowMonitor(settings.judge, target.baseline, settings.shadow, record, prompt)
         )
         self._parser = SseParser(max_event_bytes=settings.max_event_bytes)
         self._adapter = adapter

@@ -10,6 +10,7 @@ from guard.core.record import AttemptRecord
 from guard.core.settings import RESUMABLE_ENGINES, ExchangeSettings, Target
 from guard.policy.schema import Policy
 from guard.proto.openai import ClientRequest
+from guard.proto.prompt import prompt_text
 from guard.proto.request import upstream_body
 from guard.proto.rewrite import ChunkRewriter, Continuation, Identity
 from guard.retry.changes import changes_for
@@ -108,7 +109,8 @@ def make_attempt(
         annotate=settings.annotate,
         continuation=_continuation(shown, resumes=resumes),
     )
-    return Attempt(target, settings, record, adapter, rewriter, _window(policy, request), rid), body
+    window, prompt = _window(policy, request), prompt_text(request)
+    return Attempt(target, settings, record, adapter, rewriter, window, rid, prompt), body
 
 
 def _rid(request: ClientRequest, engine: str, nonce: str, number: int) -> str:

@@ -15,6 +15,24 @@ MAX_CHOICES = 64
 CLEAN = Verdict(action=Action.PASS, suspicion=0.0)
 
 
+class Watched:
+    """
+    What is kept of one choice.
+
+    Args:
+        bank: Its detectors.
+        state: The judge's memory of it.
+    """
+
+    __slots__ = ("bank", "calm_at", "state")
+
+    def __init__(self, bank: DetectorBank, state: JudgeState) -> None:
+        self.bank = bank
+        self.state = state
+        #: Version of the readings at which nothing was suspected; -1 while something is.
+        self.calm_at = -1
+
+
 class Monitor:
     """
     Detector state and judge state of every choice of one attempt.
@@ -22,12 +40,14 @@ class Monitor:
     Args:
         judge: The compiled policy.
         baseline: Healthy acceptance of the deployment, if known.
+        prompt: What the user asked: a passage asked for is no loop, a script asked for not rare.
     """
 
-    def __init__(self, judge: Judge, baseline: Baseline | None) -> None:
+    def __init__(self, judge: Judge, baseline: Baseline | None, prompt: str = "") -> None:
         self._judge = judge
         self._baseline = baseline
-        self._choices: dict[int, tuple[DetectorBank, JudgeState]] = {}
+        self._prompt = prompt
+        self._choices: dict[int, Watched] = {}
         self._suspicion: dict[int, float] = {}
         self.suspicion = 0.0
 
@@ -41,22 +61,25 @@ class Monitor:
         """
         worst = CLEAN
         for sample in samples:
-            pair = self._choices.get(sample.choice)
-            if pair is None:
+            watched = self._choices.get(sample.choice)
+            if watched is None:
                 if len(self._choices) >= MAX_CHOICES:
                     continue
-                pair = self._choices[sample.choice] = self._new_choice()
-            bank, state = pair
+                watched = self._choices[sample.choice] = self._new_choice()
+            bank = watched.bank
             bank.observe(sample)
-            verdict = self._judge.decide(bank.read, bank.finding, bank.tokens, sample.choice, state)
+            if bank.version == watched.calm_at:
+                continue  # no reading has changed since the judge found nothing
+            verdict = self._judge.decide(bank.read, bank.finding, bank.tokens, sample.choice, watched.state)
             self._suspicion[sample.choice] = verdict.suspicion
+            watched.calm_at = bank.version if verdict.suspicion == 0.0 else -1
             if _gravity(verdict) > _gravity(worst):
                 worst = verdict
         self.suspicion = max(self._suspicion.values(), default=0.0)
         return worst
 
-    def _new_choice(self) -> tuple[DetectorBank, JudgeState]:
-        return DetectorBank(self._judge.refs, self._baseline), self._judge.state()
+    def _new_choice(self) -> Watched:
+        return Watched(DetectorBank(self._judge.refs, self._baseline, self._prompt), self._judge.state())
 
 
 _ORDER = {action: rank for rank, action in enumerate(Action)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guard.core.monitor import Monitor
+from guard.core.monitor import Monitor, Watched
 from guard.core.record import AttemptRecord
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
@@ -21,10 +21,13 @@ class ShadowMonitor(Monitor):
         baseline: Healthy acceptance of the deployment, if known.
         shadow: The other, compiled with `judge.refs` to share.
         record: Takes the shadow's first verdict that acts.
+        prompt: What the user asked.
     """
 
-    def __init__(self, judge: Judge, baseline: Baseline | None, shadow: Judge, record: AttemptRecord) -> None:
-        super().__init__(judge, baseline)
+    def __init__(
+        self, judge: Judge, baseline: Baseline | None, shadow: Judge, record: AttemptRecord, prompt: str = ""
+    ) -> None:
+        super().__init__(judge, baseline, prompt)
         self._shadow = shadow
         self._record = record
         self._states: dict[int, JudgeState] = {}
@@ -33,10 +36,10 @@ class ShadowMonitor(Monitor):
         """As of Monitor; the shadow is asked until it acts."""
         worst = super().observe(samples)
         for sample in samples:
-            pair = self._choices.get(sample.choice)
-            if pair is None or self._record.shadow is not None:
+            watched = self._choices.get(sample.choice)
+            if watched is None or self._record.shadow is not None:
                 continue
-            bank, state = pair[0], self._states.get(sample.choice)
+            bank, state = watched.bank, self._states.get(sample.choice)
             if state is None:
                 state = self._states[sample.choice] = self._shadow.state()
             verdict = self._shadow.decide(bank.read, bank.finding, bank.tokens, sample.choice, state)
@@ -44,5 +47,6 @@ class ShadowMonitor(Monitor):
                 self._record.shadow = verdict
         return worst
 
-    def _new_choice(self) -> tuple[DetectorBank, JudgeState]:
-        return DetectorBank((*self._judge.refs, *self._shadow.refs), self._baseline), self._judge.state()
+    def _new_choice(self) -> Watched:
+        refs = (*self._judge.refs, *self._shadow.refs)
+        return Watched(DetectorBank(refs, self._baseline, self._prompt), self._judge.state())

@@ -23,7 +23,7 @@ from guard.types import StepAcceptance, Unit, Window
 #: Verify positions in one block of the stream's own history.
 HISTORY_BLOCK = 16
 #: Blocks before the stream's own history counts as a reference.
-HISTORY_MIN = 3
+HISTORY_MIN = 2
 #: Blocks kept; when full, every second of the sorted blocks goes, which keeps the median.
 HISTORY_MAX = 64
 #: Blocks after which the stream's own history may speak against a baseline: so long a text that no text
@@ -122,8 +122,8 @@ class History:
             self._blocks = self._blocks[::2]
         self.trusted = len(self._blocks) >= HISTORY_TRUST
         if len(self._blocks) >= HISTORY_MIN:
-            # The lower median: where two blocks stand in the middle, the cautious one.
-            self.reference = self._blocks[(len(self._blocks) - 1) // 2]
+            # The upper median: a bad stretch that has begun to leave the window does not drag it down at once.
+            self.reference = self._blocks[len(self._blocks) // 2]
 
 
 class StepWindow:
@@ -153,9 +153,11 @@ class StepWindow:
         steps = self._steps
         steps.append(step)
         if self._by_tokens:
-            while tally.tokens - steps[0][3] >= self._size:
+            excess = tally.tokens - self._size
+            while excess >= steps[0][3]:
+                excess -= steps[0][3]
                 self._drop()
-            self.full = tally.tokens >= self._size
+            self.full = excess >= 0
         else:
             while len(steps) > self._size:
                 self._drop()
@@ -231,6 +233,11 @@ class ChangePoint:
             self._onset = end_token
 
     @property
+    def evidence(self) -> float:
+        """Log likelihood ratio for a fall since it began, at least 0; nan while no reference is known. Unit: nats."""
+        return math.nan if math.isnan(self._reference) else self._sum
+
+    @property
     def onset(self) -> int | None:
         """Token of the choice at which the fall began; None while there is none."""
         return self._onset if self._sum > 0.0 else None
@@ -277,6 +284,11 @@ class Acceptance:
     def fall(self, window: Window | None) -> float:
         """Reading of `acceptance_fall` over one window."""
         return self.windows[window].fall(self.baseline)
+
+    @property
+    def evidence(self) -> float:
+        """Reading of `acceptance_evidence`."""
+        return self._change.evidence
 
     def reference(self, window: Window | None) -> float:
         """What a fall is measured against; nan while unknown."""

@@ -5,16 +5,62 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from guard.detect.acceptance import Acceptance
+from guard.detect.acceptance import Acceptance, Tally
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
 from guard.detect.channel import TextChannel
+from guard.detect.prompt import Prompt
 from guard.types import Channel, Finding, Sample, SignalRef, Window
 
 _ACCEPTANCE = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance)
-#: Signals of which the smaller reading can be the worse one, so both ends are kept: the farthest from
-#: the middle of what prose shows wins.
-_TWO_SIDED = {"word_recurrence": 0.25}
+#: Signals of which the smaller reading can be the worse one: with several channels, the reading farthest
+#: from what prose shows wins.
+_TWO_SIDED = {"word_recurrence": 0.25, "fresh_words": 1.0}
+#: Plans kept; a process has a few policies, each with its own.
+_MOST_PLANS = 64
+
+
+class _Plan:
+    """
+    What follows from the signals alone, made once for all streams under one policy.
+
+    Args:
+        refs: Signals that will be read.
+    """
+
+    def __init__(self, refs: tuple[SignalRef, ...]) -> None:
+        self.refs = tuple(dict.fromkeys(refs))
+        for ref in self.refs:
+            CATALOGUE[ref.name]
+        self.text_refs = tuple(r for r in self.refs if r.name not in _ACCEPTANCE and r.name != "tokens")
+        steps = [ref for ref in self.refs if ref.name in _ACCEPTANCE]
+        self.windows: set[Window | None] = {ref.window for ref in steps}
+        self.falls: set[Window | None] = {ref.window for ref in steps if ref.name == "acceptance_fall"}
+        self.place = {ref: index for index, ref in enumerate(self.text_refs)}
+        # Hashing a ref costs more than reading it; judges read with the very objects given here, which
+        # this keeps alive, so that an id stands for nothing else.
+        self.kept = refs
+        self.by_id: dict[int, int | SignalRef] = {id(ref): self.place.get(ref, ref) for ref in refs}
+
+    @classmethod
+    def of(cls, refs: tuple[SignalRef, ...]) -> _Plan:
+        """The plan for these very objects."""
+        key = tuple(map(id, refs))
+        plan = _PLANS.get(key)
+        if plan is None:
+            if len(_PLANS) >= _MOST_PLANS:
+                _PLANS.clear()
+            plan = _PLANS[key] = cls(refs)
+        return plan
+
+
+_MEASURES: dict[str, Callable[[Tally], float]] = {
+    "acceptance_length": Tally.length,
+    "acceptance_rate": Tally.rate,
+    "acceptance_probability": Tally.probability,
+    "undrafted": Tally.undrafted_share,
+}
+_PLANS: dict[tuple[int, ...], _Plan] = {}
 
 
 class DetectorBank:
@@ -24,73 +70,76 @@ class DetectorBank:
     Args:
         refs: Signals that will be read; nothing else is computed.
         baseline: The deployment's healthy acceptance, if known.
+        prompt: What the user wrote: what it asks for is no fault of the answer.
 
     Raises:
         KeyError: A name is not in the catalogue.
     """
 
-    def __init__(self, refs: Iterable[SignalRef], baseline: Baseline | None = None) -> None:
-        wanted = tuple(dict.fromkeys(refs))
-        for ref in wanted:
-            CATALOGUE[ref.name]
+    def __init__(self, refs: Iterable[SignalRef], baseline: Baseline | None = None, prompt: str = "") -> None:
+        self._plan = plan = _Plan.of(tuple(refs))
         self._tokens = 0
-        self._text_refs = tuple(r for r in wanted if r.name not in _ACCEPTANCE and r.name != "tokens")
+        self._version = 0
+        self._prompt = Prompt(prompt)
         self._channels: dict[Channel, TextChannel] = {}
-        windows: set[Window | None] = {r.window for r in wanted if r.name in _ACCEPTANCE}
-        falls = {r.window for r in wanted if r.name == "acceptance_fall"}
-        self._acceptance = Acceptance(windows, falls, baseline) if windows else None
-        self._readers = {ref: self._reader(ref) for ref in wanted}
-        # Hashing a ref costs more than reading it; judges read with the very objects given here.
-        self._by_id = {id(ref): self._readers[ref] for ref in wanted}
-        self._keep = wanted
+        self._acceptance = Acceptance(plan.windows, plan.falls, baseline) if plan.windows else None
         # Readings since they last changed: text moves a block at a time, acceptance a step at a time.
         self._values: dict[int, float] = {}
-        text = set(self._text_refs)
-        self._text_keys = tuple(id(ref) for ref in wanted if ref in text)
-        self._step_keys = tuple(id(ref) for ref in wanted if ref not in text)
+        self._step_values: dict[int, float] = {}
 
     @property
     def tokens(self) -> int:
         """Tokens of the choice so far."""
         return self._tokens
 
+    @property
+    def version(self) -> int:
+        """Changes whenever any reading may have changed, and never goes back to an earlier value."""
+        return self._version
+
     def observe(self, sample: Sample) -> None:
         """Take in the choice's share of one chunk. Never raises, whatever the text."""
         before = self._tokens
         self._tokens += max(0, sample.tokens)
         if sample.tokens or sample.steps:
-            self._forget(self._step_keys)
+            self._version += 1
+            self._step_values.clear()
         if self._acceptance is not None:
             for step in sample.steps:
                 self._acceptance.add(step, self._tokens)
-        if not self._text_refs:
+        refs = self._plan.text_refs
+        if not refs:
             return
         for name, text in sample.texts:
             if text:
                 channel = self._channels.get(name)
                 if channel is None:
-                    channel = self._channels[name] = TextChannel(self._text_refs)
-                    self._forget(self._text_keys)
+                    channel = self._channels[name] = TextChannel(refs, self._prompt)
+                    self._forget()
                 if channel.feed(text, before, self._tokens):
-                    self._forget(self._text_keys)
+                    self._forget()
 
     def read(self, ref: SignalRef) -> float:
         """Reading of one of the signals given at construction; nan while unknown."""
-        key = id(ref)
-        value = self._values.get(key)
-        if value is not None:
-            return value
-        reader = self._by_id.get(key)
-        if reader is None:
+        what = self._plan.by_id.get(id(ref))
+        if what is None:
             # An equal ref but another object, whose id may come to stand for something else.
-            return self._readers[ref]()
-        value = self._values[key] = reader()
+            what = self._plan.place.get(ref, ref)
+        if isinstance(what, int):
+            value = self._values.get(what)
+            if value is None:
+                value = self._values[what] = self._read_text(what)
+            return value
+        value = self._step_values.get(id(what))
+        if value is None:
+            value = self._read_steps(what)
+            if what is ref:
+                self._step_values[id(what)] = value
         return value
 
-    def _forget(self, keys: tuple[int, ...]) -> None:
-        values = self._values
-        for key in keys:
-            values.pop(key, None)
+    def _forget(self) -> None:
+        self._version += 1
+        self._values.clear()
 
     def finding(self, ref: SignalRef) -> Finding:
         """The evidence behind a reading."""
@@ -102,39 +151,35 @@ class DetectorBank:
             onset = self._acceptance.onset(ref.window, self._tokens)
             reason = self._why_acceptance(ref, value, onset)
         elif self._channels:
-            index = self._text_refs.index(ref)
+            index = self._plan.place[ref]
             name = self._worst_channel(index, _TWO_SIDED.get(ref.name))
             channel = self._channels[name]
-            onset = channel.onsets[index]()
+            onset = channel.onset(index)
             reason = channel.why(ref, value) + ("" if name is Channel.CONTENT else f" in the {name}")
         return Finding(signal=ref, value=value, onset_token=onset, reason=reason)
 
-    def _reader(self, ref: SignalRef) -> Callable[[], float]:
-        acceptance = self._acceptance
-        if ref.name == "tokens":
-            return lambda: float(self._tokens)
-        if ref.name not in _ACCEPTANCE or acceptance is None:
-            index, middle = self._text_refs.index(ref), _TWO_SIDED.get(ref.name)
-            return lambda: self._worst(index, middle)
-        window = acceptance.windows[ref.window]
-        if ref.name == "acceptance_fall":
-            return lambda: acceptance.fall(ref.window)
-        measure = {
-            "acceptance_length": window.tally.length,
-            "acceptance_rate": window.tally.rate,
-            "acceptance_probability": window.tally.probability,
-            "undrafted": window.tally.undrafted_share,
-        }[ref.name]
-        return lambda: measure() if window.full else math.nan
-
-    def _worst(self, index: int, middle: float | None) -> float:
+    def _read_text(self, index: int) -> float:
         channels = self._channels
         if not channels:
             return math.nan
         if len(channels) == 1:
             for channel in channels.values():
                 return channel.readers[index]()
+        middle = _TWO_SIDED.get(self._plan.text_refs[index].name)
         return channels[self._worst_channel(index, middle)].readers[index]()
+
+    def _read_steps(self, ref: SignalRef) -> float:
+        acceptance = self._acceptance
+        if ref.name == "tokens":
+            return float(self._tokens)
+        if acceptance is None:
+            raise KeyError(ref)
+        if ref.name == "acceptance_fall":
+            return acceptance.fall(ref.window)
+        if ref.name == "acceptance_evidence":
+            return acceptance.evidence
+        window = acceptance.windows[ref.window]
+        return _MEASURES[ref.name](window.tally) if window.full else math.nan
 
     def _worst_channel(self, index: int, middle: float | None) -> Channel:
         worst, found = -math.inf, next(iter(self._channels))

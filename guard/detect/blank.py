@@ -17,6 +17,9 @@ class BlankRun:
 
     def feed(self, block: str) -> None:
         """Take in the next text. O(len(block))."""
+        if not block[-1:].isspace():
+            self.lines = self.characters = 0
+            return
         tail = block[len(block.rstrip()) :]
         if len(tail) == len(block):
             self.lines += block.count("\n")

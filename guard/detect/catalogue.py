@@ -33,6 +33,11 @@ _ALL = (
         "acceptance_fall", 0, 1, "share", _STEPS, True,
         "How far that chance is below the deployment's baseline, or below this stream's own earlier part.",
     ),
+    _spec(
+        "acceptance_evidence", 0, math.inf, "nats", (), True,
+        "How much likelier the latest steps are after a fall than without; e to this power is about the steps "
+        "between two false alarms.",
+    ),
     _spec("undrafted", 0, 1, "share", _STEPS, True, "Verify steps that had no draft, of all steps."),
     _spec(
         "repetition_count", 1, math.inf, "times", (), False,
@@ -61,16 +66,53 @@ _ALL = (
         "Words of the window that it already had; prose 0.1 to 0.4, word salad near 0, loops above 0.6.",
     ),
     _spec(
+        "recurrence_fall", 0, 1, "share", _TEXT, False,
+        "How far that is below what this text had before; 0 where it never was above 0.12.",
+    ),
+    _spec(
         "rare_characters", 0, 1, "share", _TEXT, False,
         "Replacement, private-use, unassigned, control and surrogate characters, of all.",
+    ),
+    _spec(
+        "odd_characters", 0, 1, "share", _TEXT, False,
+        "Styled letters of mathematics and dingbats that are no emoji, not in the prompt, of all characters.",
     ),
     _spec(
         "script_salad", 0, 1, "share", _TEXT, False,
         "Letters outside Latin, Greek and one more script, where scripts switch inside words.",
     ),
     _spec(
+        "glued_scripts", 0, math.inf, "scripts", _TEXT, False,
+        "Foreign scripts, not in the prompt, whose letters touch letters of another; Han and Hangul do by right.",
+    ),
+    _spec(
         "garble", 0, 1, "joints per word", _TEXT, False,
         "Broken word shapes (case, digits or marks inside words), above what this text had before.",
+    ),
+    _spec(
+        "symbol_salad", 0, 1, "pairs per character", _TEXT, False,
+        "Different pairs of unlike marks side by side; code 0.05, marks drawn at random above 0.2.",
+    ),
+    _spec(
+        "word_clash", 0, 1, "share", _TEXT, False,
+        "English function words that cannot follow the word before them (`the of`); prose 0 to 0.1, salad 0.2 to 0.5.",
+    ),
+    _spec(
+        "familiar_words", 0, 1, "share", _TEXT, False,
+        "Words in phrases that the text already had twice, counters left out; 0 where letters are few, and where "
+        "the prompt asks for lists, code or a refrain.",
+    ),
+    _spec(
+        "fresh_words", 0, 1, "share", _TEXT, False,
+        "Words and numbers new to the latest 600 words; near 0 only where nothing new is said.",
+    ),
+    _spec(
+        "stutter", 0, 1, "share", _TEXT, False,
+        "Words that are the word before them again; prose 0, a stutter above 0.3.",
+    ),
+    _spec(
+        "counting", 0, math.inf, "numbers", (), False,
+        "Numbers in a row that count up by one with no word between; 0 unless the prompt is known and has no number.",
     ),
 )  # fmt: skip
 

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
+from array import array
 from collections.abc import Callable
 
 from guard.detect.blank import BlankRun
-from guard.detect.garble import GarbleScan, GarbleWindow
-from guard.detect.rare import RareScan, ScriptWindow
+from guard.detect.prompt import Prompt
 from guard.detect.repetition import Repetition
-from guard.detect.window import BlockSum
-from guard.detect.words import WordScan, WordWindow
+from guard.detect.stretch import Pages
 from guard.types import SignalRef, Window
 
-#: Characters the detectors take at a time. Unit: characters.
+#: Characters the detectors of loops take at a time. Unit: characters.
 BLOCK = 16
+#: Blocks in a page, which the detectors with a window take at a time. Unit: blocks.
+PAGE_BLOCKS = 4
+#: Unit: characters.
+PAGE = BLOCK * PAGE_BLOCKS
 #: Blocks whose token position is remembered, enough for the longest period.
 _MARKS = 144
-#: Window of `word_recurrence` when the policy gives none. Unit: characters.
-_WORDS = 240
+#: Blocks beyond that before the oldest are dropped.
+_SLACK = 16
+
+Reader = Callable[[], float]
+#: Reader of each signal on loops.
+_LOOP = {
+    "repetition_count": "_loop_count",
+    "repetition_characters": "_loop_characters",
+    "repetition_tokens": "_loop_tokens",
+    "repetition_letters": "_loop_letters",
+}
 
 
-def blocks_in(window: Window | None) -> int | None:
-    """Blocks that make up a window, rounded up; None for the whole text."""
-    return None if window is None else max(1, -(-window.size // BLOCK))
+def pages_in(window: Window | None) -> int | None:
+    """Pages that make up a window, rounded up; None for the whole text."""
+    return None if window is None else max(1, -(-window.size // PAGE))
 
 
 class TextChannel:
@@ -33,68 +43,57 @@ class TextChannel:
 
     Args:
         refs: Text signals asked for; only what they need is computed.
+        prompt: What the user wrote.
     """
 
-    def __init__(self, refs: tuple[SignalRef, ...]) -> None:
+    def __init__(self, refs: tuple[SignalRef, ...], prompt: Prompt | None = None) -> None:
         self._pending = ""
+        self._half = ""
         self._size = 0
-        self._ends: deque[int] = deque(maxlen=_MARKS)
-        self._tokens: deque[int] = deque(maxlen=_MARKS)
+        self._tokens = array("q")
+        self._prompt = prompt if prompt is not None else Prompt()
         self._repetition: Repetition | None = None
         self._loop_onset = self._loop_start = 0
         self._blank: BlankRun | None = None
-        self._rare: RareScan | None = None
-        self._garble: GarbleScan | None = None
-        self._words: WordScan | None = None
-        self._rare_sums: list[BlockSum] = []
-        self._scripts: list[ScriptWindow] = []
-        self._garbles: list[GarbleWindow] = []
-        self._recurrences: list[WordWindow] = []
-        pairs = [self._build(ref) for ref in refs]
+        self._pages = Pages(self._prompt, PAGE)
+        self._refs = refs
         #: Reading of each signal, in the order of `refs`.
-        self.readers: tuple[Callable[[], float], ...] = tuple(pair[0] for pair in pairs)
-        #: Token at which what the signal shows began, in the order of `refs`.
-        self.onsets: tuple[Callable[[], int], ...] = tuple(pair[1] for pair in pairs)
+        self.readers: tuple[Reader, ...] = tuple(map(self._build, refs))
+        self._has_pages = self._pages.wanted
 
-    def _build(self, ref: SignalRef) -> tuple[Callable[[], float], Callable[[], int]]:
-        blocks = blocks_in(ref.window)
+    def _build(self, ref: SignalRef) -> Reader:
+        name = ref.name
+        if name.startswith("repetition_"):
+            self._repetition = self._repetition or Repetition()
+            return getattr(self, _LOOP[name])  # type: ignore[no-any-return]
+        if name == "blank_lines":
+            self._blank = self._blank or BlankRun()
+            return self._blank_lines
+        return self._pages.part(name, pages_in(ref.window)).value
+
+    def onset(self, index: int) -> int:
+        """Token at which what one signal shows began, by its place in `refs`."""
+        ref = self._refs[index]
         if ref.name.startswith("repetition_"):
-            loop = self._repetition = self._repetition or Repetition()
-            reader = {
-                "repetition_count": lambda: loop.count,
-                "repetition_characters": lambda: float(loop.characters),
-                "repetition_tokens": self._loop_tokens,
-                "repetition_letters": lambda: loop.letters,
-            }[ref.name]
-            return reader, lambda: self._loop_onset
+            return self._loop_onset
         if ref.name == "blank_lines":
-            blank = self._blank = self._blank or BlankRun()
-            return lambda: float(blank.lines), lambda: self._token_at(self._size - blank.characters)
-        if ref.name == "rare_characters":
-            self._rare = self._rare or RareScan()
-            total = BlockSum(blocks)
-            self._rare_sums.append(total)
-            return (
-                lambda: min(1.0, total.total / (total.blocks * BLOCK)),
-                lambda: self._blocks_back(total.onset()),
-            )
-        if ref.name == "script_salad":
-            self._rare = self._rare or RareScan()
-            scripts = ScriptWindow(blocks, BLOCK)
-            self._scripts.append(scripts)
-            return scripts.value, lambda: self._blocks_back(scripts.onset())
-        if ref.name == "garble":
-            self._garble = self._garble or GarbleScan()
-            garble = GarbleWindow(blocks, BLOCK)
-            self._garbles.append(garble)
-            return garble.value, lambda: self._blocks_back(garble.joints.onset())
-        if ref.name == "word_recurrence":
-            self._words = self._words or WordScan()
-            size = blocks or -(-_WORDS // BLOCK)
-            words = WordWindow(size)
-            self._recurrences.append(words)
-            return words.value, lambda: self._blocks_back(size)
-        raise KeyError(ref.name)
+            return self._token_at(self._size - (self._blank.characters if self._blank is not None else 0))
+        return self._pages_back(self._pages.onset(ref.name, pages_in(ref.window)))
+
+    def _blank_lines(self) -> float:
+        return float(self._blank.lines) if self._blank is not None else 0.0
+
+    def _loop_count(self) -> float:
+        loop = self._repetition
+        if loop is None or not loop.period or self._prompt.asked_for(loop.passage, loop.count):
+            return 1.0
+        return loop.count
+
+    def _loop_characters(self) -> float:
+        return float(self._repetition.characters) if self._repetition is not None else 0.0
+
+    def _loop_letters(self) -> float:
+        return self._repetition.letters if self._repetition is not None else 0.0
 
     def feed(self, text: str, before: int, after: int) -> bool:
         """
@@ -123,27 +122,20 @@ class TextChannel:
 
     def _block(self, block: str, tokens: int) -> None:
         self._size += BLOCK
-        self._ends.append(self._size)
         self._tokens.append(tokens)
+        if len(self._tokens) > _MARKS + _SLACK:
+            del self._tokens[:_SLACK]
         if self._repetition is not None:
             self._follow(self._repetition, block)
         if self._blank is not None:
             self._blank.feed(block)
-        if self._rare is not None:
-            rare = self._rare
-            rare.feed(block)
-            for total in self._rare_sums:
-                total.add(rare.rare)
-            for scripts in self._scripts:
-                scripts.add(rare)
-        if self._garble is not None:
-            self._garble.feed(block)
-            for garble in self._garbles:
-                garble.joints.add(self._garble.joints)
-        if self._words is not None:
-            self._words.feed(block)
-            for recurrence in self._recurrences:
-                recurrence.add(self._words.words)
+        if self._has_pages:
+            page = self._half + block
+            if len(page) == PAGE:
+                self._half = ""
+                self._pages.feed(page)
+            else:
+                self._half = page
 
     def _follow(self, loop: Repetition, block: str) -> None:
         before, covered = loop.period, loop.characters
@@ -161,27 +153,22 @@ class TextChannel:
 
     def _token_at(self, position: int) -> int:
         """Token of the choice at a character position, the earlier one where a block holds several."""
-        index = bisect_right(self._ends, position) - 1
-        return self._tokens[index] if index >= 0 else 0
+        # The n-th latest mark stands n - 1 blocks before the end.
+        back = -(-(self._size - position) // BLOCK)
+        return self._tokens[-1 - back] if back < len(self._tokens) else self._oldest()
 
-    def _blocks_back(self, blocks: int) -> int:
-        return self._token_at(self._size - blocks * BLOCK)
+    def _oldest(self) -> int:
+        """Token of a position before the marks: the start, or the oldest mark still kept."""
+        return self._tokens[0] if self._size > len(self._tokens) * BLOCK else 0
+
+    def _pages_back(self, pages: int) -> int:
+        return self._token_at(self._size - len(self._half) - pages * PAGE)
 
     def why(self, ref: SignalRef, value: float) -> str:
         """One clause a person can read on what this signal shows here."""
-        name = ref.name
         loop = self._repetition
-        if name.startswith("repetition_") and loop is not None:
+        if ref.name.startswith("repetition_") and loop is not None:
             return f"a passage of {loop.period} characters repeats {loop.count:.0f} times"
-        if name == "blank_lines":
+        if ref.name == "blank_lines":
             return f"{value:.0f} line ends follow each other"
-        if name == "rare_characters":
-            return f"{value:.0%} of characters are replacement, private-use, unassigned or control"
-        if name == "script_salad":
-            names = sorted({script for window in self._scripts for script in window.names()})
-            return f"letters of {len(names)} unrelated scripts glued together ({', '.join(names[:6]).lower()})"
-        if name == "garble":
-            return f"{value:.2f} broken joints a word above the text before"
-        if name == "word_recurrence":
-            return f"{value:.0%} of words come back within the window"
-        return f"{ref} is {value:.3g}"
+        return self._pages.why(ref.name, pages_in(ref.window), value) or f"{ref} is {value:.3g}"

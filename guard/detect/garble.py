@@ -12,29 +12,27 @@ import re
 
 from guard.detect.window import BlockSum
 
-_JOINT = re.compile(
-    r"""
-      [a-z](?=[A-Z])                                  # cameL
-    | [A-Za-z][.,;:!?)\]}"](?=[A-Za-z])               # end.start
-    | [A-Za-z][#~*^|<>=+\u201c({\[`@$%&\\]+(?=[A-Za-z])
-    | [a-z]\d | \d[a-z]
-    | \s[,.;:!?)\]](?=[\sA-Za-z])                     # space before a closing mark
-    | \ufffd
-    | [A-Za-z](?=[^\x00-\u02ff\u2000-\u2bff\ufffd])   # Latin meets another script
-    | [^\x00-\u02ff\u2000-\u2bff\ufffd](?=[a-zA-Z])
-    | [A-Z]{2}[a-z]{2}
-    | [^\w\s=*\#./-]{3,}
-    """,
-    re.VERBOSE,
-)
-#: Running text without any joint, recognised several times faster than joints are counted.
-_PLAIN = re.compile(r"(?:[A-Z]?[a-z]+[.,;:!?]?[ \n-]|[ \n])*[A-Z]?[a-z]*[.,;:!?]?")
+#: Joints in classes of guard.detect.shape. A quote between letters, another mark, another script.
+_QUOTED = (b"aqa", b"aqA", b"Aqa", b"AqA")
+_MARKED = (b"aoa", b"aoA", b"Aoa", b"AoA", b"aooa", b"aooA", b"Aooa")
+_MIXED = (b"aX", b"AX", b"Xa", b"XA")
+#: A closing mark inside a word, or with a blank before it.
+_CLOSING = (b"aca", b"acA", b"Aca", b"AcA", b" c ", b" ca", b" cA")
+#: Words glued together without end.
+_GLUED = b"a" * 16
+#: Letters of a script without spaces, a whole page long and not one comma: counts as two joints.
+_UNBROKEN = b"X" * 32
+#: Classes between which there is never a joint.
+_HARMLESS = b"a nbls"
+#: Marks that pile up; dots, hyphens, slashes and signs of equality do so by right.
+_PILE = re.compile(rb"[!\"$%&'()+,:;<>?@\[\\\]^`{|}~]{3,}")
 #: What keys, digests and base64 are written in; lines of them follow one another without a space.
-_RUN_END = re.compile(r"[A-Za-z0-9+/=_\n-]*\Z")
+_LEAD = re.compile(r"[A-Za-z0-9+/=_\n-]*")
+_TRAIL = re.compile(r"[A-Za-z0-9+/=_\n-]*\Z")
 #: An unbroken run of this many such characters, digits among them, is a payload and not words.
 _PAYLOAD = 24
-_DIGIT = re.compile(r"\d")
-#: Characters of overlap between blocks, so that a joint on the border is seen.
+_DIGIT = re.compile(r"[0-9]")
+#: Characters of overlap between pages, so that a joint on the border is seen.
 _OVERLAP = 2
 #: Characters per word, to turn joints per character into joints per word.
 _WORD = 5.0
@@ -44,9 +42,31 @@ _TOLERANCE = 1.5
 _ENOUGH = 160
 
 
+def joints_in(shape: bytes) -> int:
+    """Joints in a stretch of text given as classes."""
+    count = shape.count
+    joints = count(_GLUED)
+    if not shape.translate(None, _HARMLESS):
+        return joints
+    # Nearly all closing marks stand where they should: behind a word and before a blank.
+    if b"c" in shape and (b" c" in shape or count(b"c") != count(b"c ")):
+        joints += sum(map(count, _CLOSING))
+    if b"A" in shape:
+        joints += count(b"aA") + count(b"AAaa")
+    if b"0" in shape:
+        joints += count(b"a0") + count(b"0a")
+    if b"q" in shape:
+        joints += sum(map(count, _QUOTED))
+    if b"o" in shape:
+        joints += sum(map(count, _MARKED))
+    if b"X" in shape:
+        joints += sum(map(count, _MIXED)) + 2 * count(_UNBROKEN)
+    return joints + count(b"R")
+
+
 class GarbleScan:
     """
-    Counts joints in each block.
+    Counts joints in each page.
 
     Joints inside an unbroken run wait until the run ends or is long enough to tell what it is: random
     letters and digits are what a digest should look like.
@@ -54,62 +74,92 @@ class GarbleScan:
 
     def __init__(self) -> None:
         self.joints = 0
-        self._tail = ""
+        self._tail = b""
         self._run = 0
         self._run_digits = False
-        self._run_joints = 0
+        self._pending = 0
+        #: Pages without a joint since the last that was looked at, and the latest of them.
+        self._before = 0
+        self._page = ""
 
-    def feed(self, block: str) -> None:
-        """Scan one block."""
-        text = self._tail + block
-        self._tail = block[-_OVERLAP:]
-        if not self._run_joints and _PLAIN.fullmatch(text):
-            space = block.rfind(" ")
-            if space >= 0:
-                self._run, self._run_digits = len(block) - 1 - space, False
-            else:
-                self._run += len(block)
+    def feed(self, page: str, shape: bytes) -> None:
+        """
+        Scan one page.
+
+        Args:
+            page: The text.
+            shape: Its classes.
+        """
+        text = self._tail + shape
+        self._tail = shape[-_OVERLAP:]
+        # A formula is nothing but joints, and commands with a backslash are hardly drawn by chance.
+        joints = 0 if "\\" in page else joints_in(text)
+        if not joints and not self._pending:
+            self._before += 1
+            self._page = page
             self.joints = 0
             return
-        joints = len(_JOINT.findall(text))
-        end = _RUN_END.search(block)
-        cut = end.start() if end is not None else len(block)
-        if cut == 0:
-            self._run += len(block)
-            self._run_digits = self._run_digits or _DIGIT.search(block) is not None
-            self._run_joints += joints
+        if self._before:
+            self._catch_up()
+        if b"o" in shape and b"\\" not in shape:
+            joints += len(_PILE.findall(page.encode("ascii", "replace")))
+        lead = self._lead(page)
+        if lead == len(page):
+            self._run += lead
+            self._run_digits = self._run_digits or _DIGIT.search(page) is not None
+            self._pending += joints
             self.joints = self._settle() if self._run >= _PAYLOAD else 0
             return
-        inside = len(_JOINT.findall(block[cut:])) if joints else 0
-        self.joints = joints - inside + self._settle()
-        self._begin(block, inside)
+        if lead and self._run_digits and self._run + lead >= _PAYLOAD:
+            joints -= joints_in(text[: lead + _OVERLAP])
+        trail = len(page) - self._trail(page)
+        inside = joints_in(shape[trail:]) if joints else 0
+        self.joints = max(0, joints - inside) + self._settle()
+        self._begin(page[trail:], inside)
 
-    def _begin(self, block: str, joints: int) -> None:
-        end = _RUN_END.search(block)
-        run = end.group() if end is not None else ""
-        self._run, self._run_joints = len(run), joints
+    def _lead(self, page: str) -> int:
+        found = _LEAD.match(page)
+        return found.end() if found is not None else 0
+
+    def _trail(self, page: str) -> int:
+        found = _TRAIL.search(page)
+        return len(found.group()) if found is not None else 0
+
+    def _catch_up(self) -> None:
+        """Look at the run that the pages without a joint ended in."""
+        page, whole = self._page, self._before
+        self._before = 0
+        trail = self._trail(page)
+        if trail < len(page):
+            self._begin(page[len(page) - trail :], 0)
+        else:
+            self._run += whole * len(page)
+            self._run_digits = self._run_digits or _DIGIT.search(page) is not None
+
+    def _begin(self, run: str, joints: int) -> None:
+        self._run, self._pending = len(run), joints
         self._run_digits = _DIGIT.search(run) is not None
 
     def _settle(self) -> int:
         """Joints of the run so far, none if it is a payload; they are not counted again."""
-        joints = 0 if self._run >= _PAYLOAD and self._run_digits else self._run_joints
-        self._run_joints = 0
+        joints = 0 if self._run >= _PAYLOAD and self._run_digits else self._pending
+        self._pending = 0
         return joints
 
 
 class GarbleWindow:
     """
-    Joints per word over the latest blocks, above what the stream had before.
+    Joints per word over the latest pages, above what the stream had before.
 
     Args:
-        blocks: Blocks in the window; None for the whole text.
-        size: Characters in a block.
+        pages: Pages in the window; None for the whole text.
+        size: Characters in a page.
     """
 
-    def __init__(self, blocks: int | None, size: int) -> None:
+    def __init__(self, pages: int | None, size: int) -> None:
         self._size = size
-        self._bounded = blocks is not None
-        self.joints = BlockSum(blocks)
+        self._bounded = pages is not None
+        self.joints = BlockSum(pages)
 
     def value(self) -> float:
         """Reading in [0, 1]."""

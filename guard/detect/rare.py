@@ -2,80 +2,116 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
+from functools import lru_cache
 
+from guard.detect.prompt import Prompt
 from guard.detect.scripts import classify
-from guard.detect.window import BlockSum
+from guard.detect.shape import AT_HOME, ascii_shape, code_of
+from guard.detect.window import BlockSum, CountWindow
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ASCII_LETTER = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NO_SCRIPTS: dict[str, int] = {}
-#: Scripts that stand between Latin letters in ordinary text: symbols of mathematics and units.
-_AT_HOME = frozenset({"LATIN", "GREEK"})
+_NONE: frozenset[str] = frozenset()
 #: Switches of script inside words at which a mixture counts in full.
 _FULL_SWITCHES = 4.0
+#: Scripts that may touch others: symbols, and scripts without spaces in which names and terms stand.
+_GLUES = AT_HOME | {"HAN", "HANGUL"}
 
 
-class RareScan:
-    """Looks at each character once; what it found stands in the attributes until the next block."""
+@lru_cache(maxsize=1024)
+def _shared(scripts: frozenset[str]) -> frozenset[str]:
+    """One object for equal sets: a window holds dozens of them."""
+    return scripts
 
-    def __init__(self) -> None:
+
+class CharacterScan:
+    """
+    Looks at each character once; what it found stands in the attributes until the next page.
+
+    Args:
+        prompt: Scripts and rare characters it holds are at home in the answer too.
+    """
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.shape = b""
         self.rare = 0
+        self.odd = 0
         self.switches = 0
         self.scripts = _NO_SCRIPTS
+        self.glued = _NONE
+        #: Pages in a row in which nothing of all this was found.
+        self.calm = 0
+        self._prompt = prompt
         self._last = ""
 
-    def feed(self, block: str) -> None:
-        """Scan one block."""
-        if block.isascii():
-            self.rare = 0 if block.isprintable() else len(_CONTROL.findall(block))
-            self.switches = 0
+    def feed(self, page: str) -> None:
+        """Scan one page."""
+        if page.isascii():
+            shape = self.shape = ascii_shape(page)
+            self.rare = shape.count(b"R")
+            self.odd = self.switches = 0
             self.scripts = _NO_SCRIPTS
-            # Looked at only when the next block begins with a letter of another script.
-            self._last = "LATIN" if block[-1] in _ASCII_LETTER else ""
+            self.glued = _NONE
+            self.calm = 0 if self.rare else self.calm + 1
+            # Looked at only when the next page begins with a letter of another script.
+            self._last = "LATIN" if page[-1] in _ASCII_LETTER else ""
             return
-        rare = switches = 0
+        self.calm = 0
+        self.shape = bytes(map(code_of, page))
+        self._look(page)
+
+    def _look(self, page: str) -> None:
+        home, allowed = self._prompt.scripts, self._prompt.rare
+        rare = odd = switches = 0
         scripts: dict[str, int] = {}
+        glued: set[str] = set()
         last = self._last
-        for character in block:
+        for character in page:
             if character in _ASCII_LETTER:
                 script = "LATIN"
             else:
-                script, is_rare = classify(character)
-                rare += is_rare
-                if script and script not in _AT_HOME:
+                script, is_rare, is_odd = classify(character)
+                if (is_rare or is_odd) and character not in allowed:
+                    rare += is_rare
+                    odd += is_odd
+                if script and script not in AT_HOME and script not in home:
                     scripts[script] = scripts.get(script, 0) + 1
-            switches += bool(script and last and script != last)
+            if script != last and script and last:
+                switches += 1
+                glued.add(script)
+                glued.add(last)
             last = script
+        self.odd = odd
         self.rare, self.switches, self.scripts, self._last = rare, switches, scripts, last
+        self.glued = _shared(frozenset(glued - _GLUES - home)) if glued else _NONE
 
 
 class ScriptWindow:
     """
-    Scripts in the latest blocks.
+    Scripts in the latest pages.
 
     Args:
-        blocks: Blocks in the window; None for the whole text.
-        size: Characters in a block.
+        pages: Pages in the window; None for the whole text.
+        size: Characters in a page.
     """
 
-    def __init__(self, blocks: int | None, size: int) -> None:
+    def __init__(self, pages: int | None, size: int) -> None:
         self._size = size
-        self._blocks = blocks
+        self._limit = pages
         self._seen: deque[dict[str, int]] = deque()
         self._letters: dict[str, int] = {}
-        self._switches = BlockSum(blocks)
+        self._switches = BlockSum(pages)
 
-    def add(self, scan: RareScan) -> None:
-        """Take in what the scan found in the newest block."""
+    def add(self, scan: CharacterScan) -> None:
+        """Take in what the scan found in the newest page."""
         self._switches.add(scan.switches)
         for script, letters in scan.scripts.items():
             self._letters[script] = self._letters.get(script, 0) + letters
-        if self._blocks is None:
+        if self._limit is None:
             return
         self._seen.append(scan.scripts)
-        if len(self._seen) > self._blocks:
+        if len(self._seen) > self._limit:
             for script, letters in self._seen.popleft().items():
                 self._letters[script] -= letters
                 if not self._letters[script]:
@@ -91,9 +127,48 @@ class ScriptWindow:
         return share * min(1.0, self._switches.total / _FULL_SWITCHES)
 
     def onset(self) -> int:
-        """Blocks back from the end at which the mixture began."""
+        """Pages back from the end at which the mixture began."""
         return self._switches.onset()
 
     def names(self) -> list[str]:
         """Scripts in the window other than Latin and Greek."""
         return sorted(self._letters)
+
+
+class GluedWindow:
+    """
+    Foreign scripts whose letters touch letters of another script, in the latest pages.
+
+    Args:
+        pages: Pages in the window.
+    """
+
+    def __init__(self, pages: int) -> None:
+        self._limit = pages
+        self._seen: deque[frozenset[str]] = deque()
+        self._scripts = CountWindow()
+
+    def add(self, glued: frozenset[str]) -> None:
+        """Take in the newest page's scripts."""
+        self._seen.append(glued)
+        if glued:
+            self._scripts.put(glued)
+        if len(self._seen) > self._limit:
+            gone = self._seen.popleft()
+            if gone:
+                self._scripts.take(gone)
+
+    def value(self) -> float:
+        """How many different scripts."""
+        return float(len(self._scripts.counts))
+
+    def onset(self) -> int:
+        """Pages back from the end to the first of them."""
+        for index, glued in enumerate(self._seen):
+            if glued:
+                return len(self._seen) - index
+        return 0
+
+    def names(self) -> list[str]:
+        """The scripts."""
+        return sorted(self._scripts.counts)

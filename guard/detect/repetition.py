@@ -21,7 +21,7 @@ MAX_PERIOD = 2048
 ANCHOR = 24
 _KEEP = MAX_PERIOD + ANCHOR
 #: Text kept beyond that before it is trimmed. Unit: characters.
-_SLACK = 512
+_SLACK = 256
 
 
 class Repetition:
@@ -43,6 +43,11 @@ class Repetition:
     def count(self) -> float:
         """Whole repeats of the current period; 1 when nothing repeats."""
         return float(max(1, self.characters // self.period)) if self.period else 1.0
+
+    @property
+    def passage(self) -> str:
+        """One period of the repetition, beginning anywhere in it; empty while nothing repeats."""
+        return self._text[-self.period :] if self.period else ""
 
     def feed(self, block: str) -> None:
         """Take in the next characters of the text."""

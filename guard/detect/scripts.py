@@ -24,6 +24,11 @@ _TOGETHER = {
     "KELVIN": "LATIN",
 }
 _RARE_CATEGORIES = frozenset({"Cn", "Co", "Cs", "Cc"})
+#: Dingbats that chats and lists are full of.
+_EMOJI = frozenset(
+    "\u2702\u2705\u2708\u2709\u270a\u270b\u270c\u270d\u270f\u2712\u2713\u2714\u2715\u2716\u2717\u2718\u271d\u2721\u2728"
+    "\u2733\u2734\u2744\u2747\u274c\u274e\u2753\u2754\u2755\u2757\u2763\u2764\u2795\u2796\u2797\u27a1\u27b0\u27bf"
+)
 _RARE_HAN = "RARE HAN"
 
 
@@ -36,10 +41,13 @@ class CharacterClass(NamedTuple):
         rare: True for what healthy text does not hold: replacement, private use, unassigned,
             surrogate, noncharacter, control other than tab and line ends, ideographs outside the
             first plane.
+        odd: True for styled letters of mathematics and for dingbats that are no emoji: at home in
+            formulae and lists of symbols, strange anywhere else.
     """
 
     script: str
     rare: bool
+    odd: bool = False
 
 
 @lru_cache(maxsize=8192)
@@ -50,6 +58,8 @@ def classify(character: str) -> CharacterClass:
         return CharacterClass("", character not in "\t\n\r")
     if character == "\ufffd":
         return CharacterClass("", True)
+    if "\U0001d400" <= character <= "\U0001d7ff" or ("\u2701" <= character <= "\u27bf" and character not in _EMOJI):
+        return CharacterClass("", False, odd=True)
     if category[0] != "L":
         return CharacterClass("", False)
     name = unicodedata.name(character, "UNKNOWN")

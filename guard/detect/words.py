@@ -1,5 +1,5 @@
 """
-How often the words of a text come back.
+The words of a text, and how often they come back.
 
 Prose repeats about a third of its words within forty: articles, prepositions, its subject. A random
 draw from a vocabulary repeats almost none; a model that has lost its thread repeats most.
@@ -10,63 +10,111 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
+from itertools import pairwise
+from operator import eq
 
-_RUN = re.compile(r"\w+")
-#: Longest piece of an unfinished word carried to the next block.
+from guard.detect.grammar import CLASHES, PARTS, PROSE
+
+#: Words with their digits, runs of marks, and line ends.
+_TOKEN = re.compile(r"\w+|[^\w\s]+|\n")
+#: Longest piece of an unfinished word carried to the next page.
 _LONGEST = 48
 #: Words in the window before the share says anything.
 LEAST_WORDS = 24
+#: Windows from one measurement for `fall` to the next.
+_EVERY = 3
+#: Function words that a window counts as having at least.
+_LEAST_FUNCTIONAL = 12
+#: Share of words of sentences from which words are sentences: prose 0.2 and more, code and lists near 0.
+_LEAST_PROSE = 0.1
+#: A text whose words hardly ever came back has nothing to fall from: lists of names, languages without spaces.
+_LEAST_BEFORE = 0.12
 
 
 class WordScan:
-    """Finds the words completed in each block."""
+    """
+    Finds the words completed in each page.
+
+    `tokens` are words, runs of marks and line ends, all in lower case.
+    """
 
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.tokens: list[str] = []
         self._open = ""
 
-    def feed(self, block: str) -> None:
-        """Scan one block."""
-        runs = _RUN.findall((self._open + block).lower())
-        last = block[-1]
-        self._open = runs.pop()[:_LONGEST] if runs and (last.isalnum() or last == "_") else ""
-        # Digests, identifiers and numbers are no words: only runs of nothing but letters count.
-        self.words = [run for run in runs if run.isalpha()]
+    def feed(self, page: str) -> None:
+        """Scan one page."""
+        tokens = _TOKEN.findall((self._open + page).lower())
+        last = page[-1]
+        self._open = tokens.pop()[:_LONGEST] if tokens and (last.isalnum() or last == "_") else ""
+        self.tokens = tokens
 
 
 class WordWindow:
     """
-    Recurrence over the words of the latest blocks.
+    The words of the latest pages: how often they come back, and how they follow one another.
+
+    Digests, identifiers and numbers are no words: only those of nothing but letters count. Counted only
+    when it is read: most rules look at words only once something else is wrong.
 
     Args:
-        blocks: Blocks in the window.
+        pages: Pages in the window.
     """
 
-    def __init__(self, blocks: int) -> None:
-        self._blocks = blocks
-        self._seen: deque[list[str]] = deque()
-        self._counts: dict[str, int] = {}
-        self._total = 0
+    def __init__(self, pages: int) -> None:
+        self._pages: deque[list[str]] = deque(maxlen=pages)
+        self._until = 2 * pages
+        self._before = -1.0
+        self._sum = 0.0
+        self._windows = 0
 
-    def add(self, words: list[str]) -> None:
-        """Take in the newest block's words."""
-        counts = self._counts
-        for word in words:
-            counts[word] = counts.get(word, 0) + 1
-        self._total += len(words)
-        self._seen.append(words)
-        if len(self._seen) <= self._blocks:
-            return
-        old = self._seen.popleft()
-        self._total -= len(old)
-        for word in old:
-            if counts[word] == 1:
-                del counts[word]
-            else:
-                counts[word] -= 1
+    def add(self, tokens: list[str]) -> None:
+        """Take in the newest page's tokens."""
+        self._pages.append(tokens)
+        self._until -= 1
+        if not self._until:
+            self._note()
+
+    def _note(self) -> None:
+        """Every few windows: the share before this one serves as a measure from now on."""
+        self._until = _EVERY * len(self._pages)
+        if self._before >= 0.0:
+            self._sum += self._before
+            self._windows += 1
+        share = self.value()
+        self._before = -1.0 if math.isnan(share) else share
 
     def value(self) -> float:
         """Share of the window's words that it already had; nan while there are too few words."""
-        if self._total < LEAST_WORDS:
+        words = [token for page in self._pages for token in page if token.isalpha()]
+        return 1.0 - len(set(words)) / len(words) if len(words) >= LEAST_WORDS else math.nan
+
+    def fall(self) -> float:
+        """How far the share is below what the text had before, of that; nan while there is no measure."""
+        before = self._sum / self._windows if self._windows else self._before
+        if before < 0.0:
             return math.nan
-        return 1.0 - len(self._counts) / self._total
+        return max(0.0, 1.0 - self.value() / before) if before >= _LEAST_BEFORE else 0.0
+
+    def _row(self) -> list[str]:
+        return [word for page in self._pages for word in page if word != "\n"]
+
+    def stutter(self) -> float:
+        """Words that are the word before them again, of all words."""
+        row = self._row()
+        again = sum(map(eq, row, row[1:]))
+        if not again:
+            return 0.0
+        words = sum(map(str.isalpha, row))
+        return min(1.0, sum(first == second and first.isalpha() for first, second in pairwise(row)) / max(words, 1))
+
+    def clash(self) -> float:
+        """Function words that cannot follow the word before them, of all function words."""
+        row = self._row()
+        functional = sum(map(PARTS.__contains__, row))
+        return min(1.0, sum(map(CLASHES.__contains__, pairwise(row))) / max(functional, _LEAST_FUNCTIONAL))
+
+    def prose(self) -> bool:
+        """True when enough of the words are those of sentences for the text to be English prose."""
+        row = self._row()
+        return sum(map(PROSE.__contains__, row)) >= _LEAST_PROSE * sum(map(str.isalpha, row))

@@ -25,7 +25,7 @@ from guard.policy.schema import Policy
 from guard.shipped import find_policy
 
 #: Chunks below which starting further processes costs more than it saves.
-PARALLEL_CHUNKS = 30_000
+PARALLEL_CHUNKS = 200_000
 #: What a given acceptance probability is taken to rest on. Unit: positions.
 _GIVEN_WEIGHT = 10_000.0
 

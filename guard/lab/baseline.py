@@ -6,7 +6,7 @@ from pathlib import Path
 
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
-from guard.lab.profile import Row, load_profile
+from guard.lab.profile import Row, load_profile, read_profile
 
 
 def find_baseline(profile: str, num_speculative_tokens: int | None) -> Baseline:
@@ -17,14 +17,14 @@ def find_baseline(profile: str, num_speculative_tokens: int | None) -> Baseline:
     temperatures, and a baseline that is too high would make healthy streams look fallen.
 
     Args:
-        profile: Name of a folder in draft_models/, or the path of a profile.yaml.
+        profile: Name of a folder in draft_models/, or the path of a profile.
         num_speculative_tokens: Draft depth; None takes the depth measured that is nearest to 3.
 
     Raises:
         ConfigError: There is no such profile, or the depth was not measured.
     """
     path = Path(profile)
-    found = load_profile(path.parent.name, path.parent.parent) if path.suffix else load_profile(profile)
+    found = read_profile(path) if path.suffix else load_profile(profile)
     depths = {row.num_speculative_tokens for row in found.rows}
     depth = num_speculative_tokens or min(depths, key=lambda measured: (abs(measured - 3), measured))
     rows = [row for row in found.rows if row.num_speculative_tokens == depth]

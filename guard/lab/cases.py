@@ -254,7 +254,7 @@ def run_case(judge: Judge, case: Case, baseline: Baseline | None = None, *, trac
         baseline: Healthy acceptance of its deployment, if known.
         trace: Whether to keep the suspicion after each chunk and each verify step.
     """
-    monitor = Monitor(judge, baseline)
+    monitor = Monitor(judge, baseline, case.prompt)
     hold_back = judge.policy.hold_back
     waits_at = hold_back.hold_at if hold_back.mode is HoldMode.SUSPICION else 2.0
     suspicion: list[float] = []

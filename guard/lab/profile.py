@@ -104,12 +104,25 @@ def load_profile(name: str, folder: Path | None = None) -> Profile:
     Raises:
         ConfigError: It is absent or not valid.
     """
-    path = (folder or data_dir("draft_models")) / name / "profile.yaml"
+    return read_profile((folder or data_dir("draft_models")) / name / "profile.yaml")
+
+
+def read_profile(path: Path) -> Profile:
+    """
+    Read a profile from its file.
+
+    Raises:
+        ConfigError: It is absent or not valid.
+    """
     try:
         return msgspec.yaml.decode(path.read_bytes(), type=Profile)
     except FileNotFoundError as error:
-        raise ConfigError(f"measure it: python -m guard.lab.measure --draft {name}", path=str(path)) from error
-    except msgspec.DecodeError as error:
+        raise ConfigError(
+            "no such profile; `guard calibrate` makes one from recorded traffic, "
+            "`python -m guard.lab.measure` measures one of draft_models/",
+            path=str(path),
+        ) from error
+    except (OSError, msgspec.DecodeError) as error:
         raise ConfigError(str(error), path=str(path)) from error
 
 

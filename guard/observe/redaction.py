@@ -18,8 +18,11 @@ from guard.detect.scripts import classify
 
 #: A letter for each of the commonest scripts; for others the first letter that the script has.
 _LETTERS = {
-    "LATIN": "x", "GREEK": "ξ", "CYRILLIC": "ж", "HAN": "字", "HANGUL": "가", "ARABIC": "ع", "MATHEMATICAL": "𝑥",
+    "LATIN": "x", "GREEK": "ξ", "CYRILLIC": "ж", "HAN": "字", "HANGUL": "가", "ARABIC": "ع",
 }  # fmt: skip
+#: Styled letters and digits of mathematics, strange outside formulae and so kept apart.
+_STYLED = "\U0001d400", "\U0001d7ff"
+_STYLED_LETTER, _STYLED_DIGIT = "𝑥", "𝟎"
 _RARE_LETTER = "\U00020000"
 #: Vowel signs and accents say as much as letters do.
 _MARK = "\u0301"
@@ -47,6 +50,8 @@ def redact(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def _redacted(character: str) -> str:
+    if _STYLED[0] <= character <= _STYLED[1]:
+        return _STYLED_DIGIT if character.isdecimal() else _STYLED_LETTER
     if not character.isalpha():
         if character.isnumeric():
             return "0"
@@ -95,6 +100,8 @@ def _scrambled(word: str, key: bytes) -> str:
 
 
 def _drawn(character: str, draw: int) -> str:
+    if _STYLED[0] <= character <= _STYLED[1]:
+        return _redacted(character)
     if character.isdecimal():
         return str(draw % 10)
     if not character.isalpha():

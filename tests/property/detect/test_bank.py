@@ -20,8 +20,22 @@ REFS = (
     SignalRef("repetition_count"),
     SignalRef("repetition_characters"),
     SignalRef("repetition_letters"),
+    SignalRef("blank_lines"),
+    SignalRef("counting"),
+    *(
+        SignalRef(name, Window(64, Unit.CHARACTERS))
+        for name in (
+            "odd_characters", "glued_scripts", "symbol_salad", "recurrence_fall", "familiar_words", "fresh_words",
+            "stutter", "word_clash",
+        )
+    ),
+)  # fmt: skip
+ALL = (
+    *REFS,
+    SignalRef("repetition_tokens"),
+    SignalRef("acceptance_fall", Window(16, Unit.TOKENS)),
+    SignalRef("acceptance_evidence"),
 )
-ALL = (*REFS, SignalRef("repetition_tokens"), SignalRef("acceptance_fall", Window(16, Unit.TOKENS)))
 ANY_TEXT = st.text(st.characters(min_codepoint=0, max_codepoint=sys.maxunicode, exclude_categories=()))
 LOOPY = st.builds(lambda a, b, n: a + b * n, ANY_TEXT, ANY_TEXT, st.integers(0, 60))
 STEP = st.builds(StepAcceptance, st.integers(-1, 9), st.integers(-1, 9), st.integers(0, 10), exact=st.booleans())
@@ -44,6 +58,20 @@ def test_never_raises_and_is_deterministic(chunks: list[tuple[str, int, list[Ste
         for ref in ALL:
             assert same(first.read(ref), second.read(ref))
             assert first.finding(ref).reason == second.finding(ref).reason
+
+
+@given(st.lists(st.tuples(LOOPY, st.integers(0, 5), st.lists(STEP, max_size=3)), max_size=20), ANY_TEXT)
+def test_no_reading_changes_while_the_version_does_not(
+    chunks: list[tuple[str, int, list[StepAcceptance]]], prompt: str
+) -> None:
+    bank = DetectorBank(ALL, None, prompt)
+    before: tuple[int, list[float]] | None = None
+    for text, tokens, steps in chunks:
+        bank.observe(sample(text, tokens, tuple(steps)))
+        now = (bank.version, [bank.read(ref) for ref in ALL])
+        if before is not None and before[0] == now[0]:
+            assert all(map(same, before[1], now[1]))
+        before = now
 
 
 @given(LOOPY, st.lists(st.integers(0, 4000), max_size=20))
@@ -79,6 +107,7 @@ def test_memory_is_bounded() -> None:
         if index in (9_999, 29_999):
             sizes.append(_size(bank))
     assert sizes[1] <= sizes[0] * 1.05
+    assert sizes[1] < 48 * 1024
 
 
 def _size(value: object, seen: set[int] | None = None) -> int:

@@ -125,3 +125,15 @@ def test_the_change_point_stays_at_zero_while_healthy() -> None:
     for token in range(1, 200):
         change.add(1, 1, token)
     assert change.onset is None
+
+
+def test_evidence_grows_with_every_step_of_a_fall_and_is_unknown_without_a_reference() -> None:
+    acceptance, tokens = run([1, 2, 3, 0], 30)
+    assert acceptance.evidence < 3.0
+    readings = []
+    for _ in range(6):
+        tokens = feed(acceptance, [0], 1, tokens)
+        readings.append(acceptance.evidence)
+    assert readings == sorted(readings)
+    assert readings[-1] > 3.0
+    assert math.isnan(run([0], 3)[0].evidence)

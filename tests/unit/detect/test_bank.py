@@ -35,7 +35,7 @@ def test_nothing_seen_is_unknown() -> None:
 def test_the_worst_channel_speaks() -> None:
     bank = DetectorBank([RARE])
     bank.observe(text("a plain answer that goes on for a while " * 3))
-    bank.observe(text("\ufffd" * 32, Channel.REASONING))
+    bank.observe(text("\ufffd" * 32 + " plain words" * 3, Channel.REASONING))
     assert bank.read(RARE) == 0.5
     assert "reasoning" in bank.finding(RARE).reason
 
@@ -67,3 +67,23 @@ def test_the_reason_of_a_fall_names_both_ends_and_the_token() -> None:
 def test_an_unknown_signal_is_refused() -> None:
     with pytest.raises(KeyError):
         DetectorBank([SignalRef("nonsense")])
+
+
+def test_the_version_changes_when_a_reading_may_have() -> None:
+    bank = DetectorBank([RARE, FALL])
+    before = bank.version
+    bank.observe(Sample(0, ((Channel.CONTENT, "ab"),), 0))
+    first = bank.version
+    bank.observe(Sample(0, ((Channel.CONTENT, "cd"),), 0))
+    assert bank.version == first
+    bank.observe(Sample(0, ((Channel.CONTENT, "\ufffd" * 64),), 0))
+    second = bank.version
+    bank.observe(Sample(0, (), 1, (StepAcceptance(0, 3, 1, exact=True),)))
+    assert before < first < second < bank.version
+
+
+def test_the_prompt_reaches_the_detectors() -> None:
+    assert DetectorBank([RARE], None, "What is \ufffd?").read(RARE) != 0.5
+    bank = DetectorBank([RARE], prompt="What is \ufffd?")
+    bank.observe(text("\ufffd" * 64))
+    assert bank.read(RARE) == 0.0

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from guard.detect.channel import BLOCK, TextChannel, blocks_in
+from guard.detect.channel import BLOCK, PAGE, TextChannel, pages_in
+from guard.detect.prompt import Prompt
 from guard.types import SignalRef, Unit, Window
 
 LOOP = SignalRef("repetition_count")
 TOKENS = SignalRef("repetition_tokens")
 
 
-def test_windows_are_rounded_up_to_blocks() -> None:
-    assert blocks_in(Window(BLOCK + 1, Unit.CHARACTERS)) == 2
-    assert blocks_in(Window(1, Unit.CHARACTERS)) == 1
-    assert blocks_in(None) is None
+def test_windows_are_rounded_up_to_pages() -> None:
+    assert pages_in(Window(PAGE + 1, Unit.CHARACTERS)) == 2
+    assert pages_in(Window(1, Unit.CHARACTERS)) == 1
+    assert pages_in(None) is None
 
 
 def test_a_reading_changes_only_when_a_block_is_complete() -> None:
@@ -30,7 +31,7 @@ def test_tokens_and_onset_of_a_loop() -> None:
         channel.feed(word, token, token + 1)
     assert channel.readers[0]() > 30
     assert 70 <= channel.readers[1]() <= 82
-    assert 5 <= channel.onsets[0]() <= 12
+    assert 5 <= channel.onset(0) <= 12
 
 
 def test_an_unknown_signal_is_refused() -> None:
@@ -42,4 +43,23 @@ def test_tokens_of_one_large_chunk_are_spread_over_its_text() -> None:
     channel = TextChannel((LOOP, TOKENS))
     channel.feed("An opening line that is long enough." + " again now." * 40, 0, 87)
     assert 70 <= channel.readers[1]() <= 82
-    assert 5 <= channel.onsets[0]() <= 12
+    assert 5 <= channel.onset(0) <= 12
+
+
+def test_a_repetition_the_prompt_asks_for_is_none() -> None:
+    line = "I will shut the gate. "
+    asked = TextChannel((LOOP,), Prompt('Write "I will shut the gate." 40 times.'))
+    asked.feed(line * 30, 0, 200)
+    assert asked.readers[0]() == 1.0
+    asked.feed(line * 30, 200, 400)
+    assert asked.readers[0]() > 50
+    other = TextChannel((LOOP,), Prompt("Tell me about gates."))
+    other.feed(line * 30, 0, 200)
+    assert other.readers[0]() > 25
+
+
+def test_an_onset_older_than_the_marks_is_the_oldest_mark() -> None:
+    channel = TextChannel((LOOP,))
+    for token in range(2000):
+        channel.feed("again now. ", token, token + 1)
+    assert channel.onset(0) < 2000

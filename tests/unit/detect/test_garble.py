@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from guard.detect.garble import _JOINT, _PLAIN, GarbleScan, GarbleWindow
+import pytest
+
+from guard.detect.garble import GarbleScan, GarbleWindow, joints_in
+from guard.detect.prompt import Prompt
+from guard.detect.rare import CharacterScan
+
+PAGE = 32
 
 PROSE = "A kettle takes about four minutes to boil, depending on how much water it holds and how cold it was. "
 SALAD = "rit. MornWhaleght(\"--.isk Overcould,Vard lampWasher}Jtower+ notUSant a.ve'uce enneDef 1 isatCH "
 CODE = 'def load(self, name):\n    value = self.cache.get(name)\n    return json.loads(value["body"])\n'
 
 
-def read(text: str, blocks: int = 10) -> float:
-    scan, window = GarbleScan(), GarbleWindow(blocks, 16)
-    for start in range(0, len(text) - len(text) % 16, 16):
-        scan.feed(text[start : start + 16])
+def scan_all(text: str, pages: int) -> GarbleWindow:
+    shapes, scan, window = CharacterScan(Prompt()), GarbleScan(), GarbleWindow(pages, PAGE)
+    for start in range(0, len(text) - len(text) % PAGE, PAGE):
+        page = text[start : start + PAGE]
+        shapes.feed(page)
+        scan.feed(page, shapes.shape)
         window.joints.add(scan.joints)
-    return window.value()
+    return window
+
+
+def read(text: str, pages: int = 5) -> float:
+    return scan_all(text, pages).value()
 
 
 def test_prose_has_none() -> None:
@@ -34,18 +46,38 @@ def test_digests_and_base64_are_payload() -> None:
     assert read(payload * 5) < 0.04
 
 
-def test_onset_points_at_the_first_bad_block() -> None:
-    scan, window = GarbleScan(), GarbleWindow(10, 16)
-    text = (PROSE * 4)[:320] + (SALAD * 2)[:96]
-    for start in range(0, len(text), 16):
-        scan.feed(text[start : start + 16])
-        window.joints.add(scan.joints)
-    assert 5 <= window.joints.onset() <= 7
+def test_a_short_run_with_digits_is_still_words() -> None:
+    assert read("the k9x lamp4 b7c was z3q far off " * 6) > 0.2
 
 
-def test_the_fast_path_takes_only_text_without_joints() -> None:
-    for plain in ("and then, later, ", "The end.\nIt was ", "well-known things"):
-        assert _PLAIN.fullmatch(plain)
-        assert not _JOINT.findall(plain)
-    for broken in ("end.Start of it", "some , thing", "cameL case", "a1 b2", "x=(y)", "HTMLed"):
-        assert not _PLAIN.fullmatch(broken)
+def test_formulae_are_left_alone() -> None:
+    assert read("\\frac{a_1}{b^2}+\\sqrt{x}\\le\\sum_{i=1}^n y_i, " * 8) < 0.02
+
+
+def test_onset_points_at_the_first_bad_page() -> None:
+    window = scan_all((PROSE * 4)[:320] + (SALAD * 2)[:96], 5)
+    assert 2 <= window.joints.onset() <= 4
+
+
+@pytest.mark.parametrize("plain", ["and then, later, ", "The end.\nIt was ", "well-known things", "a (b) c [d] e"])
+def test_plain_text_has_no_joints(plain: str) -> None:
+    assert joints_in(shape_of(plain)) == 0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["end.Start of it", "some , thing", "cameL case", "a1 b2", "x=(y)", "HTMLed", "a\ufffdb", "漢字as", "x" * 16],
+)
+def test_each_kind_of_joint_is_seen(broken: str) -> None:
+    assert joints_in(shape_of(broken)) > 0
+
+
+def test_a_page_of_one_script_without_a_mark_is_broken() -> None:
+    assert joints_in(shape_of("山" * 32)) == 2
+    assert joints_in(shape_of("山" * 15 + "。" + "山" * 16)) == 0
+
+
+def shape_of(text: str) -> bytes:
+    scan = CharacterScan(Prompt())
+    scan.feed(text)
+    return scan.shape

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from guard.detect.rare import RareScan, ScriptWindow
+from guard.detect.prompt import Prompt
+from guard.detect.rare import CharacterScan, GluedWindow, ScriptWindow
+
+PAGE = 16
 
 
-def read(text: str, blocks: int = 8) -> tuple[int, ScriptWindow]:
-    scan, window, rare = RareScan(), ScriptWindow(blocks, 16), 0
-    for start in range(0, len(text) - len(text) % 16, 16):
-        scan.feed(text[start : start + 16])
+def read(text: str, pages: int = 8, prompt: str = "") -> tuple[int, ScriptWindow]:
+    scan, window, rare = CharacterScan(Prompt(prompt)), ScriptWindow(pages, PAGE), 0
+    for start in range(0, len(text) - len(text) % PAGE, PAGE):
+        scan.feed(text[start : start + PAGE])
         window.add(scan)
         rare += scan.rare
     return rare, window
@@ -49,3 +52,46 @@ def test_what_leaves_the_window_is_forgotten() -> None:
     _, window = read("деньtree漢字ของ말boat" * 6 + "plain words again. " * 20)
     assert window.value() == 0.0
     assert window.names() == []
+
+
+def test_what_the_prompt_holds_is_at_home() -> None:
+    assert read("ab\ufffd\ufffd cd \ufffd efghijk", prompt="What does \ufffd mean?")[0] == 0
+    assert read("деньtree漢字ของ말boatκαιнет" * 6, prompt="день 漢字 ของ 말")[1].value() == 0.0
+
+
+def glued(text: str, prompt: str = "") -> GluedWindow:
+    scan, window = CharacterScan(Prompt(prompt)), GluedWindow(20)
+    for start in range(0, len(text) - len(text) % PAGE, PAGE):
+        scan.feed(text[start : start + PAGE])
+        window.add(scan.glued)
+    return window
+
+
+def test_scraps_of_scripts_grown_into_words_are_counted() -> None:
+    window = glued("the lampของ and the wellность, a doorلات for every houseթյան in the street")
+    assert window.names() == ["ARABIC", "ARMENIAN", "CYRILLIC", "THAI"]
+    assert window.value() == 4.0
+    assert window.onset() == 4
+
+
+def test_scripts_side_by_side_are_not_glued() -> None:
+    assert glued("Спасибо, 谢谢, شكرا, ขอบคุณ, 감사합니다, תודה and thank you all." * 2).value() == 0.0
+
+
+def test_scripts_without_spaces_touch_others_by_right() -> None:
+    assert glued("今日はPythonのコードを読みました。한글과English도 섞어 씁니다." * 2).value() == 0.0
+
+
+def test_styled_letters_are_odd_and_emoji_are_not() -> None:
+    scan = CharacterScan(Prompt())
+    scan.feed("\U0001d400\U0001d401 \u2776\u2777 ok")
+    assert (scan.odd, scan.rare) == (4, 0)
+    scan.feed("well done \u2728 \u2705 \U0001f600")
+    assert scan.odd == 0
+
+
+def test_calm_counts_plain_pages_in_a_row() -> None:
+    scan = CharacterScan(Prompt())
+    for page in ("plain text, only.", "and some more of it", "\x00", "plain again"):
+        scan.feed(page)
+    assert scan.calm == 1

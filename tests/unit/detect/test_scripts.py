@@ -27,3 +27,14 @@ def test_scripts_written_together_are_one() -> None:
     assert classify("한").script == "HANGUL"
     assert classify("ж").script == "CYRILLIC"
     assert classify("7").script == ""
+
+
+@pytest.mark.parametrize("character", ["\U0001d400", "\U0001d7d8", "\u2776", "\u27b4"])
+def test_odd(character: str) -> None:
+    assert classify(character).odd
+    assert not classify(character).rare
+
+
+@pytest.mark.parametrize("character", ["\u2728", "\u2705", "\u2714", "\u27a1", "a", "∑", "😀"])
+def test_not_odd(character: str) -> None:
+    assert not classify(character).odd

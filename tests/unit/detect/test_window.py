@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guard.detect.window import BlockSum
+from guard.detect.window import BlockSum, CountWindow
 
 
 def test_the_sum_is_exact_and_what_left_is_kept_apart() -> None:
@@ -23,3 +23,10 @@ def test_without_a_window_all_blocks_count() -> None:
     for _ in range(7):
         total.add(1)
     assert (total.total, total.blocks) == (7, 7)
+
+
+def test_counts_come_and_go() -> None:
+    counts = CountWindow()
+    counts.put(["a", "b", "a"])
+    counts.take(["a", "b"])
+    assert (counts.counts, counts.total) == ({"a": 1}, 1)

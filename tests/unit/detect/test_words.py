@@ -11,7 +11,7 @@ def read(text: str, blocks: int = 15) -> float:
     scan, window = WordScan(), WordWindow(blocks)
     for start in range(0, len(text) - len(text) % 16, 16):
         scan.feed(text[start : start + 16])
-        window.add(scan.words)
+        window.add(scan.tokens)
     return window.value()
 
 
@@ -39,7 +39,7 @@ def test_a_word_on_the_border_of_blocks_is_one_word() -> None:
     scan = WordScan()
     scan.feed("aaaa bbbb cccc d")
     scan.feed("ddd eeee ffff gg")
-    assert scan.words == ["dddd", "eeee", "ffff"]
+    assert scan.tokens == ["dddd", "eeee", "ffff"]
 
 
 def test_an_endless_word_is_bounded() -> None:
@@ -47,3 +47,54 @@ def test_an_endless_word_is_bounded() -> None:
     for _ in range(100):
         scan.feed("x" * 16)
     assert len(scan._open) <= 48
+
+
+def window_of(text: str, blocks: int = 15) -> WordWindow:
+    scan, window = WordScan(), WordWindow(blocks)
+    for start in range(0, len(text) - len(text) % 16, 16):
+        scan.feed(text[start : start + 16])
+        window.add(scan.tokens)
+    return window
+
+
+PROSE = "It was late when the boat came in, and the people on the pier were glad to see the light of it. "
+
+
+def test_a_fall_is_measured_against_earlier_windows() -> None:
+    draw = " ".join(f"{chr(97 + i % 26)}{chr(97 + i // 26)}or" for i in range(80))
+    assert window_of(PROSE * 12 + draw).fall() > 0.9
+    assert window_of(PROSE * 15).fall() < 0.2
+
+
+def test_without_earlier_text_a_fall_is_unknown_and_names_cannot_fall() -> None:
+    assert math.isnan(window_of(PROSE).fall())
+    names = " ".join(f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}or" for i in range(900))
+    assert window_of(names).fall() == 0.0
+
+
+def order(text: str) -> WordWindow:
+    scan, window = WordScan(), WordWindow(20)
+    for start in range(0, len(text) - len(text) % 16, 16):
+        scan.feed(text[start : start + 16])
+        window.add(scan.tokens)
+    return window
+
+
+def test_a_stutter_is_the_same_word_again() -> None:
+    assert order("we we went went home home to to the the pier pier and and sat sat down down. ").stutter() > 0.4
+    assert order("yes\nyes\nyes\nyes\nyes\nyes\nyes\nyes\nyes\nyes\nyes\nyes\n").stutter() > 0.8
+    assert order(PROSE * 3).stutter() == 0.0
+    assert order("17 17 17, --, -- == == " * 6).stutter() == 0.0
+
+
+def test_function_words_in_an_impossible_order_clash() -> None:
+    assert order("the of a and their has to of the was an in every from but the which of a ").clash() > 0.3
+    assert order(PROSE * 3).clash() == 0.0
+    assert order("Das Haus stand am Ende der Straße, und in den Fenstern war noch Licht. " * 3).clash() == 0.0
+
+
+def test_prose_is_told_from_code() -> None:
+    assert order(PROSE * 3).prose()
+    assert not order(
+        "for item in items:\n    if item not in seen and item is not None:\n        yield item\n" * 3
+    ).prose()

@@ -40,3 +40,10 @@ def test_a_depth_that_was_not_measured_is_refused() -> None:
 def test_an_unknown_profile_is_refused() -> None:
     with pytest.raises(ConfigError):
         find_baseline("no-such-draft", 3)
+
+
+def test_a_profile_may_have_any_name(tmp_path: Path) -> None:
+    made = data_dir("draft_models") / DEFAULT_DRAFT / "profile.yaml"
+    path = tmp_path / "ours.yaml"
+    path.write_bytes(made.read_bytes())
+    assert find_baseline(str(path), 3) == find_baseline(DEFAULT_DRAFT, 3)

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from guard.core.monitor import Monitor
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
+from guard.lab import cases as module
 from guard.lab.cases import CaseKind, acceptance_trace, read_cases, run_case, samples
+from guard.policy.judge import Judge
 from guard.types import Action, Channel, Kind
 from tests.unit.lab.streams import POLICY, bad, good, judge, line
 
@@ -126,3 +129,17 @@ def test_a_note_is_a_verdict_that_stops_nothing(tmp_path: Path) -> None:
     )
     result = run_case(judge(tmp_path, both), case)
     assert (result.action, result.rule, result.token) == (Action.RETRY, "lower", 30)
+
+
+def test_the_prompt_is_known_to_the_detectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[str] = []
+
+    class Watching(Monitor):
+        def __init__(self, judge: Judge, baseline: Baseline | None, prompt: str = "") -> None:
+            known.append(prompt)
+            super().__init__(judge, baseline, prompt)
+
+    monkeypatch.setattr(module, "Monitor", Watching)
+    for case in read_cases(write(tmp_path, line("a", good(1), prompt="Say it twice."), line("b", good(1)))):
+        run_case(judge(tmp_path), case)
+    assert known == ["Say it twice.", ""]

@@ -69,7 +69,7 @@ def test_a_profile_is_read_back(tmp_path: Path) -> None:
 
 
 def test_an_absent_profile_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"python -m guard\.lab\.measure --draft small"):
+    with pytest.raises(ConfigError, match=r"python -m guard\.lab\.measure"):
         load_profile("small", tmp_path)
 
 

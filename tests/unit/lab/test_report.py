@@ -81,12 +81,16 @@ def test_what_a_model_says_is_only_text(tmp_path: Path) -> None:
     page = made(
         tmp_path,
         line(
-            f'x"{evil}', [[evil, 1], ["\u202e\x00\ufffd&amp;\n", 1], *bad(30)], subkind=evil, hard_negative=f"'{evil}"
+            f'x"{evil}',
+            [[evil, 1], ["\u202e\x00\ufffd&amp;\n", 1], *bad(30)],
+            subkind=evil,
+            hard_negative=f"'{evil}",
+            prompt=f"Say {evil}",
         ),
     )
     assert len(page.all("script")) == 1
     assert page.unbalanced == []
-    assert evil in page.text
+    assert f"asked: Say {evil}" in page.text
     assert "\\u202e\\u0000\ufffd&amp;" in page.text  # shown as numbers: they would turn or end the text
 
 

@@ -14,6 +14,7 @@ def test_redaction_keeps_shape_and_script() -> None:
     assert redact("หนู हिन्दी ᎣᏏ") == "กก\u0301 ऄ\u0301ऄ\u0301ऄ\u0301 ᎠᎠ"
     assert redact("\ufffd\ue000\x07 ** ---- 🙂") == "\ufffd\ue000\x07 ** ---- 🙂"  # what rules on characters look at
     assert redact("Ⅻ ½ ①") == "0 0 0"
+    assert redact("𝐀𝓫 𝟗") == "𝑥𝑥 𝟎"
 
 
 @given(st.text())
@@ -54,6 +55,7 @@ def test_loops_without_spaces_stay_loops() -> None:
 
 def test_odd_characters_stay_and_other_scripts_are_redacted() -> None:
     assert scramble("\ufffd\ue000 ** 🙂 _", b"k") == "\ufffd\ue000 ** 🙂 _"
+    assert scramble("𝐀𝓫 𝟗", b"k") == "𝑥𝑥 𝟎"
     assert scramble("ᎣᏏ हि", b"k") == "ᎠᎠ ऄ\u0301"
 
 

@@ -1,0 +1,199 @@
+"""
+Words that say again what was said before, though not letter by letter.
+
+An exact loop has a period. A model that has lost its thread may also go round with one word changed, with
+a counter that climbs, or in an order drawn anew each time. What these have in common is that nothing new
+is said: every phrase has stood in the text twice before. A table or a list of made-up names repeats its
+frame as well, but each row brings something the text never had; that is told apart by `fresh`.
+
+The memory is a table of pairs of small counters, addressed by hash: one of a pair fills while the other
+still holds what was said before, and then takes its place. Two phrases may share a place, which makes one
+in a hundred words look familiar that is not.
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import groupby
+from zlib import crc32
+
+#: Places in the table, a power of two.
+_SLOTS = 8192
+_MASK = _SLOTS - 1
+#: Words after which the counters are full; between once and twice as many are remembered.
+_MEMORY = 320
+#: In each byte of the table, how often something was said of late; above that, how often before.
+_LATE = 0b11
+_SHIFT = 2
+#: Makes what was said of late what was said before.
+_AGE = bytes((byte & _LATE) << _SHIFT for byte in range(256))
+#: Times a phrase must have been said before; one repeat is what any second draft or refrain has.
+_TWICE = 2
+#: Words after which a clause counts as ended; nothing longer is compared as a whole.
+_LONGEST_CLAUSE = 24
+#: Characters a clause must have to be compared as a whole.
+_LEAST_CLAUSE = 8
+_ENDS = frozenset("\n.!?;|,:\u3002\uff0c\u3001\uff01\uff1f\uff1b")
+_DIGITS = "0123456789"
+#: Longest number that can be a counter. Unit: digits.
+_COUNTER_DIGITS = 9
+
+
+class FamiliarScan:
+    """
+    Reads the words of each page and says how many of them were familiar.
+
+    Clauses are judged when they end, so words are counted in the page in which their clause ends.
+    """
+
+    def __init__(self) -> None:
+        self.words = self.letters = self.familiar = self.fresh = 0
+        #: Whole numbers in a row, each one more than the last, with no word between them.
+        self.run = 0
+        self._table = bytearray(_SLOTS)
+        self._said = 0
+        self._first = self._second = 0
+        self._number = -1
+        self._clause: list[str] = []
+        self._clause_words = self._clause_familiar = 0
+
+    def feed(self, tokens: list[str], letters: int) -> None:
+        """
+        Take in one page.
+
+        Args:
+            tokens: Its tokens, in lower case.
+            letters: How many of its characters are letters.
+        """
+        self.words = self.familiar = self.fresh = 0
+        self.letters = letters
+        for wordy, group in groupby(tokens, str.isalpha):
+            if wordy:
+                self._say(list(group))
+                continue
+            for token in group:
+                if token[0].isalnum() or token[0] == "_":
+                    self._mixed(token)
+                elif not _ENDS.isdisjoint(token):
+                    self._end_clause()
+        if self._said >= _MEMORY:
+            self._said = 0
+            self._table = self._table.translate(_AGE)
+
+    def _say(self, spoken: list[str]) -> None:
+        """Count words and the phrases of three they end."""
+        table, first, second = self._table, self._first, self._second
+        mask, late, shift, twice, digest = _MASK, _LATE, _SHIFT, _TWICE, crc32
+        fresh = familiar = 0
+        for token in spoken:
+            word = digest(token.encode()) & mask
+            said = table[word]
+            if not said & late:
+                table[word] = said + 1
+                if not said:
+                    fresh += 1
+            phrase = (first * 37 + second * 11 + word) & mask
+            first, second = second, word
+            said = table[phrase]
+            if (said & late) + (said >> shift) >= twice:
+                familiar += 1
+            if said & late < twice:
+                table[phrase] = said + 1
+        self._first, self._second = first, second
+        self.fresh += fresh
+        self.run = 0
+        self._said += len(spoken)
+        self._clause += spoken
+        self._clause_familiar += familiar
+        self._clause_words += len(spoken)
+        if self._clause_words >= _LONGEST_CLAUSE:
+            self._end_clause(whole=False)
+
+    def _mixed(self, token: str) -> None:
+        """A number, or a word with digits in it; a number one higher than the last is a counter."""
+        base = token.rstrip(_DIGITS)
+        digits = token[len(base) :]
+        if base:
+            self._say([base])
+        if not digits:
+            return
+        number = int(digits) if len(digits) <= _COUNTER_DIGITS else -1
+        counter = number == self._number + 1 and number > 0
+        self._number = number
+        self.run = self.run + 1 if counter else 0
+        key = 1
+        if not counter:
+            key = crc32(digits.encode()) & _MASK
+            self.fresh += self._count(key) == 0
+        self._count((self._first * 37 + self._second * 11 + key) & _MASK)
+        self._first, self._second = self._second, key
+        self._said += 1
+        self._clause.append("#" if counter else digits)
+
+    def _count(self, slot: int) -> int:
+        """Count one more in a slot; how often it was counted before, at most four."""
+        said = self._table[slot]
+        if said & _LATE < _TWICE:
+            self._table[slot] = said + 1
+        return (said & _LATE) + (said >> _SHIFT)
+
+    def _end_clause(self, *, whole: bool = True) -> None:
+        words = self._clause_words
+        if words:
+            familiar = self._clause_familiar
+            if whole and familiar < words:
+                # Never equal to the hash of a single word: it ends in a blank.
+                said = " ".join(self._clause) + " "
+                if len(said) > _LEAST_CLAUSE and self._count(crc32(said.encode()) & _MASK) >= _TWICE:
+                    familiar = words
+            self.words += words
+            self.familiar += familiar
+            self._clause_words = self._clause_familiar = 0
+        if self._clause:
+            self._clause = []
+
+
+class FamiliarWindow:
+    """
+    Sums of a FamiliarScan over the latest pages.
+
+    Args:
+        pages: Pages in the window.
+        size: Characters in a page.
+    """
+
+    def __init__(self, pages: int, size: int) -> None:
+        self._characters = pages * size
+        self._rows = array("H", bytes(2 * _COLUMNS * pages))
+        self._place = 0
+        self.words = self.letters = self.familiar = self.fresh = 0
+
+    def add(self, scan: FamiliarScan) -> None:
+        """Take in what the scan found in the newest page."""
+        rows, place = self._rows, self._place
+        words, letters, familiar, fresh = rows[place : place + _COLUMNS]
+        now = (scan.words, scan.letters, scan.familiar, scan.fresh)
+        rows[place : place + _COLUMNS] = array("H", now)
+        self._place = (place + _COLUMNS) % len(rows)
+        self.words += scan.words - words
+        self.letters += scan.letters - letters
+        self.familiar += scan.familiar - familiar
+        self.fresh += scan.fresh - fresh
+
+    def familiar_share(self) -> float:
+        """Familiar words of all; 0 where letters are few, as in tables of figures."""
+        if self.words < _LEAST_WORDS or self.letters < _LEAST_LETTERS * self._characters:
+            return 0.0
+        return self.familiar / self.words
+
+    def fresh_share(self) -> float:
+        """Words and numbers new to the remembered text, of all words; 1 while there are few words."""
+        return min(1.0, self.fresh / self.words) if self.words >= _LEAST_WORDS else 1.0
+
+
+#: Sums kept of each page.
+_COLUMNS = 4
+#: Words in a window before shares of them say anything.
+_LEAST_WORDS = 16
+#: Share of a window's characters that must be letters.
+_LEAST_LETTERS = 0.35

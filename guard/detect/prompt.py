@@ -1,0 +1,138 @@
+"""
+What the prompt allows the answer to do.
+
+A user may ask for a sentence to be written fifty times, quote garbage to have it explained, or write in
+a script of their own. None of that is a fault of the answer. Everything here is worked out only when a
+detector asks, which on a healthy stream it hardly ever does, and from a bounded part of the prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+
+from guard.detect.scripts import classify
+
+#: Characters of a prompt looked at: this many from each end. Unit: characters.
+_REACH = 32_768
+#: Numbers above this are years, sizes or identifiers, not how often something is to be said.
+_MOST_TIMES = 5000
+_NUMBER = re.compile(r"[0-9]+")
+_SPACE = re.compile(r"\s+")
+#: Quoted words are what the prompt is about, not what it asks for.
+_QUOTED = re.compile(r"`[^`\n]{1,80}`|\"[^\"\n]{1,80}\"|\u201c[^\u201d\n]{1,80}\u201d|\u300c[^\u300d\n]{1,80}\u300d")
+#: Where a passage that is said over and over may begin.
+_STARTS = re.compile(r"[.!?\n\"]\s*")
+_WORDS = {
+    "twice": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "twelve": 12, "dozen": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50,
+    "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100, "thousand": 1000,
+}  # fmt: skip
+#: What asks for text that repeats its frame: lists, records, code, verse.
+_FRAMED = re.compile(
+    r"\b(?:lists?|tables?|csv|tsv|json|ya?ml|xml|html|css|sql|rows?|lines?|entr(?:y|ies)|items?|records?|samples?|"
+    r"tests?|cases?|assertions?|statements?|constants?|enums?|manifests?|config\w*|propert(?:y|ies)|class(?:es)?|"
+    r"getters?|setters?|functions?|methods?|script|program|logs?|matri(?:x|ces)|array|bullets?|checklist|steps?|"
+    r"write|create|code|status|pages?|files?|data|fake|dummy|invent(?:ed)?|made[- ]up|generate|each|every|all)\b",
+    re.IGNORECASE,
+)
+#: What asks for sentences that come again.
+_REFRAIN = re.compile(
+    r"\b(?:songs?|lyrics?|refrain|chorus|verses?|poems?|chants?|rhymes?|pray(?:er)?|mantra|litany|chords?|"
+    r"times|repeat(?:ed|edly|ing)?|again and again|over and over|copy|cop(?:y|ies)|verbatim)\b",
+    re.IGNORECASE,
+)
+#: What asks for text without sense.
+_RANDOM = re.compile(
+    r"\b(?:passwords?|passphrases?|api[- ]keys?|random(?:ly)?|base64|uuids?|guids?|digests?|sha-?\d*|hashes|"
+    r"gibberish|nonsense|scrambled?|shuffled?|anagrams?|ciphers?|encrypt(?:ed)?|garbled?|lorem|regex(?:es|ps?)?)\b",
+    re.IGNORECASE,
+)
+#: Words that show the patterns above can be trusted: the prompt is in English.
+_ENGLISH = re.compile(r"\b(?:the|a|an|of|to|in|is|are|and|with|for|how|what|please|me)\b", re.IGNORECASE)
+_COUNTING = re.compile(r"\b(?:count|number|list|table|enumerate|sequence|range|integer|digit|index|to)", re.IGNORECASE)
+
+
+class Prompt:
+    """
+    The prompt of one request, as context.
+
+    Args:
+        text: What the user (and the system) wrote; empty when it is not known.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text if len(text) <= 2 * _REACH else text[:_REACH] + "\n" + text[-_REACH:]
+
+    @property
+    def known(self) -> bool:
+        """True when there is a prompt to go by."""
+        return bool(self._text)
+
+    @cached_property
+    def _plain(self) -> str:
+        return _SPACE.sub(" ", self._text).casefold()
+
+    @cached_property
+    def _request(self) -> str:
+        return _QUOTED.sub(" ", self._text)
+
+    @cached_property
+    def times(self) -> int:
+        """Highest number the prompt names that can be a count of repeats; 0 when there is none."""
+        found = [int(run) for run in _NUMBER.findall(self._text) if len(run) <= 4]
+        found += [_WORDS[word] for word in self._plain.split() if word in _WORDS]
+        return max((number for number in found if number <= _MOST_TIMES), default=0)
+
+    @cached_property
+    def counting(self) -> bool:
+        """True when a run of numbers may have been asked for; also when the prompt is not known."""
+        return not self._text or self.times > 0 or _COUNTING.search(self._request) is not None
+
+    @cached_property
+    def framed(self) -> bool:
+        """True when text that repeats its frame may have been asked for; also when that cannot be told."""
+        return _ENGLISH.search(self._request) is None or _FRAMED.search(self._request) is not None or self.refrain
+
+    @cached_property
+    def refrain(self) -> bool:
+        """True when the prompt asks for sentences that come again."""
+        return _REFRAIN.search(self._request) is not None
+
+    @cached_property
+    def random(self) -> bool:
+        """True when the prompt asks for text without sense."""
+        return _RANDOM.search(self._request) is not None
+
+    @cached_property
+    def scripts(self) -> frozenset[str]:
+        """Scripts the prompt is written in."""
+        return frozenset(found.script for found in map(classify, self._unusual) if found.script)
+
+    @cached_property
+    def rare(self) -> frozenset[str]:
+        """Rare and odd characters that the prompt itself holds."""
+        return frozenset(character for character in self._unusual if any(classify(character)[1:]))
+
+    @cached_property
+    def _unusual(self) -> frozenset[str]:
+        return frozenset(self._text) if not (self._text.isascii() and self._text.isprintable()) else frozenset()
+
+    def asked_for(self, passage: str, count: float) -> bool:
+        """
+        Whether the prompt asks for this passage to be repeated.
+
+        Args:
+            passage: One period of a repetition, beginning anywhere in it.
+            count: How often it has been said.
+
+        Returns:
+            True when the prompt holds the passage and a number no smaller than the count.
+        """
+        if not self._text or count > self.times:
+            return False
+        plain = _SPACE.sub(" ", passage).casefold()
+        wanted = {plain.strip()}
+        for start in list(_STARTS.finditer(plain))[:4]:
+            wanted.add((plain[start.end() :] + plain[: start.end()]).strip())
+        return any(len(said.rstrip(".!? \n")) > 1 and said.rstrip(".!? \n") in self._plain for said in wanted)

@@ -1,0 +1,65 @@
+"""What the prompt allows."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.detect.prompt import Prompt
+
+
+def test_a_passage_in_the_prompt_may_be_said_as_often_as_it_says() -> None:
+    prompt = Prompt('Please write "I will shut the gate." thirty times.')
+    assert prompt.asked_for("I will shut the gate.\n", 30)
+    assert prompt.asked_for("shut the gate. I will ", 12)
+    assert not prompt.asked_for("I will shut the gate.\n", 31)
+    assert not prompt.asked_for("I will open the gate.\n", 12)
+
+
+def test_without_a_prompt_nothing_was_asked_for() -> None:
+    assert not Prompt().asked_for("again ", 2)
+    assert not Prompt().known
+
+
+@pytest.mark.parametrize(
+    ("text", "framed", "refrain", "random", "counting"),
+    [
+        ("How does the tide work? Explain it to a child.", False, False, False, True),
+        ("How does the tide work?", False, False, False, False),
+        ("Give me a list of rivers.", True, False, False, True),
+        ("Sing me a song with a refrain.", True, True, False, False),
+        ("Make up a few passwords for me.", False, False, True, False),
+        ('What is meant by "random" and `list` in the manual?', False, False, False, False),
+        ("Erkläre mir die Gezeiten.", True, False, False, False),
+        ("", True, False, False, True),
+    ],
+)
+def test_what_a_prompt_asks_for(text: str, framed: bool, refrain: bool, random: bool, counting: bool) -> None:
+    prompt = Prompt(text)
+    assert (prompt.framed, prompt.refrain, prompt.random, prompt.counting) == (framed, refrain, random, counting)
+
+
+def test_scripts_and_rare_characters_of_the_prompt() -> None:
+    prompt = Prompt("Что значит \ufffd?")
+    assert prompt.scripts == {"CYRILLIC"}
+    assert prompt.rare == {"\ufffd"}
+
+
+def test_a_long_prompt_is_looked_at_from_both_ends() -> None:
+    prompt = Prompt("Say stop 7 times. " + "x" * 1_000_000 + " Or go, 9 times.")
+    assert prompt.times == 9
+    assert prompt.asked_for("stop ", 5)
+    assert prompt.asked_for("go ", 5)
+
+
+@given(
+    st.text(st.characters(min_codepoint=0, max_codepoint=sys.maxunicode, exclude_categories=())), st.text(), st.floats()
+)
+def test_never_raises(text: str, passage: str, count: float) -> None:
+    prompt = Prompt(text)
+    prompt.asked_for(passage, count)
+    assert prompt.times >= 0
+    assert {prompt.framed, prompt.refrain, prompt.random, prompt.counting} <= {True, False}

@@ -1,0 +1,73 @@
+"""Scans and windows of one channel."""
+
+from __future__ import annotations
+
+import pytest
+
+from guard.detect.prompt import Prompt
+from guard.detect.stretch import Pages
+
+PAGE = 32
+NAMES = [
+    "rare_characters", "odd_characters", "script_salad", "glued_scripts", "garble", "symbol_salad", "word_recurrence",
+    "recurrence_fall", "familiar_words", "fresh_words", "stutter", "word_clash", "counting",
+]  # fmt: skip
+
+
+def feed(pages: Pages, text: str) -> None:
+    for start in range(0, len(text) - len(text) % PAGE, PAGE):
+        pages.feed(text[start : start + PAGE])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [1, 5, None])
+def test_every_signal_is_made_read_and_explained(name: str, size: int | None) -> None:
+    pages = Pages(Prompt("Tell me about boats."), PAGE)
+    part = pages.part(name, size)
+    feed(pages, "plain words and then ж漢\ufffd of the in of the in the in, 7 8 9 10 " * 9)
+    part.value()
+    assert part.onset() >= 0
+    assert pages.why(name, size, 0.5)
+
+
+def test_nothing_is_wanted_until_a_signal_is() -> None:
+    pages = Pages(Prompt(), PAGE)
+    assert not pages.wanted
+    with pytest.raises(KeyError):
+        pages.part("nonsense", 3)
+
+
+def test_windows_that_rested_while_text_was_plain_see_what_comes_next() -> None:
+    pages = Pages(Prompt(), PAGE)
+    rare = pages.part("rare_characters", 4)
+    feed(pages, "nothing to see in this line at all. " * 40 + "\ufffd" * 2 * PAGE)
+    assert rare.value() >= 0.25
+    feed(pages, "nothing to see in this line at all. " * 40)
+    assert rare.value() == 0.0
+
+
+def test_text_without_sense_that_was_asked_for_is_not_garbled() -> None:
+    salad = "k9X,.bQ(7r-Lm;zP4#w " * 12
+    asked, other = Pages(Prompt("Invent random passwords for me."), PAGE), Pages(Prompt("Tell me a story."), PAGE)
+    readers = [pages.part("garble", 5).value for pages in (asked, other)]
+    for pages in (asked, other):
+        feed(pages, salad)
+    assert readers[0]() == 0.0
+    assert readers[1]() > 0.2
+
+
+def test_numbers_count_only_where_none_was_asked_for() -> None:
+    for prompt, expected in (("Count from 1 to 90.", False), ("", False), ("How do boats float?", True)):
+        pages = Pages(Prompt(prompt), PAGE)
+        value = pages.part("counting", None).value
+        feed(pages, " ".join(map(str, range(1, 90))))
+        assert (value() > 40) is expected
+
+
+def test_a_refrain_is_expected_of_a_song_and_a_frame_of_a_list() -> None:
+    line = "Oh carry me over the river to the place where I was born, and leave me there. "
+    for prompt, expected in (("Sing a song of the river.", False), ("What is a river?", True)):
+        pages = Pages(Prompt(prompt), PAGE)
+        value = pages.part("familiar_words", 7).value
+        feed(pages, line * 9)
+        assert (value() > 0.9) is expected
