@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from guard.observe.recorder import RecorderSettings
 from guard.shipped import read_text
 from guard.yamldoc import Document, to_struct
 
@@ -83,6 +84,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         shadow_policy: A policy judged beside it; what it would have done is only counted.
         listen: Client port.
         admin: Admin port: health, metrics, live feed. Loopback unless told otherwise.
+        recording: What of the traffic is recorded; nothing if not given.
     """
 
     upstreams: list[UpstreamSettings]
@@ -93,6 +95,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     limits: Limits = Limits()
     timeouts: TimeoutSettings = TimeoutSettings()
     log: LogSettings = LogSettings()
+    recording: RecorderSettings | None = None
 
 
 def load_config(path: Path) -> Config:

@@ -74,6 +74,9 @@ class Attempt:
         self._adapter = adapter
         self._rewriter = rewriter
         self._annotate = settings.annotate
+        self._tapes = settings.tapes
+        if self._tapes is not None:
+            self._tapes.begin(record)
         self._events = 0
 
     @property
@@ -136,6 +139,8 @@ class Attempt:
         return Judged(chunk, samples, verdict)
 
     def _account(self, samples: Sequence[Sample]) -> int:
+        if self._tapes is not None:
+            self._tapes.add(samples)
         record = self.record
         tokens = 0
         for sample in samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from guard.core.tape import Tapes
 from guard.detect.baseline import Baseline
 from guard.policy.judge import Judge
 from guard.types import ReplicaId, RequestId
@@ -41,6 +42,7 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
         shadow: A policy judged beside it, of which only the first verdict is recorded.
         annotate: Whether the client asked for per-step acceptance in its chunks.
         max_event_bytes: Cap of one server-sent event. Unit: bytes.
+        tapes: Takes what the attempts say, when the exchange may be recorded.
     """
 
     request_id: RequestId
@@ -49,3 +51,4 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
     shadow: Judge | None = None
     annotate: bool = False
     max_event_bytes: int = 8 * 1024 * 1024
+    tapes: Tapes | None = None

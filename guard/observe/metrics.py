@@ -37,6 +37,7 @@ NAMES = {
     "guard_detection_delay_tokens": "From estimated onset to verdict.",
     "guard_held_tokens": "Most tokens an exchange held back at once.",
     "guard_live_listeners": "Connections on the live feed.",
+    "guard_recordings": "Exchanges offered to the recorder: written, dropped (queue full), failed (disk).",
     "guard_policy_generation": "Which version of the policies is in force; counts up with every reload.",
     "guard_policy_last_reload_ok": "1 when the policies on disk are those in force, 0 when they are wrong.",
     "guard_policy_reloads": "Reloads of the policies, by result.",
@@ -57,6 +58,20 @@ class PolicyCounts(Protocol):
     reloads_failed: int
     shadow_compared: int
     shadow_disagreed: Counter[tuple[str, str]]
+
+
+class RecorderCounts(Protocol):
+    """What became of the exchanges offered to the recorder."""
+
+    written: int
+    dropped: int
+    failed: int
+
+
+class NoRecorder:
+    """Where nothing is recorded."""
+
+    written = dropped = failed = 0
 
 
 class NoPolicies:
@@ -98,8 +113,9 @@ class Histogram:
 class Metrics(Collector):
     """All series of one process."""
 
-    def __init__(self, policies: PolicyCounts | None = None) -> None:
+    def __init__(self, policies: PolicyCounts | None = None, recorder: RecorderCounts | None = None) -> None:
         self._policies: PolicyCounts = policies or NoPolicies()
+        self._recorder: RecorderCounts = recorder or NoRecorder()
         self.in_flight = 0
         self.passthrough = 0
         self.aborts_sent = 0
@@ -157,6 +173,9 @@ class Metrics(Collector):
         yield _counter("guard_upstream_faults", ("fault",), _one_label(self._faults))
         for name in _SUMS:
             yield _counter(name, (), [((), self._sums[name])])
+        recorded = self._recorder
+        counts = {"written": recorded.written, "dropped": recorded.dropped, "failed": recorded.failed}
+        yield _counter("guard_recordings", ("result",), _one_label(Counter(counts)))
         yield from _of_policies(self._policies)
         for name, histogram in self._histograms.items():
             yield histogram.family(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import uuid
 
@@ -12,9 +13,11 @@ from guard.clock import Clock
 from guard.config import Config
 from guard.core.exchange import Exchange
 from guard.core.settings import ExchangeSettings
+from guard.core.tape import Tapes
 from guard.errors import RequestError
 from guard.observe.log import log_exchange
 from guard.observe.metrics import Metrics
+from guard.observe.recorder import Recorder
 from guard.observe.records import RecordStore
 from guard.proto.openai import Route, parse_request, route_of
 from guard.proto.reply import error_body
@@ -34,14 +37,22 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 class Guard:
     """Everything one process shares between its requests."""
 
-    def __init__(self, config: Config, policies: PolicySet, pool: UpstreamPool, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        policies: PolicySet,
+        pool: UpstreamPool,
+        clock: Clock,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.config = config
         self.policies = policies
         self.pool = pool
         self.clock = clock
-        self.metrics = Metrics(policies)
+        self.metrics = Metrics(policies, recorder)
         self.records = RecordStore()
         self.live = LiveHub(self.metrics)
+        self.recorder = recorder
         self.draining = False
 
     def application(self) -> web.Application:
@@ -73,6 +84,8 @@ class Guard:
             ) from error
         asked = parse_request(route, body)
         chosen = self.policies.choose(asked, request.headers)
+        draw = random.random()
+        tapes = Tapes() if self.recorder is not None and self.recorder.wants(draw) else None
         settings = ExchangeSettings(
             request_id=RequestId(request_id),
             judge=chosen.judge,
@@ -80,6 +93,7 @@ class Guard:
             nonce=uuid.uuid4().hex,
             annotate=request.headers.get("x-guard-stream", "").strip().lower() == "acceptance",
             max_event_bytes=self.config.limits.max_event_bytes,
+            tapes=tapes,
         )
         exchange = Exchange(asked, settings, self.clock.now())
         driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live)
@@ -89,6 +103,8 @@ class Guard:
         finally:
             self.metrics.in_flight -= 1
             self._over(exchange, driver)
+            if self.recorder is not None and tapes is not None:
+                self.recorder.offer(exchange.record, tapes.attempts, draw)
         return response if response is not None else web.Response(status=499)
 
     def _over(self, exchange: Exchange, driver: Driver) -> None:

@@ -15,6 +15,7 @@ from guard.clock import MonotonicClock
 from guard.config import Config, Listen
 from guard.detect.baseline import Baseline
 from guard.errors import SetupError
+from guard.observe.recorder import Recorder
 from guard.policy.judge import Judge
 from guard.server.admin import admin_application
 from guard.server.app import Guard
@@ -52,7 +53,8 @@ async def running_guard(
     clock = MonotonicClock()
     pool = UpstreamPool(upstreams, config.timeouts, clock)
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
-    guard = Guard(config, policies, pool, clock)
+    recorder = Recorder(config.recording) if config.recording is not None else None
+    guard = Guard(config, policies, pool, clock, recorder)
     await pool.open()
     watch = asyncio.create_task(policies.watch())
     try:
@@ -69,6 +71,8 @@ async def running_guard(
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
         await pool.close()
+        if recorder is not None:
+            await asyncio.to_thread(recorder.close)
 
 
 @contextlib.asynccontextmanager

@@ -70,3 +70,14 @@ def test_labels_stay_bounded_whatever_the_clients_send() -> None:
     for index in range(1000):
         metrics.count(record(request_id=str(index), model=f"model-{index}", outcome=Outcome.HEALTHY))
     assert len(scrape(metrics).splitlines()) - before < 10
+
+
+def test_the_recorders_counts_are_told() -> None:
+    class Counts:
+        written, dropped, failed = 3, 2, 1
+
+    registry = CollectorRegistry()
+    registry.register(Metrics(recorder=Counts()))
+    text = generate_latest(registry).decode()
+    for result, count in (("written", 3), ("dropped", 2), ("failed", 1)):
+        assert f'guard_recordings_total{{result="{result}"}} {count}.0' in text
