@@ -48,6 +48,9 @@ def admin_application(guard: Guard) -> web.Application:
     async def shadow(_: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(guard.policies.shadow_report()), content_type="application/json")
 
+    async def baselines(_: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(guard.baselines.report()), content_type="application/json")
+
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
@@ -56,5 +59,6 @@ def admin_application(guard: Guard) -> web.Application:
     app.router.add_get("/guard/requests", requests)
     app.router.add_get("/guard/requests/{id:.+}", request_page)
     app.router.add_get("/guard/policies", policies)
+    app.router.add_get("/guard/baselines", baselines)
     app.router.add_get("/guard/shadow", shadow)
     return app

@@ -21,6 +21,7 @@ from guard.observe.recorder import Recorder
 from guard.observe.records import RecordStore
 from guard.proto.openai import Route, parse_request, route_of
 from guard.proto.reply import error_body
+from guard.server.baselines import Baselines
 from guard.server.driver import Driver
 from guard.server.live import LiveHub
 from guard.server.passthrough import relay
@@ -43,6 +44,7 @@ class Guard:
         policies: PolicySet,
         pool: UpstreamPool,
         clock: Clock,
+        baselines: Baselines,
         recorder: Recorder | None = None,
     ) -> None:
         self.config = config
@@ -52,6 +54,7 @@ class Guard:
         self.metrics = Metrics(policies, recorder)
         self.records = RecordStore()
         self.live = LiveHub(self.metrics)
+        self.baselines = baselines
         self.recorder = recorder
         self.draining = False
 
@@ -114,6 +117,7 @@ class Guard:
         if self.policies.shadowed:
             for attempt in record.attempts:
                 self.policies.compare(record.request_id, attempt.verdict, attempt.shadow)
+        self.baselines.learn(record)
         self.records.add(record)
         self.live.ended(record)
         log_exchange(_log, record)

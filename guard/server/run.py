@@ -19,6 +19,7 @@ from guard.observe.recorder import Recorder
 from guard.policy.judge import Judge
 from guard.server.admin import admin_application
 from guard.server.app import Guard
+from guard.server.baselines import Baselines
 from guard.server.policies import PolicySet
 from guard.server.upstream import Upstream, UpstreamPool
 
@@ -48,13 +49,14 @@ async def running_guard(
     Raises:
         SetupError: A port cannot be had.
     """
-    baselines = baselines or {}
-    upstreams = [Upstream(settings, baselines.get(settings.url)) for settings in config.upstreams]
+    by_url = baselines or {}
+    learned = Baselines({u.name or u.url.rstrip("/"): by_url[u.url] for u in config.upstreams if u.url in by_url})
+    upstreams = [Upstream(settings, learned) for settings in config.upstreams]
     clock = MonotonicClock()
     pool = UpstreamPool(upstreams, config.timeouts, clock)
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
     recorder = Recorder(config.recording) if config.recording is not None else None
-    guard = Guard(config, policies, pool, clock, recorder)
+    guard = Guard(config, policies, pool, clock, learned, recorder)
     await pool.open()
     watch = asyncio.create_task(policies.watch())
     try:

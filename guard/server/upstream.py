@@ -10,9 +10,9 @@ import aiohttp
 from guard.clock import Clock
 from guard.config import TimeoutSettings, UpstreamSettings
 from guard.core.settings import Target
-from guard.detect.baseline import Baseline
 from guard.errors import UpstreamError
 from guard.server.abort import Aborter
+from guard.server.baselines import Baselines
 from guard.server.probe import probe_engine
 from guard.server.watchdog import Watchdog
 from guard.types import ReplicaId
@@ -26,12 +26,12 @@ KEEP_ALIVE = 4.0
 class Upstream:
     """One replica."""
 
-    def __init__(self, settings: UpstreamSettings, baseline: Baseline | None) -> None:
+    def __init__(self, settings: UpstreamSettings, baselines: Baselines) -> None:
         self.url = settings.url.rstrip("/")
         self.name = ReplicaId(settings.name or self.url)
         self.in_flight = 0
         self._settings = settings
-        self._baseline = baseline
+        self._baselines = baselines
         self._engine: str | None = None if settings.engine == "auto" else settings.engine
         self._probing = asyncio.Lock()
 
@@ -50,7 +50,7 @@ class Upstream:
             replica=self.name,
             engine=self._engine or "text",
             num_speculative_tokens=self._settings.num_speculative_tokens,
-            baseline=self._baseline,
+            baseline=self._baselines.of(self.name),
         )
 
 

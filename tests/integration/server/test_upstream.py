@@ -7,12 +7,13 @@ import pytest
 
 from guard.clock import VirtualClock
 from guard.config import TimeoutSettings, UpstreamSettings
+from guard.server.baselines import Baselines
 from guard.server.upstream import Upstream, UpstreamPool, as_fault
 
 
 def pool(*names: str, engine: str = "vllm") -> UpstreamPool:
     upstreams = [
-        Upstream(UpstreamSettings(url=f"http://{name}", name=name, engine=engine), None)  # type: ignore[arg-type]
+        Upstream(UpstreamSettings(url=f"http://{name}", name=name, engine=engine), Baselines({}))  # type: ignore[arg-type]
         for name in names
     ]
     return UpstreamPool(upstreams, TimeoutSettings(), VirtualClock())
@@ -38,8 +39,8 @@ def test_a_single_replica_is_chosen_again() -> None:
 def test_a_continued_text_stays_with_its_engine() -> None:
     replicas = UpstreamPool(
         [
-            Upstream(UpstreamSettings(url="http://a", name="a", engine="sglang"), None),
-            Upstream(UpstreamSettings(url="http://b", name="b", engine="vllm"), None),
+            Upstream(UpstreamSettings(url="http://a", name="a", engine="sglang"), Baselines({})),
+            Upstream(UpstreamSettings(url="http://b", name="b", engine="vllm"), Baselines({})),
         ],
         TimeoutSettings(),
         VirtualClock(),
