@@ -16,6 +16,7 @@ from guard.policy.json_schema import schema_text
 from guard.policy.judge import Judge
 from guard.policy.load import load_policy
 from guard.policy.schema import HoldMode, Policy
+from guard.shipped import find_policy
 from guard.types import Action, Channel, Kind, Sample, StepAcceptance, Verdict
 
 FOLDER = Path(__file__).parents[3] / "policies"
@@ -68,7 +69,7 @@ HEALTHY = [1, 2, 0, 3]
 
 def load(name: str) -> Policy:
     path = FOLDER / f"{name}.yaml"
-    return load_policy(path.read_text(encoding="utf-8"), CATALOGUE, str(path))
+    return find_policy(str(path))
 
 
 def judge(samples: list[Sample], name: str = "default", baseline: Baseline | None = None) -> tuple[Verdict | None, int]:

@@ -150,7 +150,7 @@ async def test_a_changed_file_is_taken_up_and_streams_in_flight_keep_theirs(tmp_
     before = policies.choose(request(), {})
     async with watching(policies):
         write(tmp_path, "p", "description: new\n")
-        await until(lambda: policies.generation == 2)
+        await until(lambda: policies.generation >= 2)
     after = policies.choose(request(), {})
     assert (before.judge.policy.description, after.judge.policy.description) == ("", "new")
     assert (policies.last_reload_ok, policies.reloads_ok, policies.reloads_failed) == (True, 1, 0)
@@ -162,7 +162,7 @@ async def test_a_wrong_file_changes_nothing_until_it_is_right_again(tmp_path: Pa
     good = policies.fallback
     async with watching(policies):
         write(tmp_path, "p", rules="rules: [\n")
-        await until(lambda: policies.reloads_failed == 1)
+        await until(lambda: policies.reloads_failed >= 1)
         assert (policies.last_reload_ok, policies.generation) == (False, 1)
         assert policies.fallback is good
         await asyncio.sleep(0.1)
@@ -181,7 +181,7 @@ async def test_a_file_replaced_by_renaming_is_noticed(tmp_path: Path) -> None:
         new.write_text(Path(path).read_text().replace("above: 20", "above: 30"))
         os.utime(new, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         new.rename(path)
-        await until(lambda: policies.generation == 2)
+        await until(lambda: policies.generation >= 2)
 
 
 async def test_a_file_that_goes_and_comes_back_is_taken_up(tmp_path: Path) -> None:
@@ -189,9 +189,9 @@ async def test_a_file_that_goes_and_comes_back_is_taken_up(tmp_path: Path) -> No
     policies = PolicySet([str(path)])
     async with watching(policies):
         path.unlink()
-        await until(lambda: policies.reloads_failed == 1)
+        await until(lambda: policies.reloads_failed >= 1)
         write(tmp_path, "p", "description: back\n")
-        await until(lambda: policies.generation == 2)
+        await until(lambda: policies.generation >= 2)
 
 
 async def test_the_policies_that_others_extend_are_watched_as_well(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ async def test_the_policies_that_others_extend_are_watched_as_well(tmp_path: Pat
     policies = PolicySet([write(tmp_path, "child", "extends: base.yaml\n", rules="")])
     async with watching(policies):
         write(tmp_path, "base", rules=RULE.replace("retry", "cut"))
-        await until(lambda: policies.generation == 2)
+        await until(lambda: policies.generation >= 2)
     assert policies.fallback.judge.policy.rules[0].action is Action.CUT
 
 
@@ -208,16 +208,16 @@ async def test_a_new_parent_with_a_mistake_is_watched_until_it_is_right(tmp_path
     async with watching(policies):
         write(tmp_path, "parent", rules="rules: 7\n")
         write(tmp_path, "p", "extends: parent.yaml\n", rules="")
-        await until(lambda: policies.reloads_failed == 1)
+        await until(lambda: policies.reloads_failed >= 1)
         write(tmp_path, "parent")
-        await until(lambda: policies.generation == 2)
+        await until(lambda: policies.generation >= 2)
 
 
 async def test_a_reload_can_be_asked_for(tmp_path: Path) -> None:
     policies = PolicySet([write(tmp_path, "p")])
     async with watching(policies):
         policies.reload_soon()
-        await until(lambda: policies.generation == 2)
+        await until(lambda: policies.generation >= 2)
         await asyncio.sleep(0.05)
     assert policies.reloads_ok == 1
 
