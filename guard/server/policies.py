@@ -37,6 +37,19 @@ _Mark = tuple[int, int, int] | None
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
+class _Looked(list[Path]):
+    """Files that a load looks at, each marked just before it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: dict[Path, _Mark] = {}
+
+    def append(self, path: Path) -> None:
+        """Add a file about to be read."""
+        self.marks.setdefault(path, _mark(path))
+        super().append(path)
+
+
 class Chosen(NamedTuple):
     """What judges one request: the policy that acts, and one that is only watched, if any."""
 
@@ -79,10 +92,10 @@ class PolicySet:
         self._read = read
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
-        files: list[Path] = []
+        files = _Looked()
         self._loaded = self._load(files)
         self._files = tuple(dict.fromkeys(files))
-        self._marks = _marks(self._files)
+        self._marks = tuple(files.marks[path] for path in self._files)
         #: Counts up with every reload that took effect.
         self.generation = 1
         self.last_reload_ok = True
@@ -210,8 +223,8 @@ class PolicySet:
             Whether the new ones are in force.
         """
         async with self._lock:
-            files: list[Path] = []
-            before = dict(zip(self._files, await asyncio.to_thread(_marks, self._files), strict=True))
+            files = _Looked()
+            before = dict(zip(self._files, self._marks, strict=True))
             try:
                 loaded = await asyncio.to_thread(self._load, files)
             except ConfigError as error:
@@ -226,9 +239,8 @@ class PolicySet:
                 _log.info("policies reloaded", generation=self.generation, policies=[p.name for p in self.policies])
             # After a failure the files of both the old and the new set are watched.
             self._files = tuple(dict.fromkeys(files if self.last_reload_ok else (*files, *self._files)))
-            # What changed while it was read is as it was before, so that it is read again.
-            after = zip(self._files, await asyncio.to_thread(_marks, self._files), strict=True)
-            self._marks = tuple(before.get(path, mark) for path, mark in after)
+            # Marks from before each file was read: what changes meanwhile is read again.
+            self._marks = tuple(files.marks.get(path, before.get(path)) for path in self._files)
             return self.last_reload_ok
 
     def _load(self, files: list[Path]) -> _Loaded:

@@ -13,6 +13,7 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.policy.judge import Judge
+from guard.policy.schema import Policy
 from guard.proto.openai import ClientRequest, Route, parse_request
 from guard.server.policies import KEPT, PolicySet, prompt_size, request_facts
 from guard.shipped import read_policy
@@ -211,6 +212,26 @@ async def test_a_new_parent_with_a_mistake_is_watched_until_it_is_right(tmp_path
         await until(lambda: policies.reloads_failed >= 1)
         write(tmp_path, "parent")
         await until(lambda: policies.generation >= 2)
+
+
+async def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    """Also a file that the policy did not look at before."""
+    parent = Path(write(tmp_path, "parent", rules="rules: 7\n"))
+    name = write(tmp_path, "p")
+
+    def read(wanted: str, files: list[Path]) -> Policy:
+        try:
+            return read_policy(wanted, files)
+        finally:
+            if parent in files and not mended:
+                mended.append(write(tmp_path, "parent"))  # right after the faulty one was read
+
+    mended: list[str] = []
+    policies = PolicySet([name], read=read)
+    async with watching(policies):
+        write(tmp_path, "p", "extends: parent.yaml\n", rules="")
+        await until(lambda: policies.generation >= 2)
+    assert policies.reloads_failed == 1
 
 
 async def test_a_reload_can_be_asked_for(tmp_path: Path) -> None:
