@@ -150,7 +150,6 @@ async def record(client: httpx.AsyncClient, url: str, plan: Plan) -> list[list[s
         "seed": 1,
         "max_tokens": NUM_TOKENS,
         "timings_per_token": True,
-        "speculative.n_max": plan.depth,
     }
     if plan.fault is not None:
         body["ignore_eos"] = True
@@ -166,8 +165,14 @@ async def record(client: httpx.AsyncClient, url: str, plan: Plan) -> list[list[s
 
 
 async def record_all(wanted: Sequence[Plan]) -> AsyncIterator[Trace]:
-    """Record the plans one after the other on one backend."""
-    options = EmbeddedOptions(num_slots=1, allow_faults=True, num_speculative_tokens=max(DEPTHS))
+    """Record the plans, those of one depth on one backend: the server takes its depth at start only."""
+    for depth in sorted({plan.depth for plan in wanted}):
+        async for trace in _record_depth(depth, [plan for plan in wanted if plan.depth == depth]):
+            yield trace
+
+
+async def _record_depth(depth: int, wanted: Sequence[Plan]) -> AsyncIterator[Trace]:
+    options = EmbeddedOptions(num_slots=1, allow_faults=True, num_speculative_tokens=depth)
     with best_progress() as progress:
         backend = EmbeddedBackend(options, progress)
     limits = httpx.Limits(max_keepalive_connections=0)
