@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from guard.core.record import UNKNOWN_DRAFT
 from guard.detect.acceptance import PRIOR
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
-from guard.lab.cases import UNKNOWN_DRAFT, Case, CaseKind, read_cases, samples
+from guard.lab.cases import Case, CaseKind, read_cases, samples
 from guard.lab.files import replacing
 from guard.lab.profile import Profile, Row, Step, make_row
 from guard.types import SignalRef, Unit, Window

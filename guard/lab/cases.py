@@ -23,13 +23,12 @@ from typing import NamedTuple
 import msgspec
 
 from guard.core.monitor import Monitor
+from guard.core.record import UNKNOWN_DRAFT
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
 from guard.policy.judge import Judge
 from guard.policy.schema import HoldMode
 from guard.types import Action, Channel, Kind, Sample, StepAcceptance, Verdict
-
-UNKNOWN_DRAFT = -1
 
 
 class CaseKind(enum.StrEnum):
