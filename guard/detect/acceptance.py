@@ -29,6 +29,10 @@ HISTORY_MAX = 64
 #: Blocks after which the stream's own history may speak against a baseline: so long a text that no text
 #: rule objected to was not bad, however low its acceptance; its draft is weak.
 HISTORY_TRUST = 6
+#: Evidence for a fall from which what is measured is no measure. Unit: nats.
+DOUBT = 5.0
+#: Blocks held back in doubt; after that many the fall is what the draft is like from now on.
+DOUBT_MAX = 10
 #: Positions at the reference added to a window, so that a handful of steps cannot look like a fall.
 PRIOR = 4.0
 #: A baseline below this leaves no room for a fall: the draft is weak, the stream is not at fault.
@@ -107,17 +111,32 @@ class History:
         self._accepted = 0
         self._judged = 0
         self._blocks: list[float] = []
+        self._doubtful: list[float] = []
         self.reference = math.nan
         self.trusted = False
 
-    def add(self, accepted: int, rejected: int) -> None:
-        """Take in one step that has left the window."""
+    def add(self, accepted: int, rejected: int, *, doubt: bool = False) -> None:
+        """
+        Take in one step that has left the window.
+
+        Args:
+            accepted: Draft tokens it kept.
+            rejected: 1 when it ended in a rejection.
+            doubt: A fall is under way: the block counts only once it is over, or has lasted long.
+        """
         self._accepted += accepted
         self._judged += accepted + rejected
         if self._judged < HISTORY_BLOCK:
             return
-        insort(self._blocks, self._accepted / self._judged)
+        self._doubtful.append(self._accepted / self._judged)
         self._accepted = self._judged = 0
+        if not doubt or len(self._doubtful) > DOUBT_MAX or len(self._blocks) < HISTORY_MIN:
+            for block in self._doubtful:
+                self._take(block)
+            self._doubtful.clear()
+
+    def _take(self, block: float) -> None:
+        insort(self._blocks, block)
         if len(self._blocks) > HISTORY_MAX:
             self._blocks = self._blocks[::2]
         self.trusted = len(self._blocks) >= HISTORY_TRUST
@@ -143,6 +162,8 @@ class StepWindow:
         self.tally = Tally()
         self.history = History() if remember else None
         self.full = not self._bounded
+        #: A fall is under way, so that what leaves the window is doubtful as a measure.
+        self.doubt = False
 
     def add(self, step: tuple[int, int, int, int]) -> None:
         """Take in the newest step and let go of those that are now too old."""
@@ -167,7 +188,7 @@ class StepWindow:
         old = self._steps.popleft()
         self.tally.remove(old)
         if self.history is not None and old[2] != 0:
-            self.history.add(old[0], old[1])
+            self.history.add(old[0], old[1], doubt=self.doubt)
 
     def reference(self, baseline: float) -> float:
         """What a fall is measured against: the baseline, unless the stream has long been below it; or nan."""
@@ -238,6 +259,11 @@ class ChangePoint:
         return math.nan if math.isnan(self._reference) else self._sum
 
     @property
+    def doubtful(self) -> bool:
+        """True while the evidence for a fall is strong."""
+        return self._sum >= DOUBT
+
+    @property
     def onset(self) -> int | None:
         """Token of the choice at which the fall began; None while there is none."""
         return self._onset if self._sum > 0.0 else None
@@ -260,6 +286,7 @@ class Acceptance:
         usable = baseline is not None and baseline.usable
         self.baseline = baseline.probability if baseline is not None and usable else math.nan
         self._deepest = baseline.k if baseline is not None and usable else 0
+        self._doubts = False
         self._change = ChangePoint()
         self._change.set_reference(self.baseline)
 
@@ -280,6 +307,13 @@ class Acceptance:
             if self._history is not None and math.isnan(self.baseline):
                 self._change.set_reference(self._history.reference)
             self._change.add(accepted, rejected, end_token)
+            self._doubt(self._change.doubtful)
+
+    def _doubt(self, doubtful: bool) -> None:
+        if self._doubts != doubtful:
+            self._doubts = doubtful
+            for window in self._all:
+                window.doubt = doubtful
 
     def fall(self, window: Window | None) -> float:
         """Reading of `acceptance_fall` over one window."""

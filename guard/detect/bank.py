@@ -15,7 +15,7 @@ from guard.types import Channel, Finding, Sample, SignalRef, Window
 _ACCEPTANCE = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance)
 #: Signals of which the smaller reading can be the worse one: with several channels, the reading farthest
 #: from what prose shows wins.
-_TWO_SIDED = {"word_recurrence": 0.25, "fresh_words": 1.0}
+_TWO_SIDED = {"word_recurrence": 0.25, "fresh_words": 1.0, "function_words": 0.4, "pair_recurrence": 0.3}
 #: Plans kept; a process has a few policies, each with its own.
 _MOST_PLANS = 64
 

@@ -75,7 +75,17 @@ _ALL = (
     ),
     _spec(
         "odd_characters", 0, 1, "share", _TEXT, False,
-        "Styled letters of mathematics and dingbats that are no emoji, not in the prompt, of all characters.",
+        "Styled letters of mathematics, dingbats that are no emoji, Braille and signs of alchemy, not in the prompt, "
+        "of all characters.",
+    ),
+    _spec(
+        "odd_kinds", 0, 4, "kinds", _TEXT, False,
+        "How many of these four kinds there are.",
+    ),
+    _spec(
+        "stray_scripts", 0, math.inf, "scripts", _TEXT, False,
+        "Scripts of single words standing unquoted between Latin ones; 0 unless the prompt is known and asks for no "
+        "words of other languages.",
     ),
     _spec(
         "script_salad", 0, 1, "share", _TEXT, False,
@@ -90,12 +100,43 @@ _ALL = (
         "Broken word shapes (case, digits or marks inside words), above what this text had before.",
     ),
     _spec(
+        "joints", 0, 1, "joints per word", _TEXT, False,
+        "The same as it is; prose 0.02, code and hex dumps up to 0.5.",
+    ),
+    _spec(
         "symbol_salad", 0, 1, "pairs per character", _TEXT, False,
         "Different pairs of unlike marks side by side; code 0.05, marks drawn at random above 0.2.",
     ),
     _spec(
         "word_clash", 0, 1, "share", _TEXT, False,
         "English function words that cannot follow the word before them (`the of`); prose 0 to 0.1, salad 0.2 to 0.5.",
+    ),
+    _spec(
+        "function_words", 0, 1, "share", _TEXT, False,
+        "Words that every sentence needs (`the`, `und`, `que`), of all, in the language that has most of them; "
+        "prose 0.2 to 0.6, salad and names below 0.15.",
+    ),
+    _spec(
+        "unpunctuated", 0, math.inf, "words", (), False,
+        "Words in a row without a mark, digit or line end; prose 5 to 25, salad without end; 0 where the prompt asks "
+        "for bare words.",
+    ),
+    _spec(
+        "figure_salad", 0, 1, "share", _TEXT, False,
+        "Figures and marks that, with the two before them, the window already had; 0 where there are letters or line "
+        "ends, as in tables.",
+    ),
+    _spec(
+        "special_tokens", 0, math.inf, "tokens", _TEXT, False,
+        "Special tokens written out (`<|end|>`, `<0x9F>`, `[PAD]`); 0 where the prompt is about them.",
+    ),
+    _spec(
+        "pair_recurrence", 0, 1, "share", _TEXT, False,
+        "Pairs of ideographs or kana that the window already had; Chinese and Japanese 0.05 to 0.5, salad 0.01.",
+    ),
+    _spec(
+        "glued_words", 0, 1, "share", _TEXT, False,
+        "Characters in runs of 20 and more lower-case letters; prose and code below 0.2, glued words above 0.3.",
     ),
     _spec(
         "familiar_words", 0, 1, "share", _TEXT, False,

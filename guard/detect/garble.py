@@ -9,6 +9,7 @@ them by right; therefore the density in the window is measured against the text 
 from __future__ import annotations
 
 import re
+from bisect import insort
 
 from guard.detect.window import BlockSum
 
@@ -16,6 +17,8 @@ from guard.detect.window import BlockSum
 _QUOTED = (b"aqa", b"aqA", b"Aqa", b"AqA")
 _MARKED = (b"aoa", b"aoA", b"Aoa", b"AoA", b"aooa", b"aooA", b"Aooa")
 _MIXED = (b"aX", b"AX", b"Xa", b"XA")
+#: A blank or joiner that shows nothing, between letters.
+_HIDDEN = (b"aza", b"azA", b"Aza")
 #: A closing mark inside a word, or with a blank before it.
 _CLOSING = (b"aca", b"acA", b"Aca", b"AcA", b" c ", b" ca", b" cA")
 #: Words glued together without end.
@@ -32,14 +35,16 @@ _TRAIL = re.compile(r"[A-Za-z0-9+/=_\n-]*\Z")
 #: An unbroken run of this many such characters, digits among them, is a payload and not words.
 _PAYLOAD = 24
 _DIGIT = re.compile(r"[0-9]")
+#: A page of a hex dump: bytes and offsets.
+_DUMP = re.compile(r"[0-9a-fA-F:\s]*\Z")
 #: Characters of overlap between pages, so that a joint on the border is seen.
 _OVERLAP = 2
 #: Characters per word, to turn joints per character into joints per word.
 _WORD = 5.0
 #: Multiple of its own earlier density that a text may reach before anything counts.
 _TOLERANCE = 1.5
-#: Characters of earlier text before it serves as a measure.
-_ENOUGH = 160
+#: Stretches of earlier text remembered; when full, every second of them goes, which keeps the median.
+_STRETCHES = 32
 
 
 def joints_in(shape: bytes) -> int:
@@ -61,6 +66,8 @@ def joints_in(shape: bytes) -> int:
         joints += sum(map(count, _MARKED))
     if b"X" in shape:
         joints += sum(map(count, _MIXED)) + 2 * count(_UNBROKEN)
+    if b"z" in shape:
+        joints += sum(map(count, _HIDDEN))
     return joints + count(b"R")
 
 
@@ -94,6 +101,8 @@ class GarbleScan:
         self._tail = shape[-_OVERLAP:]
         # A formula is nothing but joints, and commands with a backslash are hardly drawn by chance.
         joints = 0 if "\\" in page else joints_in(text)
+        if joints and _DUMP.match(page) is not None:
+            joints = 0
         if not joints and not self._pending:
             self._before += 1
             self._page = page
@@ -149,7 +158,7 @@ class GarbleScan:
 
 class GarbleWindow:
     """
-    Joints per word over the latest pages, above what the stream had before.
+    Joints per word over the latest pages, as they are and above what the stream had before.
 
     Args:
         pages: Pages in the window; None for the whole text.
@@ -158,13 +167,36 @@ class GarbleWindow:
 
     def __init__(self, pages: int | None, size: int) -> None:
         self._size = size
-        self._bounded = pages is not None
+        self._pages = pages
         self.joints = BlockSum(pages)
+        #: Joints of each earlier stretch as long as the window, sorted.
+        self._before: list[int] = []
+        self._gone = self._gone_pages = 0
+
+    def add(self, joints: int) -> None:
+        """Take in the newest page's joints."""
+        sums = self.joints
+        gone = sums.old
+        sums.add(joints)
+        if self._pages is None or not sums.old_blocks:
+            return
+        self._gone += sums.old - gone
+        self._gone_pages += 1
+        if self._gone_pages == self._pages:
+            insort(self._before, self._gone)
+            self._gone = self._gone_pages = 0
+            if len(self._before) > _STRETCHES:
+                self._before = self._before[::2]
+
+    def density(self) -> float:
+        """Joints per word, in [0, 1]."""
+        return min(1.0, _WORD * self.joints.total / (self.joints.blocks * self._size))
 
     def value(self) -> float:
-        """Reading in [0, 1]."""
-        joints = self.joints
-        density = _WORD * joints.total / (joints.blocks * self._size)
-        if self._bounded and joints.old_blocks * self._size >= _ENOUGH:
-            density -= _TOLERANCE * _WORD * joints.old / (joints.old_blocks * self._size)
-        return min(1.0, max(0.0, density))
+        """The same above what the text had before."""
+        before = self._before
+        if not before or self._pages is None:
+            return self.density()
+        # The lower median: a bad stretch is no measure of itself until the text has been mostly bad.
+        usual = before[(len(before) - 1) // 2]
+        return min(1.0, max(0.0, _WORD * (self.joints.total - _TOLERANCE * usual) / (self._pages * self._size)))

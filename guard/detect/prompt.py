@@ -33,7 +33,9 @@ _FRAMED = re.compile(
     r"\b(?:lists?|tables?|csv|tsv|json|ya?ml|xml|html|css|sql|rows?|lines?|entr(?:y|ies)|items?|records?|samples?|"
     r"tests?|cases?|assertions?|statements?|constants?|enums?|manifests?|config\w*|propert(?:y|ies)|class(?:es)?|"
     r"getters?|setters?|functions?|methods?|script|program|logs?|matri(?:x|ces)|array|bullets?|checklist|steps?|"
-    r"write|create|code|status|pages?|files?|data|fake|dummy|invent(?:ed)?|made[- ]up|generate|each|every|all)\b",
+    r"write(?!\s+(?:(?:the|a|an|your|me|one|short|brief)\s+)*(?:summary|essay|letter|story|article|report|review|"
+    r"speech|e-?mail|paragraphs?|introduction|explanation|description|answer)\b)|create|code|status|pages?|files?|"
+    r"data|fake|dummy|invent(?:ed)?|made[- ]up|generate|each|every|all)\b",
     re.IGNORECASE,
 )
 #: What asks for sentences that come again.
@@ -46,6 +48,28 @@ _REFRAIN = re.compile(
 _RANDOM = re.compile(
     r"\b(?:passwords?|passphrases?|api[- ]keys?|random(?:ly)?|base64|uuids?|guids?|digests?|sha-?\d*|hashes|"
     r"gibberish|nonsense|scrambled?|shuffled?|anagrams?|ciphers?|encrypt(?:ed)?|garbled?|lorem|regex(?:es|ps?)?)\b",
+    re.IGNORECASE,
+)
+#: What asks for words that form no sentences.
+_WORDY = re.compile(
+    r"\b(?:lists?|words?|names?|keywords?|tags?|vocabulary|synonyms?|antonyms?|tokens?|transcri\w+|unpunctuated|"
+    r"without punctuation|no punctuation)\b",
+    re.IGNORECASE,
+)
+#: What the answer may need words of other languages for.
+_LANGUAGES = re.compile(
+    r"\b(?:languages?|translat\w*|scripts?|alphabets?|unicode|utf-?8|etymolog\w*|words?|greet\w*|hello|linguist\w*|"
+    r"multilingual|i18n|locali[sz]\w*|transliterat\w*|glossary|vocabulary|dictionary|pronounc\w*)\b",
+    re.IGNORECASE,
+)
+#: What an answer about special tokens is asked with.
+_SPECIAL = re.compile(
+    r"<\||\|>|<0x|\[(?:unused|PAD|MASK|CLS|SEP)|\b(?:tokeni[sz]\w*|special tokens?|templates?|vocab)\b", re.IGNORECASE
+)
+#: How long the answer should be, which is no number of things to be listed or counted.
+_EXTENT = re.compile(
+    r"\b(?:\w+|[0-9]+(?:-[0-9]+)?)\s+(?:or (?:more|so|less|fewer)\s+)?(?:more\s+)?(?:full\s+|short\s+|long\s+)?"
+    r"(?:pages?|paragraphs?|chapters?)\b|\bcommand[ -]lines?\b",
     re.IGNORECASE,
 )
 #: Words that show the patterns above can be trusted: the prompt is in English.
@@ -75,13 +99,14 @@ class Prompt:
 
     @cached_property
     def _request(self) -> str:
-        return _QUOTED.sub(" ", self._text)
+        return _EXTENT.sub(" ", _QUOTED.sub(" ", self._text))
 
     @cached_property
     def times(self) -> int:
         """Highest number the prompt names that can be a count of repeats; 0 when there is none."""
-        found = [int(run) for run in _NUMBER.findall(self._text) if len(run) <= 4]
-        found += [_WORDS[word] for word in self._plain.split() if word in _WORDS]
+        asked = _EXTENT.sub(" ", self._text)
+        found = [int(run) for run in _NUMBER.findall(asked) if len(run) <= 4]
+        found += [_WORDS[word] for word in asked.casefold().split() if word in _WORDS]
         return max((number for number in found if number <= _MOST_TIMES), default=0)
 
     @cached_property
@@ -103,6 +128,21 @@ class Prompt:
     def random(self) -> bool:
         """True when the prompt asks for text without sense."""
         return _RANDOM.search(self._request) is not None
+
+    @cached_property
+    def wordy(self) -> bool:
+        """True when words without sentences may have been asked for."""
+        return self.random or _WORDY.search(self._request) is not None
+
+    @cached_property
+    def special(self) -> bool:
+        """True when special tokens may be what the answer is about."""
+        return _SPECIAL.search(self._text) is not None
+
+    @cached_property
+    def languages(self) -> bool:
+        """True when words of other languages may have been asked for; also when the prompt is not known."""
+        return not self._text or _LANGUAGES.search(self._text) is not None
 
     @cached_property
     def scripts(self) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from functools import lru_cache
 
@@ -10,6 +11,10 @@ from guard.detect.scripts import classify
 from guard.detect.shape import AT_HOME, ascii_shape, code_of
 from guard.detect.window import BlockSum, CountWindow
 
+#: A word with a Latin one before it and after it; a Latin one before it may end a sentence.
+_BETWEEN = re.compile(r"[A-Za-z.,;:] {1,2}([^\s\x00-\x7f]+) [\"A-Za-z]")
+#: Characters of the page before in which such a word may begin. Unit: characters.
+_OVERLAP = 24
 _ASCII_LETTER = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NO_SCRIPTS: dict[str, int] = {}
 _NONE: frozenset[str] = frozenset()
@@ -40,30 +45,35 @@ class CharacterScan:
         self.switches = 0
         self.scripts = _NO_SCRIPTS
         self.glued = _NONE
+        #: Kinds of odd signs, and scripts of single words that stand between words of Latin letters.
+        self.kinds = self.strays = _NONE
         #: Pages in a row in which nothing of all this was found.
         self.calm = 0
         self._prompt = prompt
         self._last = ""
+        self._tail = ""
 
     def feed(self, page: str) -> None:
         """Scan one page."""
+        tail, self._tail = self._tail, page[-_OVERLAP:]
         if page.isascii():
             shape = self.shape = ascii_shape(page)
             self.rare = shape.count(b"R")
             self.odd = self.switches = 0
             self.scripts = _NO_SCRIPTS
-            self.glued = _NONE
+            self.glued = self.kinds = self.strays = _NONE
             self.calm = 0 if self.rare else self.calm + 1
             # Looked at only when the next page begins with a letter of another script.
             self._last = "LATIN" if page[-1] in _ASCII_LETTER else ""
             return
         self.calm = 0
         self.shape = bytes(map(code_of, page))
-        self._look(page)
+        self._look(page, tail)
 
-    def _look(self, page: str) -> None:
+    def _look(self, page: str, tail: str) -> None:
         home, allowed = self._prompt.scripts, self._prompt.rare
         rare = odd = switches = 0
+        kinds: set[str] = set()
         scripts: dict[str, int] = {}
         glued: set[str] = set()
         last = self._last
@@ -74,7 +84,9 @@ class CharacterScan:
                 script, is_rare, is_odd = classify(character)
                 if (is_rare or is_odd) and character not in allowed:
                     rare += is_rare
-                    odd += is_odd
+                    if is_odd:
+                        odd += 1
+                        kinds.add(is_odd)
                 if script and script not in AT_HOME and script not in home:
                     scripts[script] = scripts.get(script, 0) + 1
             if script != last and script and last:
@@ -85,6 +97,13 @@ class CharacterScan:
         self.odd = odd
         self.rare, self.switches, self.scripts, self._last = rare, switches, scripts, last
         self.glued = _shared(frozenset(glued - _GLUES - home)) if glued else _NONE
+        self.kinds = _shared(frozenset(kinds)) if kinds else _NONE
+        self.strays = self._stray(tail + page) if scripts else _NONE
+
+    def _stray(self, text: str) -> frozenset[str]:
+        """Scripts of the words that stand alone between Latin ones, unquoted and without explanation."""
+        found = {classify(word[0]).script for word in _BETWEEN.findall(text)}
+        return _shared(frozenset(found - AT_HOME - self._prompt.scripts - {""}))
 
 
 class ScriptWindow:
@@ -135,9 +154,9 @@ class ScriptWindow:
         return sorted(self._letters)
 
 
-class GluedWindow:
+class NamesWindow:
     """
-    Foreign scripts whose letters touch letters of another script, in the latest pages.
+    Names of scripts or of kinds of signs found in the latest pages.
 
     Args:
         pages: Pages in the window.
@@ -146,29 +165,29 @@ class GluedWindow:
     def __init__(self, pages: int) -> None:
         self._limit = pages
         self._seen: deque[frozenset[str]] = deque()
-        self._scripts = CountWindow()
+        self._names = CountWindow()
 
-    def add(self, glued: frozenset[str]) -> None:
-        """Take in the newest page's scripts."""
-        self._seen.append(glued)
-        if glued:
-            self._scripts.put(glued)
+    def add(self, names: frozenset[str]) -> None:
+        """Take in the newest page's."""
+        self._seen.append(names)
+        if names:
+            self._names.put(names)
         if len(self._seen) > self._limit:
             gone = self._seen.popleft()
             if gone:
-                self._scripts.take(gone)
+                self._names.take(gone)
 
     def value(self) -> float:
-        """How many different scripts."""
-        return float(len(self._scripts.counts))
+        """How many different ones."""
+        return float(len(self._names.counts))
 
     def onset(self) -> int:
         """Pages back from the end to the first of them."""
-        for index, glued in enumerate(self._seen):
-            if glued:
+        for index, names in enumerate(self._seen):
+            if names:
                 return len(self._seen) - index
         return 0
 
     def names(self) -> list[str]:
-        """The scripts."""
-        return sorted(self._scripts.counts)
+        """The names."""
+        return sorted(self._names.counts)

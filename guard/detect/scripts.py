@@ -30,6 +30,13 @@ _EMOJI = frozenset(
     "\u2733\u2734\u2744\u2747\u274c\u274e\u2753\u2754\u2755\u2757\u2763\u2764\u2795\u2796\u2797\u27a1\u27b0\u27bf"
 )
 _RARE_HAN = "RARE HAN"
+#: First and last of each kind of odd signs.
+_ODD = (
+    ("\u2701", "\u27bf", "DINGBATS"),
+    ("\u2800", "\u28ff", "BRAILLE"),
+    ("\U0001d400", "\U0001d7ff", "STYLED LETTERS"),
+    ("\U0001f700", "\U0001f77f", "ALCHEMY"),
+)
 
 
 class CharacterClass(NamedTuple):
@@ -41,13 +48,13 @@ class CharacterClass(NamedTuple):
         rare: True for what healthy text does not hold: replacement, private use, unassigned,
             surrogate, noncharacter, control other than tab and line ends, ideographs outside the
             first plane.
-        odd: True for styled letters of mathematics and for dingbats that are no emoji: at home in
-            formulae and lists of symbols, strange anywhere else.
+        odd: Which kind of signs at home in formulae, drawings and lists of symbols, and strange
+            anywhere else, it is of; empty for all others.
     """
 
     script: str
     rare: bool
-    odd: bool = False
+    odd: str = ""
 
 
 @lru_cache(maxsize=8192)
@@ -58,8 +65,9 @@ def classify(character: str) -> CharacterClass:
         return CharacterClass("", character not in "\t\n\r")
     if character == "\ufffd":
         return CharacterClass("", True)
-    if "\U0001d400" <= character <= "\U0001d7ff" or ("\u2701" <= character <= "\u27bf" and character not in _EMOJI):
-        return CharacterClass("", False, odd=True)
+    odd = _odd(character)
+    if odd:
+        return CharacterClass("", False, odd)
     if category[0] != "L":
         return CharacterClass("", False)
     name = unicodedata.name(character, "UNKNOWN")
@@ -69,3 +77,10 @@ def classify(character: str) -> CharacterClass:
     if first == "MODIFIER":
         return CharacterClass("", False)
     return CharacterClass(_TOGETHER.get(first, first), False)
+
+
+def _odd(character: str) -> str:
+    """Kind of odd sign, or empty."""
+    if character < _ODD[0][0] or character in _EMOJI:
+        return ""
+    return next((kind for first, last, kind in _ODD if first <= character <= last), "")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from guard.detect.scripts import classify
 
 #: Classes: a lower and A upper ASCII letter, 0 digit, blank, c closing mark, b brace, q quote, o opening
-#: or other mark, n mark that stands inside words, R rare character, X letter of a script that is neither
-#: Latin nor Greek, l any other letter, s any other symbol.
+#: or other mark, n mark that stands inside words, z blank or joiner that shows nothing, R rare character,
+#: X letter of a script that is neither Latin nor Greek, l any other letter, s any other symbol.
 _MARKS = {
     "c": ".,;:!?)]",
     "b": "}",
@@ -42,7 +42,9 @@ def _ascii_table() -> bytes:
 
 _TABLE = _ascii_table()
 _CODES = tuple(_TABLE[code] for code in range(128))
-_REPLACED, _RARE, _FOREIGN, _LETTER, _SYMBOL, _OPENING = (ord(name) for name in "RRXlso")
+#: No-break spaces, soft hyphen, and the characters of no width: rare between Latin letters.
+_INVISIBLE = frozenset("\u00a0\u00ad\u200b\u200c\u200d\u202f\u2060\ufeff")
+_RARE, _FOREIGN, _LETTER, _SYMBOL, _OPENING, _HIDDEN = (ord(name) for name in "RXlsoz")
 
 
 def ascii_shape(page: str) -> bytes:
@@ -54,6 +56,8 @@ def code_of(character: str) -> int:
     """Class of any one character, as a byte."""
     if character < "\x80":
         return _CODES[ord(character)]
+    if character in _INVISIBLE:
+        return _HIDDEN
     if character == "\u201c":
         return _OPENING
     script, rare, _ = classify(character)

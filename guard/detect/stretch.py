@@ -7,23 +7,27 @@ from typing import NamedTuple
 
 from guard.detect.familiar import FamiliarScan, FamiliarWindow
 from guard.detect.garble import GarbleScan, GarbleWindow
+from guard.detect.plain import PlainRun
 from guard.detect.prompt import Prompt
-from guard.detect.rare import CharacterScan, GluedWindow, ScriptWindow
-from guard.detect.symbols import SymbolWindow
+from guard.detect.rare import CharacterScan, NamesWindow, ScriptWindow
+from guard.detect.texture import TextureWindow
 from guard.detect.window import BlockSum
 from guard.detect.words import WordScan, WordWindow
 
 #: Window of signals that need one, when the policy gives none. Unit: characters.
 _USUAL = 240
-_NOT_LETTERS = b"0 cbqonsR"
+_NOT_LETTERS = b"0 cbqonszR"
 #: Share of familiar words that is not worth asking the prompt about.
 _LITTLE = 0.3
+#: Words in a row without a mark that are worth asking the prompt about.
+_MANY_WORDS = 24
 #: Signals whose windows rest while text is plain.
-_RESTING = ("rare_characters", "odd_characters", "script_salad", "glued_scripts")
+_RESTING = ("rare_characters", "odd_characters", "script_salad", "glued_scripts", "odd_kinds", "stray_scripts")
 #: Classes of characters that are no marks.
-_NOT_MARKS = b"aA0 lXR"
+_NOT_MARKS = b"aA0 lzXR"
 _WHY = {
     "garble": "{value:.2f} broken joints a word above the text before",
+    "joints": "{value:.2f} broken joints a word",
     "word_recurrence": "{value:.0%} of words come back within the window",
     "recurrence_fall": "words come back {value:.0%} less than before",
     "rare_characters": "{value:.0%} of characters are replacement, private-use, unassigned or control",
@@ -33,7 +37,17 @@ _WHY = {
     "fresh_words": "{value:.0%} of the words are new",
     "stutter": "{value:.0%} of the words are the one before again",
     "word_clash": "{value:.0%} of function words cannot follow the word before",
+    "function_words": "{value:.0%} of the words are those that sentences need",
+    "unpunctuated": "{value:.0f} words follow each other without a mark",
+    "figure_salad": "figures and marks without a line end, {value:.0%} of them as before",
+    "pair_recurrence": "{value:.1%} of the pairs of ideographs come again",
+    "special_tokens": "{value:.0f} special tokens stand written out",
+    "glued_words": "{value:.0%} of characters are words glued together",
     "counting": "{value:.0f} numbers in a row count up by one",
+}
+_NAMED = {
+    "odd_kinds": "{count} unrelated kinds of signs",
+    "stray_scripts": "single words of {count} scripts that nobody asked for",
 }
 
 
@@ -72,9 +86,11 @@ class Pages:
         self._rare_sums: list[BlockSum] = []
         self._odd_sums: list[BlockSum] = []
         self._scripts: list[ScriptWindow] = []
-        self._glued: list[GluedWindow] = []
-        self._garbles: list[GarbleWindow] = []
-        self._symbol_windows: dict[int, SymbolWindow] = {}
+        #: Windows of names, each with the attribute of the scan that it follows.
+        self._names: list[tuple[str, NamesWindow]] = []
+        self._garbles: dict[int | None, GarbleWindow] = {}
+        self._textures: dict[int, TextureWindow] = {}
+        self._plain: PlainRun | None = None
         self._longest = 0
         self._recurrences: dict[int, WordWindow] = {}
         self._familiars: dict[int, FamiliarWindow] = {}
@@ -132,24 +148,42 @@ class Pages:
         self._scripts.append(window)
         return Parts(window.value, window.onset, window.names)
 
-    def _glued_scripts(self, pages: int | None) -> Parts:
+    def _named(self, pages: int | None, attribute: str, *, words: bool = False) -> Parts:
         self._characters = self._characters or CharacterScan(self._prompt)
-        window = GluedWindow(self._usual(pages))
-        self._glued.append(window)
-        return Parts(window.value, window.onset, window.names)
+        window = NamesWindow(self._usual(pages))
+        self._names.append((attribute, window))
+        prompt = self._prompt
+        value = window.value
+        if words:
+            return Parts(lambda: 0.0 if value() and prompt.languages else value(), window.onset, window.names)
+        return Parts(value, window.onset, window.names)
 
-    def _make_garble(self, pages: int | None) -> Parts:
+    def _make_garble(self, pages: int | None, share: Callable[[GarbleWindow], float]) -> Parts:
         self._characters = self._characters or CharacterScan(self._prompt)
         self._garble = self._garble or GarbleScan()
-        window = GarbleWindow(pages, self._size)
-        self._garbles.append(window)
-        return Parts(self._unless_random(window.value), window.joints.onset)
+        window = self._garbles.setdefault(pages, GarbleWindow(pages, self._size))
+        return Parts(self._unless_random(lambda: share(window)), window.joints.onset)
 
-    def _symbol_salad(self, pages: int | None) -> Parts:
+    def _texture(self, pages: int | None, share: Callable[[TextureWindow], float], *, plain: bool = False) -> Parts:
         self._characters = self._characters or CharacterScan(self._prompt)
         size = self._usual(pages)
-        window = self._symbol_windows.setdefault(size, SymbolWindow(size, self._size))
-        return Parts(self._unless_random(window.value), lambda: size // 2)
+        window = self._textures.setdefault(size, TextureWindow(size, self._size))
+        value = (lambda: share(window)) if plain else self._unless_random(lambda: share(window))
+        return Parts(value, lambda: size // 2)
+
+    def _special_tokens(self, pages: int | None) -> Parts:
+        prompt = self._prompt
+        part = self._texture(pages, TextureWindow.special_tokens, plain=True)
+        return part._replace(value=lambda: 0.0 if part.value() and prompt.special else part.value())
+
+    def _unpunctuated(self, _: int | None) -> Parts:
+        self._characters = self._characters or CharacterScan(self._prompt)
+        run = self._plain = self._plain or PlainRun()
+        prompt = self._prompt
+        return Parts(
+            lambda: float(run.words) if run.words < _MANY_WORDS or not prompt.wordy else 0.0,
+            lambda: -(-run.characters // self._size),
+        )
 
     def _recurrence(self, pages: int | None) -> Parts:
         size = self._usual(pages)
@@ -211,12 +245,14 @@ class Pages:
                 self._look(scan)
             if self._garble is not None:
                 self._garble.feed(page, scan.shape)
-                for garble in self._garbles:
-                    garble.joints.add(self._garble.joints)
-            if self._symbol_windows:
+                for garble in self._garbles.values():
+                    garble.add(self._garble.joints)
+            if self._textures:
                 marks = len(scan.shape.translate(None, _NOT_MARKS))
-                for symbols in self._symbol_windows.values():
-                    symbols.add(page, marks)
+                for texture in self._textures.values():
+                    texture.add(page, marks)
+            if self._plain is not None:
+                self._plain.feed(page, scan.shape)
         if self._words is not None:
             self._read(self._words, page)
 
@@ -228,8 +264,8 @@ class Pages:
             total.add(scan.odd)
         for scripts in self._scripts:
             scripts.add(scan)
-        for glued in self._glued:
-            glued.add(scan.glued)
+        for attribute, window in self._names:
+            window.add(getattr(scan, attribute))
 
     def _read(self, scan: WordScan, page: str) -> None:
         scan.feed(page)
@@ -246,7 +282,8 @@ class Pages:
         part = self._parts.get((name, pages))
         if part is not None and part.names is not None:
             names = part.names()
-            return f"letters of {len(names)} unrelated scripts glued together ({', '.join(names[:6]).lower()})"
+            what = _NAMED.get(name, "letters of {count} unrelated scripts glued together")
+            return f"{what.format(count=len(names))} ({', '.join(names[:6]).lower()})"
         return _WHY[name].format(value=value) if name in _WHY else ""
 
 
@@ -254,9 +291,18 @@ _MAKERS: dict[str, Callable[[Pages, int | None], Parts]] = {
     "rare_characters": Pages._rare,
     "odd_characters": Pages._odd,
     "script_salad": Pages._script_salad,
-    "glued_scripts": Pages._glued_scripts,
-    "garble": Pages._make_garble,
-    "symbol_salad": Pages._symbol_salad,
+    "glued_scripts": lambda self, pages: self._named(pages, "glued"),
+    "odd_kinds": lambda self, pages: self._named(pages, "kinds"),
+    "stray_scripts": lambda self, pages: self._named(pages, "strays", words=True),
+    "garble": lambda self, pages: self._make_garble(pages, GarbleWindow.value),
+    "joints": lambda self, pages: self._make_garble(pages, GarbleWindow.density),
+    "symbol_salad": lambda self, pages: self._texture(pages, TextureWindow.symbol_salad),
+    "figure_salad": lambda self, pages: self._texture(pages, TextureWindow.figure_salad),
+    "special_tokens": Pages._special_tokens,
+    "pair_recurrence": lambda self, pages: self._texture(pages, TextureWindow.pair_recurrence, plain=True),
+    "glued_words": lambda self, pages: self._texture(pages, TextureWindow.glued_words),
+    "unpunctuated": Pages._unpunctuated,
+    "function_words": lambda self, pages: self._order(pages, WordWindow.function_words),
     "word_recurrence": Pages._recurrence,
     "recurrence_fall": Pages._recurrence_fall,
     "counting": Pages._counting,

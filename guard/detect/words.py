@@ -14,6 +14,7 @@ from itertools import pairwise
 from operator import eq
 
 from guard.detect.grammar import CLASHES, PARTS, PROSE
+from guard.detect.languages import function_share
 
 #: Words with their digits, runs of marks, and line ends.
 _TOKEN = re.compile(r"\w+|[^\w\s]+|\n")
@@ -21,6 +22,8 @@ _TOKEN = re.compile(r"\w+|[^\w\s]+|\n")
 _LONGEST = 48
 #: Words in the window before the share says anything.
 LEAST_WORDS = 24
+#: Words before the share of function words says anything.
+_LEAST_SENTENCE = 16
 #: Windows from one measurement for `fall` to the next.
 _EVERY = 3
 #: Function words that a window counts as having at least.
@@ -113,6 +116,11 @@ class WordWindow:
         row = self._row()
         functional = sum(map(PARTS.__contains__, row))
         return min(1.0, sum(map(CLASHES.__contains__, pairwise(row))) / max(functional, _LEAST_FUNCTIONAL))
+
+    def function_words(self) -> float:
+        """Function words of one language, of all words of nothing but letters; nan while there are few."""
+        words = [token for page in self._pages for token in page if token.isalpha()]
+        return function_share(words) if len(words) >= _LEAST_SENTENCE else math.nan
 
     def prose(self) -> bool:
         """True when enough of the words are those of sentences for the text to be English prose."""

@@ -137,3 +137,22 @@ def test_evidence_grows_with_every_step_of_a_fall_and_is_unknown_without_a_refer
     assert readings == sorted(readings)
     assert readings[-1] > 3.0
     assert math.isnan(run([0], 3)[0].evidence)
+
+
+def test_what_a_fall_leaves_behind_is_no_measure_of_it_until_it_has_lasted() -> None:
+    window = Window(32, Unit.TOKENS)
+    acceptance = Acceptance({window}, {window}, None)
+    token = 0
+    for _ in range(60):
+        token += 3
+        acceptance.add(StepAcceptance(2, 3, 3, True), token)
+    healthy = acceptance.reference(window)
+    for _ in range(110):
+        token += 1
+        acceptance.add(StepAcceptance(0, 3, 1, True), token)
+    assert acceptance.reference(window) == healthy
+    assert acceptance.fall(window) > 0.6
+    for _ in range(600):
+        token += 1
+        acceptance.add(StepAcceptance(0, 3, 1, True), token)
+    assert acceptance.fall(window) == 0.0

@@ -21,7 +21,7 @@ def scan_all(text: str, pages: int) -> GarbleWindow:
         page = text[start : start + PAGE]
         shapes.feed(page)
         scan.feed(page, shapes.shape)
-        window.joints.add(scan.joints)
+        window.add(scan.joints)
     return window
 
 

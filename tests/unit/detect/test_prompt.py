@@ -63,3 +63,22 @@ def test_never_raises(text: str, passage: str, count: float) -> None:
     prompt.asked_for(passage, count)
     assert prompt.times >= 0
     assert {prompt.framed, prompt.refrain, prompt.random, prompt.counting} <= {True, False}
+
+
+def test_how_long_an_answer_should_be_is_no_number_of_things() -> None:
+    assert Prompt("Describe the header. Not more than 4 pages.").times == 0
+    assert not Prompt("Describe it. Three or more paragraphs, as you see fit.").counting
+    assert not Prompt("How is it used on the command line? Write a summary.").framed
+    assert Prompt("Write ten lines that say hello.").framed
+    assert Prompt("Say it four times.").times == 4
+
+
+def test_bare_words_foreign_words_and_special_tokens_can_be_asked_for() -> None:
+    assert Prompt("Give me forty tags, separated by blanks.").wordy
+    assert not Prompt("Why is the sky blue?").wordy
+    assert Prompt("How do you greet people in Khmer?").languages
+    assert not Prompt("Why is the sky blue?").languages
+    assert Prompt().languages
+    assert Prompt("What does <|im_end|> do?").special
+    assert Prompt("Explain the chat template.").special
+    assert not Prompt("Why is the sky blue?").special

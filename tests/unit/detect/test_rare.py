@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guard.detect.prompt import Prompt
-from guard.detect.rare import CharacterScan, GluedWindow, ScriptWindow
+from guard.detect.rare import CharacterScan, NamesWindow, ScriptWindow
 
 PAGE = 16
 
@@ -59,8 +59,8 @@ def test_what_the_prompt_holds_is_at_home() -> None:
     assert read("деньtree漢字ของ말boatκαιнет" * 6, prompt="день 漢字 ของ 말")[1].value() == 0.0
 
 
-def glued(text: str, prompt: str = "") -> GluedWindow:
-    scan, window = CharacterScan(Prompt(prompt)), GluedWindow(20)
+def glued(text: str, prompt: str = "") -> NamesWindow:
+    scan, window = CharacterScan(Prompt(prompt)), NamesWindow(20)
     for start in range(0, len(text) - len(text) % PAGE, PAGE):
         scan.feed(text[start : start + PAGE])
         window.add(scan.glued)
@@ -95,3 +95,29 @@ def test_calm_counts_plain_pages_in_a_row() -> None:
     for page in ("plain text, only.", "and some more of it", "\x00", "plain again"):
         scan.feed(page)
     assert scan.calm == 1
+
+
+def strays(text: str, prompt: str = "") -> set[str]:
+    scan, found = CharacterScan(Prompt(prompt)), set()
+    for start in range(0, len(text) - len(text) % PAGE, PAGE):
+        scan.feed(text[start : start + PAGE])
+        found |= scan.strays
+    return found
+
+
+def test_single_words_of_other_scripts_in_the_middle_of_a_sentence() -> None:
+    text = "the value \u1798\u17bd\u1799 is kept regardless of печат When the buffer 클릭 is read again and again"
+    assert strays(text) == {"KHMER", "CYRILLIC", "HANGUL"}
+    assert strays(text, "Was heißt печат?") == {"KHMER", "HANGUL"}
+
+
+def test_words_quoted_explained_or_listed_are_no_strays() -> None:
+    assert strays("the word «печат» (seal), in Korean: 클릭, and in Greek λόγος means word here ..") == set()
+    assert strays("naïve coöperation über alles déjà vu and so on and on until the end of it all") == set()
+
+
+def test_odd_signs_are_of_four_kinds() -> None:
+    scan = CharacterScan(Prompt())
+    scan.feed("a\U0001d400b\u2766c\u28ffd\U0001f701e \u2713\u2764 fg")
+    assert scan.kinds == {"STYLED LETTERS", "DINGBATS", "BRAILLE", "ALCHEMY"}
+    assert scan.odd == 4

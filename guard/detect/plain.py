@@ -1,0 +1,40 @@
+"""
+Words in a row without a mark.
+
+Sentences have a comma, a full stop, a quote or a line end every dozen words or so, whatever the language;
+pieces of words drawn at random have none for as long as they go on.
+"""
+
+from __future__ import annotations
+
+#: Classes that go on with a row of words: letters and blanks.
+_WORDY = b"aAlXz "
+
+
+class PlainRun:
+    """
+    Follows the row of words the text ends in.
+
+    `words` are those complete, `characters` all that the row covers.
+    """
+
+    def __init__(self) -> None:
+        self.words = 0
+        self.characters = 0
+
+    def feed(self, page: str, shape: bytes) -> None:
+        """
+        Take in one page.
+
+        Args:
+            page: The text.
+            shape: Its classes.
+        """
+        start = len(shape.rstrip(_WORDY))
+        if "\n" in page:
+            start = max(start, page.rfind("\n") + 1)
+        if start:
+            page = page[start:]
+            self.words = self.characters = 0
+        self.words += page.count(" ")
+        self.characters += len(page)

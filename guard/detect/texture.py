@@ -1,0 +1,103 @@
+"""
+The texture of the latest text: which characters stand side by side, and how often they do so again.
+
+Everything here is counted only when it is read, which most rules do only once something else is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from itertools import pairwise
+
+#: Marks per character from which pairs of marks are counted at all.
+LEAST_MARKS = 0.06
+_MARKS = re.compile(r"[!-/:-@\[-^`{-~]{2,}")
+#: Letters in a row from which they are more than a word; German compounds reach it now and then.
+_LONG = re.compile(r"[a-z]{20,}")
+#: Different letters in a run of them below which it is no words glued together, but a strand of DNA or a shout.
+_LEAST_LETTERS = 7
+#: Tokens that steer a model and are never part of an answer, written out.
+_SPECIAL = re.compile(
+    r"<\|\w{1,40}\|>|<0x[0-9A-Fa-f]{2}>|<extra_id_\d+>|\[unused\d+\]|\[(?:PAD|UNK|MASK|CLS|SEP)\]|"
+    r"<(?:unk|pad|eos|bos|mask)>"
+)
+#: Ideographs and kana, which stand side by side without blanks.
+_IDEOGRAPHS = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]{2,}")
+#: Pairs of ideographs before their recurrence says anything.
+_LEAST_PAIRS = 120
+#: Share of letters up to which a text is one of figures and marks.
+_FEW_LETTERS = 0.25
+
+
+class TextureWindow:
+    """
+    The latest pages as they are.
+
+    Args:
+        pages: Pages in the window.
+        size: Characters in a page.
+    """
+
+    def __init__(self, pages: int, size: int) -> None:
+        self._characters = pages * size
+        self._pages: deque[tuple[str, int]] = deque(maxlen=pages)
+        self._marks = 0
+
+    def add(self, page: str, marks: int) -> None:
+        """
+        Take in the newest page.
+
+        Args:
+            page: The text.
+            marks: How many of its characters are neither letters, digits nor blank.
+        """
+        pages = self._pages
+        if len(pages) == pages.maxlen:
+            self._marks -= pages[0][1]
+        pages.append((page, marks))
+        self._marks += marks
+
+    def _text(self) -> str:
+        return "".join([page for page, _ in self._pages])
+
+    def symbol_salad(self) -> float:
+        """
+        Different pairs of unlike ASCII marks, side by side, per character.
+
+        Code, formulae and drawings are dense with marks, but with the same pairs of them again and again.
+        Marks drawn at random meet in ever new pairs. A window that is not full counts as padded with blanks.
+        """
+        if self._marks < LEAST_MARKS * self._characters:
+            return 0.0
+        runs = _MARKS.findall(self._text())
+        pairs = {pair for run in runs for pair in pairwise(run) if pair[0] != pair[1]}
+        return min(1.0, len(pairs) / self._characters)
+
+    def figure_salad(self) -> float:
+        """
+        Characters that, with the two before them, the window already had; 0 where it is no row of figures and marks.
+
+        Tables and matrices of figures have line ends, and prose has letters.
+        """
+        text = self._text()
+        if len(text) < self._characters or "\n" in text or sum(map(str.isalpha, text)) > _FEW_LETTERS * len(text):
+            return 0.0
+        return 1.0 - len(set(zip(text, text[1:], text[2:], strict=False))) / (len(text) - 2)
+
+    def special_tokens(self) -> float:
+        """How many special tokens stand written out."""
+        if self._marks < LEAST_MARKS * self._characters:
+            return 0.0
+        return float(len(_SPECIAL.findall(self._text())))
+
+    def pair_recurrence(self) -> float:
+        """Pairs of ideographs or kana that the window already had, of all; nan while there are few."""
+        pairs = [pair for run in _IDEOGRAPHS.findall(self._text()) for pair in pairwise(run)]
+        return 1.0 - len(set(pairs)) / len(pairs) if len(pairs) >= _LEAST_PAIRS else math.nan
+
+    def glued_words(self) -> float:
+        """Characters in unbroken runs of lower-case letters longer than words are, of all."""
+        runs = [run for run in _LONG.findall(self._text()) if len(set(run)) >= _LEAST_LETTERS]
+        return sum(map(len, runs)) / self._characters

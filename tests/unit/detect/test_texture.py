@@ -1,0 +1,68 @@
+"""What stands side by side in the latest text."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+from guard.detect.texture import TextureWindow
+
+PAGE = 32
+
+
+def read(text: str, pages: int = 5, share: Callable[[TextureWindow], float] = TextureWindow.symbol_salad) -> float:
+    window = TextureWindow(pages, PAGE)
+    for start in range(0, len(text) - len(text) % PAGE, PAGE):
+        page = text[start : start + PAGE]
+        window.add(page, sum(not c.isalnum() and not c.isspace() for c in page))
+    return share(window)
+
+
+def test_marks_at_random_make_ever_new_pairs() -> None:
+    dice = random.Random(3)
+    assert read("".join(dice.choice("!#$%&*+-/:;<=>?@^_|~ ") for _ in range(300))) > 0.2
+
+
+def test_code_and_drawings_use_the_same_pairs_again() -> None:
+    assert read("for (let i = 0; i < list.length; i++) { total += list[i].price(); }\n" * 4) < 0.08
+    assert read("+-----+-----+\n|     |     |\n" * 8) < 0.04
+
+
+def test_prose_is_not_even_counted() -> None:
+    assert read("The ferry left at nine; nobody (not even the pilot) had seen it come. " * 4) == 0.0
+
+
+def test_figures_and_marks_without_a_line_end() -> None:
+    dice = random.Random(5)
+    salad = " ".join(dice.choice(["5", "0", "45", "**", ")", "5.5", "***", "00"]) for _ in range(120))
+    assert read(salad, 7, TextureWindow.figure_salad) > 0.5
+    digits = "".join(dice.choice("0123456789") for _ in range(300))
+    assert read(digits, 7, TextureWindow.figure_salad) < 0.3
+    assert read("0 0 0 1\n0 0 1 0\n" * 20, 7, TextureWindow.figure_salad) == 0.0
+    assert read("the tide turned at nine and the ferry left at ten " * 8, 7, TextureWindow.figure_salad) == 0.0
+
+
+def test_pairs_of_ideographs_come_back_in_a_text_and_not_in_a_draw() -> None:
+    text = "港口管理员说渡轮要等雾散了才能离开港口。渡轮上的乘客在港口等了很久，管理员给乘客送来了热茶。" * 6
+    assert read(text, 8, TextureWindow.pair_recurrence) > 0.3
+    dice = random.Random(7)
+    draw = "".join(chr(dice.randrange(0x4E00, 0x4E00 + 400)) for _ in range(300))
+    assert read(draw, 8, TextureWindow.pair_recurrence) < 0.01
+    assert math.isnan(read("The ferry left at nine. " * 12, 8, TextureWindow.pair_recurrence))
+
+
+def test_words_glued_together_are_longer_than_words() -> None:
+    dice = random.Random(9)
+    words = ["water", "place", "lambda", "year", "mother", "house", "point", "hand"]
+    assert read("".join(dice.choice(words) for _ in range(80)), 7, TextureWindow.glued_words) > 0.9
+    german = "Die Hafenverwaltungsordnung regelt, wer im Hafen zuständig ist, auch für die Schifffahrtsaufsicht. "
+    assert read(german * 4, 7, TextureWindow.glued_words) < 0.25
+    assert read("acgtgctaacgtgatcgatcgtagc" * 12, 7, TextureWindow.glued_words) == 0.0
+
+
+def test_special_tokens_are_counted_and_markup_is_not() -> None:
+    leak = "month<extra_id_31><|reserved_142|> story<0x9F>[unused88]<|pad_7|> area<unk>[PAD]"
+    assert read(leak + " " * (PAGE * 5 - len(leak)), 5, TextureWindow.special_tokens) == 7.0
+    markup = "<p class='x'>ferry</p> <tool_call>{}</tool_call> [INFO] <s>old</s> "
+    assert read(markup * 5, 5, TextureWindow.special_tokens) == 0.0
