@@ -71,11 +71,28 @@ class Window(msgspec.Struct, frozen=True, gc=False):
         return f"{self.size} {self.unit}"
 
 
+class Cadence(enum.IntEnum):
+    """How often a reading can change: with every verify step, every block of text, or every page of it."""
+
+    STEP = 0
+    BLOCK = 1
+    PAGE = 2
+
+
 class SignalRef(msgspec.Struct, frozen=True, gc=False):
     """A signal as a policy names it; `window` None means the whole stream so far."""
 
     name: str
     window: Window | None = None
+
+    @property
+    def cadence(self) -> Cadence:
+        """How often its reading can change, which its name tells."""
+        if self.name in ("tokens", "undrafted") or self.name.startswith("acceptance_"):
+            return Cadence.STEP
+        if self.name == "blank_lines" or self.name.startswith("repetition_"):
+            return Cadence.BLOCK
+        return Cadence.PAGE
 
     def __str__(self) -> str:
         return self.name if self.window is None else f"{self.name} over {self.window}"

@@ -70,7 +70,7 @@ class Monitor:
             bank.observe(sample)
             if bank.version == watched.calm_at:
                 continue  # no reading has changed since the judge found nothing
-            verdict = self._judge.decide(bank.read, bank.finding, bank.tokens, sample.choice, watched.state)
+            verdict = self._judge.decide(bank.read, bank.finding, bank.tokens, sample.choice, watched.state, bank.text)
             self._suspicion[sample.choice] = verdict.suspicion
             watched.calm_at = bank.version if verdict.suspicion == 0.0 else -1
             if _gravity(verdict) > _gravity(worst):

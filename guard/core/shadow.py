@@ -42,7 +42,7 @@ class ShadowMonitor(Monitor):
             bank, state = watched.bank, self._states.get(sample.choice)
             if state is None:
                 state = self._states[sample.choice] = self._shadow.state()
-            verdict = self._shadow.decide(bank.read, bank.finding, bank.tokens, sample.choice, state)
+            verdict = self._shadow.decide(bank.read, bank.finding, bank.tokens, sample.choice, state, bank.text)
             if verdict.action not in (Action.PASS, Action.HOLD):
                 self._record.shadow = verdict
         return worst

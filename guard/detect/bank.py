@@ -10,7 +10,7 @@ from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
 from guard.detect.channel import TextChannel
 from guard.detect.prompt import Prompt
-from guard.types import Channel, Finding, Sample, SignalRef, Window
+from guard.types import Cadence, Channel, Finding, Sample, SignalRef, Window
 
 _ACCEPTANCE = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance)
 #: Signals of which the smaller reading can be the worse one: with several channels, the reading farthest
@@ -36,6 +36,7 @@ class _Plan:
         steps = [ref for ref in self.refs if ref.name in _ACCEPTANCE]
         self.windows: set[Window | None] = {ref.window for ref in steps}
         self.falls: set[Window | None] = {ref.window for ref in steps if ref.name == "acceptance_fall"}
+        self.loops = [index for index, ref in enumerate(self.text_refs) if ref.cadence is Cadence.BLOCK]
         self.place = {ref: index for index, ref in enumerate(self.text_refs)}
         # Hashing a ref costs more than reading it; judges read with the very objects given here, which
         # this keeps alive, so that an id stands for nothing else.
@@ -80,6 +81,8 @@ class DetectorBank:
         self._plan = plan = _Plan.of(tuple(refs))
         self._tokens = 0
         self._version = 0
+        #: Blocks and pages of text so far, over all channels: readings of text change with these only.
+        self.text = (0, 0)
         self._prompt = Prompt(prompt)
         self._channels: dict[Channel, TextChannel] = {}
         self._acceptance = Acceptance(plan.windows, plan.falls, baseline) if plan.windows else None
@@ -115,9 +118,11 @@ class DetectorBank:
                 channel = self._channels.get(name)
                 if channel is None:
                     channel = self._channels[name] = TextChannel(refs, self._prompt)
-                    self._forget()
-                if channel.feed(text, before, self._tokens):
-                    self._forget()
+                    self._forget(1, 1)
+                pages = channel.pages
+                blocks = channel.feed(text, before, self._tokens)
+                if blocks:
+                    self._forget(blocks, channel.pages - pages)
 
     def read(self, ref: SignalRef) -> float:
         """Reading of one of the signals given at construction; nan while unknown."""
@@ -137,9 +142,15 @@ class DetectorBank:
                 self._step_values[id(what)] = value
         return value
 
-    def _forget(self) -> None:
+    def _forget(self, blocks: int, pages: int) -> None:
         self._version += 1
-        self._values.clear()
+        self.text = (self.text[0] + blocks, self.text[1] + pages)
+        values = self._values
+        if pages:
+            values.clear()
+        elif values:
+            for index in self._plan.loops:
+                values.pop(index, None)
 
     def finding(self, ref: SignalRef) -> Finding:
         """The evidence behind a reading."""
@@ -155,7 +166,7 @@ class DetectorBank:
             name = self._worst_channel(index, _TWO_SIDED.get(ref.name))
             channel = self._channels[name]
             onset = channel.onset(index)
-            reason = channel.why(ref, value) + ("" if name is Channel.CONTENT else f" in the {name}")
+            reason = channel.why(index, value) + ("" if name is Channel.CONTENT else f" in the {name}")
         return Finding(signal=ref, value=value, onset_token=onset, reason=reason)
 
     def _read_text(self, index: int) -> float:

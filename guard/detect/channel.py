@@ -8,7 +8,7 @@ from collections.abc import Callable
 from guard.detect.blank import BlankRun
 from guard.detect.prompt import Prompt
 from guard.detect.repetition import Repetition
-from guard.detect.stretch import Pages
+from guard.detect.stretch import Pages, Parts
 from guard.types import SignalRef, Window
 
 #: Characters the detectors of loops take at a time. Unit: characters.
@@ -57,11 +57,14 @@ class TextChannel:
         self._blank: BlankRun | None = None
         self._pages = Pages(self._prompt, PAGE)
         self._refs = refs
+        #: What the pages give for each signal, by its place in `refs`.
+        self._parts: dict[int, Parts] = {}
         #: Reading of each signal, in the order of `refs`.
-        self.readers: tuple[Reader, ...] = tuple(map(self._build, refs))
+        self.readers: tuple[Reader, ...] = tuple(map(self._build, range(len(refs))))
         self._has_pages = self._pages.wanted
 
-    def _build(self, ref: SignalRef) -> Reader:
+    def _build(self, index: int) -> Reader:
+        ref = self._refs[index]
         name = ref.name
         if name.startswith("repetition_"):
             self._repetition = self._repetition or Repetition()
@@ -69,7 +72,13 @@ class TextChannel:
         if name == "blank_lines":
             self._blank = self._blank or BlankRun()
             return self._blank_lines
-        return self._pages.part(name, pages_in(ref.window)).value
+        part = self._parts[index] = self._pages.part(name, pages_in(ref.window))
+        return part.value
+
+    @property
+    def pages(self) -> int:
+        """Whole pages so far."""
+        return self._size // PAGE
 
     def onset(self, index: int) -> int:
         """Token at which what one signal shows began, by its place in `refs`."""
@@ -78,7 +87,7 @@ class TextChannel:
             return self._loop_onset
         if ref.name == "blank_lines":
             return self._token_at(self._size - (self._blank.characters if self._blank is not None else 0))
-        return self._pages_back(self._pages.onset(ref.name, pages_in(ref.window)))
+        return self._pages_back(self._parts[index].pages_back())
 
     def _blank_lines(self) -> float:
         return float(self._blank.lines) if self._blank is not None else 0.0
@@ -95,7 +104,7 @@ class TextChannel:
     def _loop_letters(self) -> float:
         return self._repetition.letters if self._repetition is not None else 0.0
 
-    def feed(self, text: str, before: int, after: int) -> bool:
+    def feed(self, text: str, before: int, after: int) -> int:
         """
         Take in the next text.
 
@@ -105,30 +114,33 @@ class TextChannel:
             after: Tokens of the choice up to and including it; in between they are spread evenly.
 
         Returns:
-            True when a block was completed, so that readings may have changed.
+            Blocks that were completed, so that readings may have changed.
         """
         carried = len(self._pending)
         pending = self._pending + text
         size, start = len(pending), BLOCK
         if size < BLOCK:
             self._pending = pending
-            return False
+            return 0
         added, length = after - before, len(text)
         while start <= size:
             self._block(pending[start - BLOCK : start], before + added * (start - carried) // length)
             start += BLOCK
         self._pending = pending[start - BLOCK :]
-        return True
+        return start // BLOCK - 1
 
     def _block(self, block: str, tokens: int) -> None:
         self._size += BLOCK
         self._tokens.append(tokens)
         if len(self._tokens) > _MARKS + _SLACK:
             del self._tokens[:_SLACK]
-        if self._repetition is not None:
-            self._follow(self._repetition, block)
-        if self._blank is not None:
-            self._blank.feed(block)
+        loop, blank = self._repetition, self._blank
+        if loop is not None:
+            before, covered = loop.period, loop.characters
+            if loop.feed(block) and not (before == loop.period and loop.characters > covered):
+                self._begin_loop(loop)
+        if blank is not None and (blank.characters or block[-1].isspace()):
+            blank.feed(block)
         if self._has_pages:
             page = self._half + block
             if len(page) == PAGE:
@@ -137,14 +149,11 @@ class TextChannel:
             else:
                 self._half = page
 
-    def _follow(self, loop: Repetition, block: str) -> None:
-        before, covered = loop.period, loop.characters
-        loop.feed(block)
-        if loop.period and not (before == loop.period and loop.characters > covered):
-            start = self._size - loop.characters
-            self._loop_start = self._token_at(start)
-            # The first instance is the text's own; the fault begins with the second.
-            self._loop_onset = self._token_at(start + loop.period)
+    def _begin_loop(self, loop: Repetition) -> None:
+        start = self._size - loop.characters
+        self._loop_start = self._token_at(start)
+        # The first instance is the text's own; the fault begins with the second.
+        self._loop_onset = self._token_at(start + loop.period)
 
     def _loop_tokens(self) -> float:
         if self._repetition is None or not self._repetition.period or not self._tokens:
@@ -164,11 +173,12 @@ class TextChannel:
     def _pages_back(self, pages: int) -> int:
         return self._token_at(self._size - len(self._half) - pages * PAGE)
 
-    def why(self, ref: SignalRef, value: float) -> str:
-        """One clause a person can read on what this signal shows here."""
-        loop = self._repetition
+    def why(self, index: int, value: float) -> str:
+        """One clause a person can read on what one signal shows here, by its place in `refs`."""
+        ref, loop = self._refs[index], self._repetition
         if ref.name.startswith("repetition_") and loop is not None:
             return f"a passage of {loop.period} characters repeats {loop.count:.0f} times"
         if ref.name == "blank_lines":
             return f"{value:.0f} line ends follow each other"
-        return self._pages.why(ref.name, pages_in(ref.window), value) or f"{ref} is {value:.3g}"
+        part = self._parts.get(index)
+        return (part.why(ref.name, value) if part is not None else "") or f"{ref} is {value:.3g}"

@@ -80,6 +80,10 @@ class FamiliarScan:
             self._said = 0
             self._table = self._table.translate(_AGE)
 
+    def counted(self) -> float:
+        """Numbers that count up by one in a row."""
+        return float(self.run)
+
     def _say(self, spoken: list[str]) -> None:
         """Count words and the phrases of three they end."""
         table, first, second = self._table, self._first, self._second

@@ -16,9 +16,13 @@ class PlainRun:
     Follows the row of words the text ends in.
 
     `words` are those complete, `characters` all that the row covers.
+
+    Args:
+        size: Characters in a page.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self._size = size
         self.words = 0
         self.characters = 0
 
@@ -38,3 +42,11 @@ class PlainRun:
             self.words = self.characters = 0
         self.words += page.count(" ")
         self.characters += len(page)
+
+    def value(self) -> float:
+        """Words in the row."""
+        return float(self.words)
+
+    def pages(self) -> int:
+        """Pages that the row covers, rounded up."""
+        return -(-self.characters // self._size)

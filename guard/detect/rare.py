@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from functools import lru_cache
 
 from guard.detect.prompt import Prompt
@@ -118,7 +117,7 @@ class ScriptWindow:
     def __init__(self, pages: int | None, size: int) -> None:
         self._size = size
         self._limit = pages
-        self._seen: deque[dict[str, int]] = deque()
+        self._seen: list[dict[str, int]] = []
         self._letters: dict[str, int] = {}
         self._switches = BlockSum(pages)
 
@@ -131,7 +130,7 @@ class ScriptWindow:
             return
         self._seen.append(scan.scripts)
         if len(self._seen) > self._limit:
-            for script, letters in self._seen.popleft().items():
+            for script, letters in self._seen.pop(0).items():
                 self._letters[script] -= letters
                 if not self._letters[script]:
                     del self._letters[script]
@@ -164,7 +163,7 @@ class NamesWindow:
 
     def __init__(self, pages: int) -> None:
         self._limit = pages
-        self._seen: deque[frozenset[str]] = deque()
+        self._seen: list[frozenset[str]] = []
         self._names = CountWindow()
 
     def add(self, names: frozenset[str]) -> None:
@@ -173,7 +172,7 @@ class NamesWindow:
         if names:
             self._names.put(names)
         if len(self._seen) > self._limit:
-            gone = self._seen.popleft()
+            gone = self._seen.pop(0)
             if gone:
                 self._names.take(gone)
 

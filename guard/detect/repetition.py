@@ -15,11 +15,15 @@ Everything is done on slices at C speed: a few comparisons a block, no work per 
 
 from __future__ import annotations
 
+from sys import getsizeof
+
 #: Longest period found. Unit: characters.
 MAX_PERIOD = 2048
 #: Characters that must recur before a repetition is considered at all.
 ANCHOR = 24
 _KEEP = MAX_PERIOD + ANCHOR
+#: Bytes a character from which a text is one of emoji or the like, each of them a token or more.
+_WIDE = 3
 #: Text kept beyond that before it is trimmed. Unit: characters.
 _SLACK = 256
 
@@ -34,6 +38,7 @@ class Repetition:
 
     def __init__(self) -> None:
         self._text = ""
+        self._most = _KEEP + _SLACK
         self._skip = False
         self.period = 0
         self.characters = 0
@@ -49,16 +54,23 @@ class Repetition:
         """One period of the repetition, beginning anywhere in it; empty while nothing repeats."""
         return self._text[-self.period :] if self.period else ""
 
-    def feed(self, block: str) -> None:
-        """Take in the next characters of the text."""
-        if len(self._text) > _KEEP + _SLACK:
-            self._text = self._text[-_KEEP:]
-        text = self._text = self._text + block
-        size, period = len(block), self.period
+    def feed(self, block: str) -> bool:
+        """
+        Take in the next characters of the text.
+
+        Returns:
+            True while something repeats.
+        """
+        text = self._text + block
+        if len(text) > self._most:
+            text = self._trim(text)
+        self._text = text
+        period = self.period
         if period:
+            size = len(block)
             if text[-size - period : -period] == block:
                 self.characters += size
-                return
+                return True
             self.period = self.characters = 0
             self.letters = 0.0
         # The search is the dearest step of all detectors; a loop can wait one block for it, unless the
@@ -66,6 +78,13 @@ class Repetition:
         self._skip = not self._skip
         if not self._skip or block[1:] == block[:-1]:
             self._search(text)
+        return self.period > 0
+
+    def _trim(self, text: str) -> str:
+        """The latest of it: what the longest period needs, and half of that where a character takes four bytes."""
+        keep = _KEEP if getsizeof(text) < _WIDE * len(text) else _KEEP // 2
+        self._most = keep + _SLACK
+        return text[-keep:]
 
     def _search(self, text: str) -> None:
         size = len(text)

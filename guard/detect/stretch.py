@@ -10,7 +10,7 @@ from guard.detect.garble import GarbleScan, GarbleWindow
 from guard.detect.plain import PlainRun
 from guard.detect.prompt import Prompt
 from guard.detect.rare import CharacterScan, NamesWindow, ScriptWindow
-from guard.detect.texture import TextureWindow
+from guard.detect.texture import Texture
 from guard.detect.window import BlockSum
 from guard.detect.words import WordScan, WordWindow
 
@@ -62,8 +62,49 @@ class Parts(NamedTuple):
     """
 
     value: Callable[[], float]
-    onset: Callable[[], int]
+    onset: Callable[[], int] | int
     names: Callable[[], list[str]] | None = None
+
+    def pages_back(self) -> int:
+        """Pages back from the end at which what it shows began."""
+        return self.onset if isinstance(self.onset, int) else self.onset()
+
+    def why(self, name: str, value: float) -> str:
+        """One clause a person can read; empty when there is nothing better than the figure."""
+        if self.names is not None:
+            names = self.names()
+            what = _NAMED.get(name, "letters of {count} unrelated scripts glued together")
+            return f"{what.format(count=len(names))} ({', '.join(names[:6]).lower()})"
+        return _WHY[name].format(value=value) if name in _WHY else ""
+
+
+class _Unless:
+    """A reading, or 0 where the prompt asks for what it shows; a stream has a dozen, so it is kept small."""
+
+    __slots__ = ("_asked", "_least", "_prompt", "_value")
+
+    def __init__(self, value: Callable[[], float], prompt: Prompt, asked: str, least: float = 0.0) -> None:
+        self._value = value
+        self._prompt = prompt
+        self._asked = asked
+        self._least = least
+
+    def __call__(self) -> float:
+        value = self._value()
+        return 0.0 if value > self._least and getattr(self._prompt, self._asked) else value
+
+
+class _Share:
+    """A count per character of a window."""
+
+    __slots__ = ("_size", "_total")
+
+    def __init__(self, total: BlockSum, size: int) -> None:
+        self._total = total
+        self._size = size
+
+    def __call__(self) -> float:
+        return min(1.0, self._total.total / (self._total.blocks * self._size))
 
 
 class Pages:
@@ -82,14 +123,14 @@ class Pages:
         self._garble: GarbleScan | None = None
         self._words: WordScan | None = None
         self._familiar: FamiliarScan | None = None
-        self._parts: dict[tuple[str, int | None], Parts] = {}
+        self._wanted = False
         self._rare_sums: list[BlockSum] = []
         self._odd_sums: list[BlockSum] = []
         self._scripts: list[ScriptWindow] = []
         #: Windows of names, each with the attribute of the scan that it follows.
         self._names: list[tuple[str, NamesWindow]] = []
         self._garbles: dict[int | None, GarbleWindow] = {}
-        self._textures: dict[int, TextureWindow] = {}
+        self._texture: Texture | None = None
         self._plain: PlainRun | None = None
         self._longest = 0
         self._recurrences: dict[int, WordWindow] = {}
@@ -98,7 +139,7 @@ class Pages:
     @property
     def wanted(self) -> bool:
         """True when any signal needs pages."""
-        return bool(self._parts)
+        return self._wanted
 
     def part(self, name: str, pages: int | None) -> Parts:
         """
@@ -110,128 +151,105 @@ class Pages:
         # A window over the whole text is never empty again, so it never rests.
         if name in _RESTING:
             self._longest = max(self._longest, pages or 1 << 62)
-        part = self._parts[name, pages] = _MAKERS[name](self, pages)
-        return part
-
-    def onset(self, name: str, pages: int | None) -> int:
-        """Pages back from the end at which what a signal shows began."""
-        return self._parts[name, pages].onset()
+        self._wanted = True
+        return _MAKERS[name](self, pages)
 
     def _usual(self, pages: int | None) -> int:
         return pages or -(-_USUAL // self._size)
 
     def _unless_random(self, value: Callable[[], float]) -> Callable[[], float]:
-        """The reading, or 0 when the prompt asks for text without sense."""
-        prompt = self._prompt
+        return _Unless(value, self._prompt, "random")
 
-        def reading() -> float:
-            now = value()
-            return 0.0 if now > 0.0 and prompt.random else now
-
-        return reading
-
-    def _rare(self, pages: int | None) -> Parts:
+    def _look_at_characters(self) -> None:
         self._characters = self._characters or CharacterScan(self._prompt)
-        total = BlockSum(pages)
-        self._rare_sums.append(total)
-        return Parts(lambda: min(1.0, total.total / (total.blocks * self._size)), total.onset)
 
-    def _odd(self, pages: int | None) -> Parts:
-        self._characters = self._characters or CharacterScan(self._prompt)
+    def _count(self, pages: int | None, sums: list[BlockSum]) -> Parts:
+        self._look_at_characters()
         total = BlockSum(pages)
-        self._odd_sums.append(total)
-        return Parts(lambda: min(1.0, total.total / (total.blocks * self._size)), total.onset)
+        sums.append(total)
+        return Parts(_Share(total, self._size), total.onset)
 
     def _script_salad(self, pages: int | None) -> Parts:
-        self._characters = self._characters or CharacterScan(self._prompt)
+        self._look_at_characters()
         window = ScriptWindow(pages, self._size)
         self._scripts.append(window)
         return Parts(window.value, window.onset, window.names)
 
-    def _named(self, pages: int | None, attribute: str, *, words: bool = False) -> Parts:
-        self._characters = self._characters or CharacterScan(self._prompt)
+    def _named(self, pages: int | None, attribute: str) -> Parts:
+        self._look_at_characters()
         window = NamesWindow(self._usual(pages))
         self._names.append((attribute, window))
-        prompt = self._prompt
-        value = window.value
-        if words:
-            return Parts(lambda: 0.0 if value() and prompt.languages else value(), window.onset, window.names)
-        return Parts(value, window.onset, window.names)
+        return Parts(window.value, window.onset, window.names)
 
-    def _make_garble(self, pages: int | None, share: Callable[[GarbleWindow], float]) -> Parts:
-        self._characters = self._characters or CharacterScan(self._prompt)
+    def _stray_scripts(self, pages: int | None) -> Parts:
+        part = self._named(pages, "strays")
+        return part._replace(value=_Unless(part.value, self._prompt, "languages"))
+
+    def _make_garble(self, pages: int | None, share: str) -> Parts:
+        self._look_at_characters()
         self._garble = self._garble or GarbleScan()
-        window = self._garbles.setdefault(pages, GarbleWindow(pages, self._size))
-        return Parts(self._unless_random(lambda: share(window)), window.joints.onset)
+        window = self._garbles.get(pages)
+        if window is None:
+            window = self._garbles[pages] = GarbleWindow(pages, self._size)
+        return Parts(self._unless_random(getattr(window, share)), window.joints.onset)
 
-    def _texture(self, pages: int | None, share: Callable[[TextureWindow], float], *, plain: bool = False) -> Parts:
-        self._characters = self._characters or CharacterScan(self._prompt)
+    def _side_by_side(self, pages: int | None, share: str) -> Parts:
+        self._look_at_characters()
+        self._texture = self._texture or Texture(self._size)
         size = self._usual(pages)
-        window = self._textures.setdefault(size, TextureWindow(size, self._size))
-        value = (lambda: share(window)) if plain else self._unless_random(lambda: share(window))
-        return Parts(value, lambda: size // 2)
+        return Parts(getattr(self._texture.window(size), share), size // 2)
 
-    def _special_tokens(self, pages: int | None) -> Parts:
-        prompt = self._prompt
-        part = self._texture(pages, TextureWindow.special_tokens, plain=True)
-        return part._replace(value=lambda: 0.0 if part.value() and prompt.special else part.value())
+    def _orderly(self, pages: int | None, share: str, asked: str = "random") -> Parts:
+        part = self._side_by_side(pages, share)
+        return part._replace(value=_Unless(part.value, self._prompt, asked))
 
     def _unpunctuated(self, _: int | None) -> Parts:
-        self._characters = self._characters or CharacterScan(self._prompt)
-        run = self._plain = self._plain or PlainRun()
-        prompt = self._prompt
-        return Parts(
-            lambda: float(run.words) if run.words < _MANY_WORDS or not prompt.wordy else 0.0,
-            lambda: -(-run.characters // self._size),
-        )
+        self._look_at_characters()
+        run = self._plain = self._plain or PlainRun(self._size)
+        return Parts(_Unless(run.value, self._prompt, "wordy", _MANY_WORDS), run.pages)
 
-    def _recurrence(self, pages: int | None) -> Parts:
+    def _say(self, pages: int | None, share: str) -> Parts:
         size = self._usual(pages)
         window = self._word_window(size)
-        return Parts(window.value, lambda: size // 2)
-
-    def _recurrence_fall(self, pages: int | None) -> Parts:
-        size = self._usual(pages)
-        window = self._word_window(size)
-        return Parts(window.fall, lambda: size // 2)
+        return Parts(getattr(window, share), size // 2)
 
     def _word_window(self, size: int) -> WordWindow:
         self._words = self._words or WordScan()
-        return self._recurrences.setdefault(size, WordWindow(size))
+        window = self._recurrences.get(size)
+        if window is None:
+            window = self._recurrences[size] = WordWindow(size)
+        return window
 
-    def _counting(self, pages: int | None) -> Parts:
+    def _counting(self, _: int | None) -> Parts:
         scan = self._scan_words()
-        prompt = self._prompt
-        return Parts(
-            lambda: float(scan.run) if scan.run and not prompt.counting else 0.0,
-            lambda: -(-3 * scan.run // self._size),
-        )
+        return Parts(_Unless(scan.counted, self._prompt, "counting"), lambda: -(-3 * scan.run // self._size))
 
-    def _say(self, pages: int | None, share: Callable[[FamiliarWindow], float]) -> Parts:
+    def _familiar_window(self, size: int) -> FamiliarWindow:
         self._scan_words()
+        window = self._familiars.get(size)
+        if window is None:
+            window = self._familiars[size] = FamiliarWindow(size, self._size)
+        return window
+
+    def _fresh_words(self, pages: int | None) -> Parts:
         size = self._usual(pages)
-        window = self._familiars.setdefault(size, FamiliarWindow(size, self._size))
-        return Parts(lambda: share(window), lambda: size // 2)
+        return Parts(self._familiar_window(size).fresh_share, size // 2)
 
     def _familiar_words(self, pages: int | None) -> Parts:
-        prompt, words = self._prompt, self._word_window(self._usual(pages))
+        size = self._usual(pages)
+        window, prompt, words = self._familiar_window(size), self._prompt, self._word_window(size)
 
-        def share(window: FamiliarWindow) -> float:
+        def share() -> float:
             value = window.familiar_share()
             if value < _LITTLE:
                 return value
             expected = prompt.refrain if words.prose() else prompt.framed
             return 0.0 if expected else value
 
-        return self._say(pages, share)
-
-    def _order(self, pages: int | None, share: Callable[[WordWindow], float]) -> Parts:
-        size = self._usual(pages)
-        window = self._word_window(size)
-        return Parts(lambda: share(window), lambda: size // 2)
+        return Parts(share, size // 2)
 
     def _scan_words(self) -> FamiliarScan:
-        self._characters = self._characters or CharacterScan(self._prompt)
+        self._look_at_characters()
         self._words = self._words or WordScan()
         self._familiar = self._familiar or FamiliarScan()
         return self._familiar
@@ -247,10 +265,8 @@ class Pages:
                 self._garble.feed(page, scan.shape)
                 for garble in self._garbles.values():
                     garble.add(self._garble.joints)
-            if self._textures:
-                marks = len(scan.shape.translate(None, _NOT_MARKS))
-                for texture in self._textures.values():
-                    texture.add(page, marks)
+            if self._texture is not None:
+                self._texture.add(page, len(scan.shape.translate(None, _NOT_MARKS)))
             if self._plain is not None:
                 self._plain.feed(page, scan.shape)
         if self._words is not None:
@@ -277,37 +293,29 @@ class Pages:
             for familiar in self._familiars.values():
                 familiar.add(self._familiar)
 
-    def why(self, name: str, pages: int | None, value: float) -> str:
-        """One clause a person can read; empty when there is nothing better than the figure."""
-        part = self._parts.get((name, pages))
-        if part is not None and part.names is not None:
-            names = part.names()
-            what = _NAMED.get(name, "letters of {count} unrelated scripts glued together")
-            return f"{what.format(count=len(names))} ({', '.join(names[:6]).lower()})"
-        return _WHY[name].format(value=value) if name in _WHY else ""
 
-
+#: How the reading of each signal is made.
 _MAKERS: dict[str, Callable[[Pages, int | None], Parts]] = {
-    "rare_characters": Pages._rare,
-    "odd_characters": Pages._odd,
+    "rare_characters": lambda self, pages: self._count(pages, self._rare_sums),
+    "odd_characters": lambda self, pages: self._count(pages, self._odd_sums),
     "script_salad": Pages._script_salad,
     "glued_scripts": lambda self, pages: self._named(pages, "glued"),
     "odd_kinds": lambda self, pages: self._named(pages, "kinds"),
-    "stray_scripts": lambda self, pages: self._named(pages, "strays", words=True),
-    "garble": lambda self, pages: self._make_garble(pages, GarbleWindow.value),
-    "joints": lambda self, pages: self._make_garble(pages, GarbleWindow.density),
-    "symbol_salad": lambda self, pages: self._texture(pages, TextureWindow.symbol_salad),
-    "figure_salad": lambda self, pages: self._texture(pages, TextureWindow.figure_salad),
-    "special_tokens": Pages._special_tokens,
-    "pair_recurrence": lambda self, pages: self._texture(pages, TextureWindow.pair_recurrence, plain=True),
-    "glued_words": lambda self, pages: self._texture(pages, TextureWindow.glued_words),
+    "stray_scripts": Pages._stray_scripts,
+    "garble": lambda self, pages: self._make_garble(pages, "value"),
+    "joints": lambda self, pages: self._make_garble(pages, "density"),
+    "symbol_salad": lambda self, pages: self._orderly(pages, "symbol_salad"),
+    "figure_salad": lambda self, pages: self._orderly(pages, "figure_salad"),
+    "glued_words": lambda self, pages: self._orderly(pages, "glued_words"),
+    "special_tokens": lambda self, pages: self._orderly(pages, "special_tokens", "special"),
+    "pair_recurrence": lambda self, pages: self._side_by_side(pages, "pair_recurrence"),
     "unpunctuated": Pages._unpunctuated,
-    "function_words": lambda self, pages: self._order(pages, WordWindow.function_words),
-    "word_recurrence": Pages._recurrence,
-    "recurrence_fall": Pages._recurrence_fall,
+    "word_recurrence": lambda self, pages: self._say(pages, "value"),
+    "recurrence_fall": lambda self, pages: self._say(pages, "fall"),
+    "function_words": lambda self, pages: self._say(pages, "function_words"),
+    "stutter": lambda self, pages: self._say(pages, "stutter"),
+    "word_clash": lambda self, pages: self._say(pages, "clash"),
     "counting": Pages._counting,
     "familiar_words": Pages._familiar_words,
-    "fresh_words": lambda self, pages: self._say(pages, FamiliarWindow.fresh_share),
-    "stutter": lambda self, pages: self._order(pages, WordWindow.stutter),
-    "word_clash": lambda self, pages: self._order(pages, WordWindow.clash),
+    "fresh_words": Pages._fresh_words,
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
 from itertools import pairwise
 
 #: Marks per character from which pairs of marks are counted at all.
@@ -31,19 +30,25 @@ _LEAST_PAIRS = 120
 _FEW_LETTERS = 0.25
 
 
-class TextureWindow:
+class Texture:
     """
     The latest pages as they are.
 
     Args:
-        pages: Pages in the window.
         size: Characters in a page.
     """
 
-    def __init__(self, pages: int, size: int) -> None:
-        self._characters = pages * size
-        self._pages: deque[tuple[str, int]] = deque(maxlen=pages)
-        self._marks = 0
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._limit = 0
+        # Lists are smaller than deques, and there is a handful of pages.
+        self._pages: list[str] = []
+        self._marks: list[int] = []
+
+    def window(self, pages: int) -> TextureWindow:
+        """The latest so many pages."""
+        self._limit = max(self._limit, pages)
+        return TextureWindow(self, pages)
 
     def add(self, page: str, marks: int) -> None:
         """
@@ -53,14 +58,43 @@ class TextureWindow:
             page: The text.
             marks: How many of its characters are neither letters, digits nor blank.
         """
-        pages = self._pages
-        if len(pages) == pages.maxlen:
-            self._marks -= pages[0][1]
-        pages.append((page, marks))
-        self._marks += marks
+        pages, counts = self._pages, self._marks
+        if len(pages) == self._limit:
+            del pages[0]
+            del counts[0]
+        pages.append(page)
+        counts.append(marks)
+
+    def text(self, pages: int) -> str:
+        """The latest pages in one."""
+        return "".join(self._pages[-pages:])
+
+    def marks(self, pages: int) -> int:
+        """Marks in them."""
+        return sum(self._marks[-pages:])
+
+
+class TextureWindow:
+    """
+    Readings of the latest pages.
+
+    Args:
+        texture: Where they are kept.
+        pages: Pages in the window.
+    """
+
+    __slots__ = ("_characters", "_pages", "_texture")
+
+    def __init__(self, texture: Texture, pages: int) -> None:
+        self._texture = texture
+        self._pages = pages
+        self._characters = pages * texture.size
 
     def _text(self) -> str:
-        return "".join([page for page, _ in self._pages])
+        return self._texture.text(self._pages)
+
+    def _dense(self) -> bool:
+        return self._texture.marks(self._pages) >= LEAST_MARKS * self._characters
 
     def symbol_salad(self) -> float:
         """
@@ -69,7 +103,7 @@ class TextureWindow:
         Code, formulae and drawings are dense with marks, but with the same pairs of them again and again.
         Marks drawn at random meet in ever new pairs. A window that is not full counts as padded with blanks.
         """
-        if self._marks < LEAST_MARKS * self._characters:
+        if not self._dense():
             return 0.0
         runs = _MARKS.findall(self._text())
         pairs = {pair for run in runs for pair in pairwise(run) if pair[0] != pair[1]}
@@ -88,7 +122,7 @@ class TextureWindow:
 
     def special_tokens(self) -> float:
         """How many special tokens stand written out."""
-        if self._marks < LEAST_MARKS * self._characters:
+        if not self._dense():
             return 0.0
         return float(len(_SPECIAL.findall(self._text())))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
 from itertools import pairwise
 from operator import eq
 
@@ -65,7 +64,8 @@ class WordWindow:
     """
 
     def __init__(self, pages: int) -> None:
-        self._pages: deque[list[str]] = deque(maxlen=pages)
+        self._limit = pages
+        self._pages: list[list[str]] = []
         self._until = 2 * pages
         self._before = -1.0
         self._sum = 0.0
@@ -73,7 +73,10 @@ class WordWindow:
 
     def add(self, tokens: list[str]) -> None:
         """Take in the newest page's tokens."""
-        self._pages.append(tokens)
+        pages = self._pages
+        if len(pages) == self._limit:
+            del pages[0]
+        pages.append(tokens)
         self._until -= 1
         if not self._until:
             self._note()

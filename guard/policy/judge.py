@@ -16,13 +16,21 @@ _SEVERITY = {action: rank for rank, action in enumerate(Action)}
 
 
 class JudgeState:
-    """What a Judge remembers of one choice: since which token each rule holds, and which have noted."""
+    """
+    What a Judge remembers of one choice.
 
-    __slots__ = ("noted", "since")
+    Since which token each rule holds, which have noted, and which gates on text were open when the text
+    last changed.
+    """
+
+    __slots__ = ("block", "blocks_open", "noted", "page", "pages_open", "since")
 
     def __init__(self) -> None:
         self.since: dict[int, int] = {}
         self.noted: set[int] = set()
+        self.block = self.page = -1
+        self.blocks_open: list[int] = []
+        self.pages_open: list[int] = []
 
 
 class Judge:
@@ -57,7 +65,15 @@ class Judge:
         """A fresh state for one choice."""
         return JudgeState()
 
-    def decide(self, read: Read, finding: Find, tokens: int, choice: int, state: JudgeState) -> Verdict:
+    def decide(
+        self,
+        read: Read,
+        finding: Find,
+        tokens: int,
+        choice: int,
+        state: JudgeState,
+        text: tuple[int, int] | None = None,
+    ) -> Verdict:
         """
         Judge one choice as it stands.
 
@@ -67,12 +83,14 @@ class Judge:
             tokens: Tokens of the choice so far.
             choice: Index of the choice.
             state: This choice's state, updated in place.
+            text: Blocks and pages of text so far: readings of text are looked at again only once these have
+                changed; None to look at all of them.
 
         Returns:
             The verdict; its action is HOLD when only the suspicion is raised. A rule that notes does so
             once in a choice.
         """
-        candidates = self._gates.open(read)
+        candidates = self._open(read, state, text)
         if not candidates:
             if state.since:
                 state.since.clear()
@@ -96,6 +114,18 @@ class Judge:
             onset_token=min(onsets, default=tokens),
             findings=evidence,
         )
+
+    def _open(self, read: Read, state: JudgeState, text: tuple[int, int] | None) -> list[int]:
+        """Rules that may score above 0, in no order, perhaps twice."""
+        gates = self._gates
+        block, page = text if text is not None else (-1, -1)
+        if block != state.block or text is None:
+            state.block = block
+            state.blocks_open = gates.blocks.open(read)
+            if page != state.page or text is None:
+                state.page = page
+                state.pages_open = gates.pages.open(read)
+        return [*gates.steps.open(read), *state.blocks_open, *state.pages_open, *gates.always]
 
     def _weigh(self, candidates: list[int], read: Read, tokens: int, state: JudgeState) -> tuple[float, int | None]:
         """The suspicion, and the rule that acts: the severest, then the one that scores most, then the first."""

@@ -9,7 +9,7 @@ PAGE = 64
 
 
 def words(text: str) -> int:
-    run = PlainRun()
+    run = PlainRun(PAGE)
     for start in range(0, len(text) - PAGE + 1, PAGE):
         page = text[start : start + PAGE]
         run.feed(page, bytes(map(code_of, page)))
@@ -30,7 +30,7 @@ def test_letters_of_every_script_go_on() -> None:
 
 
 def test_characters_are_those_of_the_row() -> None:
-    run = PlainRun()
+    run = PlainRun(PAGE)
     page = ("." + "a" * 7 + " " + "b" * 55)[:PAGE]
     run.feed(page, bytes(map(code_of, page)))
     assert (run.words, run.characters) == (1, 63)

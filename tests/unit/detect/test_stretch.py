@@ -26,8 +26,8 @@ def test_every_signal_is_made_read_and_explained(name: str, size: int | None) ->
     part = pages.part(name, size)
     feed(pages, "plain words and then ж漢\ufffd of the in of the in the in, 7 8 9 10 " * 9)
     part.value()
-    assert part.onset() >= 0
-    assert pages.why(name, size, 0.5)
+    assert part.pages_back() >= 0
+    assert part.why(name, 0.5)
 
 
 def test_nothing_is_wanted_until_a_signal_is() -> None:

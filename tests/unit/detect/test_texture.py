@@ -6,16 +6,17 @@ import math
 import random
 from collections.abc import Callable
 
-from guard.detect.texture import TextureWindow
+from guard.detect.texture import Texture, TextureWindow
 
 PAGE = 32
 
 
 def read(text: str, pages: int = 5, share: Callable[[TextureWindow], float] = TextureWindow.symbol_salad) -> float:
-    window = TextureWindow(pages, PAGE)
+    texture = Texture(PAGE)
+    window = texture.window(pages)
     for start in range(0, len(text) - len(text) % PAGE, PAGE):
         page = text[start : start + PAGE]
-        window.add(page, sum(not c.isalnum() and not c.isspace() for c in page))
+        texture.add(page, sum(not c.isalnum() and not c.isspace() for c in page))
     return share(window)
 
 

@@ -39,22 +39,29 @@ CONDITIONS: list[Condition] = [
 
 def gates(conditions: list[Condition]) -> tuple[int, list[int]]:
     made = gates_of(conditions, {leaf.signal: leaf.signal for when in conditions for leaf in leaves(when)})
-    return len(made.rising) + len(made.falling), list(made.always)
+    return sum(len(part.rising) + len(part.falling) for part in made[:3]), list(made.always)
 
 
 @pytest.mark.parametrize("readings", list(itertools.product([math.nan, 0.5, 1.5, 2.5], repeat=3)))
 def test_a_rule_behind_a_closed_gate_scores_nothing(readings: tuple[float, float, float]) -> None:
     values = dict(zip((X, Y, Z), readings, strict=True))
     made = gates_of(CONDITIONS, {ref: ref for ref in values})
-    opened = set(made.open(values.__getitem__))
+    opened = {index for part in made[:3] for index in part.open(values.__getitem__)} | set(made.always)
     for index, condition in enumerate(CONDITIONS):
         if index not in opened:
             assert score(condition, values.__getitem__, 10) == 0.0
 
 
-def test_rules_share_the_signal_that_most_of_them_have() -> None:
-    shared = [All((rising(Y, 1), rising(X, 1))), All((rising(X, 2), rising(Z, 1))), rising(X, 3)]
+def test_the_first_condition_guards_the_others_and_rules_share_it() -> None:
+    shared = [All((rising(X, 1), rising(Y, 1))), All((rising(X, 2), rising(Z, 1))), rising(X, 3)]
     assert gates(shared) == (1, [])
+    assert gates([All((Any((rising(X, 1), rising(Y, 1))), rising(Z, 1)))]) == (1, [])
+
+
+def test_gates_are_sorted_by_how_often_their_readings_change() -> None:
+    refs = [SignalRef("acceptance_fall"), SignalRef("repetition_count"), SignalRef("garble")]
+    made = gates_of([rising(ref, 1) for ref in refs], {ref: ref for ref in refs})
+    assert [[gate.ref for gate in part.rising] for part in made[:3]] == [[ref] for ref in refs]
 
 
 def test_a_negation_has_no_gate() -> None:
