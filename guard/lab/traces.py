@@ -1,124 +1,68 @@
 """
-Records labelled traces on the embedded backend: `python -m guard.lab.traces OUT.jsonl.gz [LABELS.yaml]`.
+Records labelled traces on the embedded backend, and puts a reader's labels on them.
 
-Healthy answers over many kinds of task, temperatures and draft depths; the same tasks with the KV cache
-really corrupted, in several modes and strengths; and prompts over which a small model loops by itself.
-What a corrupted run came to is not known beforehand: it may be salad, a loop, or fluent text. A reader
-says so in the labels file; without a label a corrupted run counts as `rescore_only`.
+    python -m guard.lab.traces record RAW.jsonl
+    python -m guard.lab.traces show RAW.jsonl
+    python -m guard.lab.traces label LABELS.yaml FOLDER RAW.jsonl
+
+Healthy answers over many kinds of task, temperatures and draft depths; the same kinds of task with the KV cache
+really corrupted; corruption of the draft's own cache; and prompts over which a small model loops by itself. What a
+run came to is not known beforehand: a reader says so, for every one.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gzip
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
-import yaml
 
-from guard.errors import SetupError
+from guard.errors import GuardError, SetupError
+from guard.lab.draft import DEFAULT_DRAFT, load_recipe
+from guard.lab.draft_memory import DraftCache
 from guard.lab.embedded import EmbeddedBackend, EmbeddedOptions
-from guard.lab.faulty import FaultPlan, FaultyReplica
+from guard.lab.faulty import FaultyReplica
 from guard.lab.progress import best_progress
+from guard.lab.relay import TokenCounter
+from guard.lab.trace_labels import Trace, half_of, read_labels, read_traces, write_halves
+from guard.lab.trace_plans import DEPTHS, Plan, plans
 from guard.proto.openai import decode_chunk, is_done, sample_texts
 from guard.proto.sse import SseParser
 from guard.signals.llama import LlamaAdapter
 from guard.types import Sample
 
-#: Tokens of one trace. Unit: tokens.
-NUM_TOKENS = 160
-#: Draft depths of the healthy traces. Unit: tokens.
-DEPTHS = (3, 2, 5)
-#: Token at which the cache of a running request goes bad. Unit: tokens.
-LATE_ONSET = 50
-#: Cache rows hit by a weak fault. Unit: rows.
-WEAK_ROWS = 16
+#: Generations recorded at once: llama.cpp computes them in one batch.
+NUM_SLOTS = 4
+#: Seed of the sampling, and of the noise in the draft's cache.
+SEED = 1
 
-TASKS = {
-    "explain": "Explain how a lock and key works, in a few paragraphs.",
-    "story": "Tell a short story about a baker who finds a map in a sack of flour.",
-    "code": "Write a Python function that counts the vowels in a string, and explain it line by line.",
-    "list": "List ten things to pack for a week of walking in the mountains, with a reason for each.",
-    "table": "Make a Markdown table of six planets with their size and distance from the sun.",
-    "email": "Write a polite email to a hotel, asking to move a booking by two days.",
-    "json": "Give a JSON object that describes three books with title, author, year and tags.",
-    "poem": "Write a poem of four stanzas about the first snow.",
-    "history": "What were the main effects of the invention of the printing press?",
-    "compare": "Compare trains and buses for travelling between two cities.",
-    "steps": "Describe step by step how to repot a plant that has become too large.",
-    "dialogue": "Write a dialogue between a teacher and a pupil about why the sea is salty.",
-    "summary": "Summarise in one paragraph what a library does for a town.",
-    "copy": "Repeat this sentence exactly three times: The ferry leaves at nine from the north pier.",
-    "maths": "Solve 3x + 7 = 25 and explain every step.",
-    "advice": "How can somebody who is shy learn to speak in front of a group?",
-}
-#: Prompts over which this model says the same thing again and again when it is greedy.
-LOOPS = {
-    "refrain": "Write the refrain of a song that never ends.",
-    "counting": "Count the stars one by one and say what you feel at each.",
-    "chant": "Chant the word river, slowly, for a long time.",
-    "promise": "Write out a promise to tidy your room, many times.",
-}
-FAULTED = ("explain", "story", "steps", "history")
+Chunks = list[list[str | int]]
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Station(NamedTuple):
     """
-    One trace to be recorded.
+    What one generation after the other is recorded on.
 
     Args:
-        id: Its name.
-        prompt: What is asked.
-        temperature: Sampling temperature.
-        depth: Draft depth. Unit: tokens.
-        fault: What is done to the cache, if anything.
+        slot: The server's slot.
+        replica: Spoils the target's cache of that slot.
+        draft: Spoils the draft's.
+        client: For requests.
     """
 
-    id: str
-    prompt: str
-    temperature: float = 0.0
-    depth: int = 3
-    fault: FaultPlan | None = None
+    slot: int
+    replica: FaultyReplica
+    draft: DraftCache
+    client: httpx.AsyncClient
 
 
-def plans() -> Iterator[Plan]:
-    """All traces, in the order in which they are recorded."""
-    for depth in DEPTHS:
-        for name, prompt in list(TASKS.items())[:: 1 if depth == DEPTHS[0] else 2]:
-            for temperature in (0.0, 0.7):
-                yield Plan(f"healthy-{name}-t{temperature:g}-k{depth}", prompt, temperature, depth)
-    for name, prompt in LOOPS.items():
-        yield Plan(f"loop-{name}", prompt)
-    for seed, task in enumerate(FAULTED):
-        for fault in ("noise", "zero_half", "shuffle", "splice"):
-            for onset in (0, LATE_ONSET):
-                for rows in (None, WEAK_ROWS):
-                    where = f"{'all' if rows is None else rows}-at{onset}"
-                    plan = FaultPlan(fault, onset_token=onset, seed=seed, first_row=4, num_rows=rows)
-                    yield Plan(f"{fault}-{where}-{task}", TASKS[task], fault=plan)
-
-
-class Trace(msgspec.Struct):
-    """A recorded trace: one line of the file. See guard.lab.cases for the fields."""
-
-    id: str
-    kind: str
-    subkind: str
-    num_speculative_tokens: int
-    first_bad_token: int | None
-    hard_negative: str | None
-    prompt: str
-    temperature: float
-    engine: str
-    chunks: list[list[str | int]]
-
-
-def chunks_of(samples: Sequence[Sample]) -> list[list[str | int]]:
+def chunks_of(samples: Sequence[Sample]) -> Chunks:
     """
     One `[text, tokens, accepted, drafted]` for each verify step.
 
@@ -128,7 +72,7 @@ def chunks_of(samples: Sequence[Sample]) -> list[list[str | int]]:
     Args:
         samples: As the adapter read them, the open step at the end included.
     """
-    out: list[list[str | int]] = []
+    out: Chunks = []
     text, tokens = "", 0
     for sample in samples:
         text += "".join(piece for _, piece in sample.texts)
@@ -141,64 +85,63 @@ def chunks_of(samples: Sequence[Sample]) -> list[list[str | int]]:
     return out
 
 
-async def record(client: httpx.AsyncClient, url: str, plan: Plan) -> list[list[str | int]]:
-    """Have one answer generated and read its verify steps."""
-    body: dict[str, Any] = {
-        "messages": [{"role": "user", "content": plan.prompt}],
-        "stream": True,
-        "temperature": plan.temperature,
-        "seed": 1,
-        "max_tokens": NUM_TOKENS,
-        "timings_per_token": True,
-    }
+async def record(station: Station, plan: Plan) -> Trace:
+    """
+    Have one answer generated, spoil what the plan says while it runs, and read its verify steps.
+
+    Raises:
+        SetupError: The backend refused the request, or the answer ended before the fault was due.
+    """
+    injected: int | None = None
     if plan.fault is not None:
-        body["ignore_eos"] = True
-    parser, adapter, samples = SseParser(), LlamaAdapter(), []
-    async with client.stream("POST", f"{url}/v1/chat/completions", json=body) as reply:
+        station.replica.arm(plan.fault)
+    parser, adapter, counter, samples = SseParser(), LlamaAdapter(), TokenCounter(), list[Sample]()
+    async with station.client.stream(
+        "POST", f"{station.replica.url}/v1/chat/completions", json=_body(plan, station.slot)
+    ) as reply:
         if reply.status_code != 200:
             raise SetupError(f"the backend answered {reply.status_code}: {(await reply.aread())[:200]!r}")
         async for data in reply.aiter_bytes():
+            counter.feed(data)
             for event in parser.feed(data):
                 if event.data is not None and not is_done(event.data):
                     samples += adapter.observe(decode_chunk(event.data), sample_texts)
-    return chunks_of([*samples, *adapter.finish()])
+            if plan.draft_onset is not None and injected is None and counter.tokens >= plan.draft_onset:
+                injected = counter.tokens
+                await asyncio.to_thread(station.draft.spoil, station.slot, counter.context_tokens, SEED)
+    if plan.fault is not None:
+        if not station.replica.history:
+            raise SetupError(f"{plan.id}: the answer ended before the fault was due")
+        injected = station.replica.history.pop().token
+    station.replica.disarm()
+    await station.replica.heal()
+    return _trace(plan, chunks_of([*samples, *adapter.finish()]), injected)
 
 
-async def record_all(wanted: Sequence[Plan]) -> AsyncIterator[Trace]:
-    """Record the plans, those of one depth on one backend: the server takes its depth at start only."""
-    for depth in sorted({plan.depth for plan in wanted}):
-        async for trace in _record_depth(depth, [plan for plan in wanted if plan.depth == depth]):
-            yield trace
+def _body(plan: Plan, slot: int) -> dict[str, Any]:
+    return {
+        "messages": [{"role": "user", "content": plan.prompt}],
+        "stream": True,
+        "temperature": plan.temperature,
+        "seed": SEED,
+        "max_tokens": plan.num_tokens,
+        "timings_per_token": True,
+        "id_slot": slot,
+        # A corrupted model may stop at once, which leaves nothing to judge; a fault that is due needs its token.
+        "ignore_eos": plan.fault is not None or plan.draft_onset is not None,
+    }
 
 
-async def _record_depth(depth: int, wanted: Sequence[Plan]) -> AsyncIterator[Trace]:
-    options = EmbeddedOptions(num_slots=1, allow_faults=True, num_speculative_tokens=depth)
-    with best_progress() as progress:
-        backend = EmbeddedBackend(options, progress)
-    limits = httpx.Limits(max_keepalive_connections=0)
-    async with (
-        backend,
-        FaultyReplica(backend.url, backend.slots_folder, order=backend.order) as replica,
-        httpx.AsyncClient(timeout=180, limits=limits) as client,
-    ):
-        for plan in wanted:
-            if plan.fault is not None:
-                replica.arm(plan.fault)
-            chunks = await record(client, replica.url, plan)
-            replica.disarm()
-            await replica.heal()
-            yield _trace(plan, chunks)
-
-
-def _trace(plan: Plan, chunks: list[list[str | int]]) -> Trace:
-    fault = plan.fault
+def _trace(plan: Plan, chunks: Chunks, injected: int | None) -> Trace:
     return Trace(
         id=plan.id,
-        kind="healthy" if fault is None else "rescore_only",
-        subkind=plan.id.split("-")[0],
+        kind="",
+        subkind=plan.subkind,
         num_speculative_tokens=plan.depth,
-        first_bad_token=None if fault is None else fault.onset_token,
-        hard_negative=None,
+        first_bad_token=None,
+        hard_negative=plan.hard_negative,
+        injected_at=injected,
+        half=half_of(plan.prompt),
         prompt=plan.prompt,
         temperature=plan.temperature,
         engine="llama.cpp",
@@ -206,39 +149,124 @@ def _trace(plan: Plan, chunks: list[list[str | int]]) -> Trace:
     )
 
 
-def labelled(trace: Trace, labels: dict[str, Any]) -> Trace:
+def missing(out: Path) -> list[Plan]:
+    """The plans of which a file, that need not be there, holds no trace."""
+    have = {trace.id for trace in read_traces(out)} if out.is_file() else set()
+    return [plan for plan in plans() if plan.id not in have]
+
+
+async def record_all(
+    wanted: Sequence[Plan], out: Path, *, num_slots: int = NUM_SLOTS, threads: int | None = None
+) -> None:
     """
-    A trace with what a reader said of it.
+    Record plans, and append each trace as soon as it is done.
+
+    Those of one depth are recorded on one backend: the server takes its depth at start only.
 
     Args:
-        trace: As recorded.
-        labels: By trace id: a kind, or [kind, first bad token].
+        wanted: What to record.
+        out: File to append to, one trace a line.
+        num_slots: Generations at once.
+        threads: Compute threads of the server; see `EmbeddedOptions`.
     """
-    label = labels.get(trace.id)
-    if label is None:
-        return trace
-    kind, onset = label if isinstance(label, list) else (label, trace.first_bad_token)
-    return msgspec.structs.replace(trace, kind=kind, first_bad_token=None if kind == "healthy" else onset or 0)
+    for depth in DEPTHS:
+        mine = [plan for plan in wanted if plan.depth == depth]
+        if mine:
+            options = EmbeddedOptions(
+                num_slots=num_slots, allow_faults=True, num_speculative_tokens=depth, threads=threads
+            )
+            await record_on(options, mine, out)
 
 
-async def _main(out: Path, labels: dict[str, Any]) -> None:
-    wanted = list(plans())
-    with gzip.open(out, "wb") as file:
-        count = 0
-        async for trace in record_all(wanted):
-            file.write(msgspec.json.encode(labelled(trace, labels)) + b"\n")
-            count += 1
-            print(f"{count}/{len(wanted)} {trace.id}", file=sys.stderr, flush=True)
+async def record_on(options: EmbeddedOptions, wanted: Sequence[Plan], out: Path) -> None:
+    """
+    Record plans on one backend, as many at once as it has slots, and append each trace as soon as it is done.
+
+    Args:
+        options: How to run the backend; `allow_faults` for corruption in a running request.
+        wanted: What to record.
+        out: File to append to.
+    """
+    with best_progress() as progress:
+        backend = EmbeddedBackend(options, progress)
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(backend)
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=600, limits=limits))
+        draft = DraftCache(backend, load_recipe(options.draft or DEFAULT_DRAFT))
+        stations = []
+        for slot in range(options.num_slots):
+            replica = FaultyReplica(backend.url, backend.slots_folder, order=backend.order, slot=slot)
+            await stack.enter_async_context(replica)
+            await draft.locate(client, slot)
+            stations.append(Station(slot, replica, draft, client))
+        left = iter(wanted)
+        async with asyncio.TaskGroup() as group:
+            for station in stations:
+                group.create_task(_work(station, left, out))
+
+
+async def _work(station: Station, left: Iterator[Plan], out: Path) -> None:
+    """Record what is left, one plan after the other; the stations share the rest."""
+    for plan in left:
+        trace = await record(station, plan)
+        with out.open("ab") as file:
+            file.write(msgspec.json.encode(trace) + b"\n")
+        print(trace.id, file=sys.stderr, flush=True)
+
+
+def shown(trace: Trace, every: int = 20) -> str:
+    """
+    A trace for a reader: its text with the token number now and then, and the mean acceptance length there.
+
+    Args:
+        trace: What to show.
+        every: Tokens between two numbers.
+    """
+    pieces, tokens, steps, mark = [], 0, 0, 0
+    for text, count, *_ in trace.chunks:
+        pieces.append(str(text))
+        tokens += int(count)
+        steps += 1
+        if tokens - mark >= every:
+            pieces.append(f"⟦{tokens}·{(tokens - mark) / steps:.1f}⟧")
+            mark, steps = tokens, 0
+    head = f"=== {trace.id} | {trace.subkind} | injected at {trace.injected_at} | {trace.kind or 'not labelled'}"
+    return f"{head}\n{''.join(pieces)}\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="guard.lab.traces", description="Record traces and label them.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("record", help="record what the file does not hold yet")
+    one.add_argument("out", type=Path, help="file to append to, .jsonl")
+    one.add_argument("--slots", type=int, default=NUM_SLOTS, help="generations at once")
+    one.add_argument("--threads", type=int, help="compute threads")
+    one = commands.add_parser("show", help="print traces for a reader")
+    one.add_argument("traces", type=Path, nargs="+", help="recorded files")
+    one = commands.add_parser("label", help="put labels on traces and write the two halves")
+    one.add_argument("labels", type=Path, help="what a reader said of each trace, .yaml")
+    one.add_argument("folder", type=Path, help="where tuning.jsonl.gz and unseen.jsonl.gz go")
+    one.add_argument("traces", type=Path, nargs="+", help="recorded files, or the two halves themselves")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Record all traces into a file."""
-    parser = argparse.ArgumentParser(prog="guard.lab.traces", description="Record labelled traces.")
-    parser.add_argument("out", type=Path, help="file to write, .jsonl.gz")
-    parser.add_argument("labels", type=Path, nargs="?", help="what a reader said of the traces")
-    args = parser.parse_args(arguments)
-    labels = yaml.safe_load(args.labels.read_text(encoding="utf-8")) if args.labels else {}
-    asyncio.run(_main(args.out, labels))
+    """Record, show or label; gives the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        if args.command == "record":
+            asyncio.run(record_all(missing(args.out), args.out, num_slots=args.slots, threads=args.threads))
+            return 0
+        traces = [trace for path in args.traces for trace in read_traces(path)]
+        if args.command == "show":
+            print("\n".join(shown(trace) for trace in traces))
+            return 0
+        counts = write_halves(traces, read_labels(args.labels), args.folder)
+    except GuardError as error:
+        print(f"guard.lab.traces: {error}", file=sys.stderr)
+        return 2
+    print(", ".join(f"{count} {half}" for half, count in counts.items()))
     return 0
 
 

@@ -1,0 +1,82 @@
+"""The project's own traces in tests/data/traces: all labelled, none in two halves, and as many as claimed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from guard.lab.cases import Case, CaseKind, read_cases
+from guard.lab.trace_labels import Half, half_of, labelled, read_labels, read_traces
+
+FOLDER = Path(__file__).parents[2] / "data" / "traces"
+LABELS = {name: label for name, label in read_labels(FOLDER / "LABELS.yaml").items() if label is not None}
+FILES = {half: FOLDER / f"{half}.jsonl.gz" for half in Half}
+CASES: dict[Half, list[Case]] = {half: list(read_cases(file)) for half, file in FILES.items()}
+ALL = [case for cases in CASES.values() for case in cases]
+
+LEAST_TRACES = 120
+MOST_BYTES = 1_500_000
+
+
+def test_there_are_enough() -> None:
+    assert len(ALL) >= LEAST_TRACES
+    assert len({case.id for case in ALL}) == len(ALL)
+
+
+def test_every_trace_has_a_label_and_every_label_a_trace() -> None:
+    assert {case.id for case in ALL} == LABELS.keys()
+
+
+@pytest.mark.parametrize("half", list(Half))
+def test_the_traces_carry_what_the_labels_say(half: Half) -> None:
+    for trace in read_traces(FILES[half]):
+        assert labelled(trace, LABELS[trace.id]) == trace
+
+
+@pytest.mark.parametrize("half", list(Half))
+def test_each_trace_is_in_the_half_of_its_prompt(half: Half) -> None:
+    assert {half_of(case.prompt) for case in CASES[half]} == {half}
+    assert {trace.half for trace in read_traces(FILES[half])} == {half}
+
+
+def test_no_prompt_is_in_both_halves() -> None:
+    prompts = {half: {case.prompt for case in cases} for half, cases in CASES.items()}
+    assert not prompts[Half.TUNING] & prompts[Half.UNSEEN]
+
+
+@pytest.mark.parametrize("half", list(Half))
+def test_each_half_has_garble_loops_what_only_rescoring_tells_and_healthy_text(half: Half) -> None:
+    kinds = Counter(case.kind for case in CASES[half])
+    for kind in (CaseKind.HEALTHY, CaseKind.GARBLED, CaseKind.REPETITION, CaseKind.RESCORE_ONLY):
+        assert kinds[kind] >= 5, kinds
+
+
+@pytest.mark.parametrize("half", list(Half))
+def test_each_half_has_every_depth_and_temperature(half: Half) -> None:
+    assert {case.num_speculative_tokens for case in CASES[half]} == {2, 3, 5}
+    assert {case.temperature for case in CASES[half]} == {0.0, 0.7, 1.0}
+
+
+def test_a_spoiled_draft_lowers_acceptance_and_is_healthy() -> None:
+    mine = [trace for file in FILES.values() for trace in read_traces(file) if trace.subkind == "draft_only"]
+    assert len(mine) >= 6
+    for trace in mine:
+        assert trace.injected_at is not None
+        after, tokens = [], 0
+        for _, count, accepted, drafted in trace.chunks:
+            if tokens > trace.injected_at + 8 and int(drafted):
+                after.append(int(accepted))
+            tokens += int(count)
+        assert 1 + sum(after) / len(after) < 1.4, trace.id
+
+
+def test_every_onset_is_within_its_trace() -> None:
+    for case in ALL:
+        assert case.first_bad_token is None or case.first_bad_token < case.tokens
+
+
+def test_the_files_are_small_and_stand_outside_the_package() -> None:
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < MOST_BYTES
+    assert "guard" not in FOLDER.relative_to(Path(__file__).parents[3]).parts
