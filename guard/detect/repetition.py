@@ -22,6 +22,8 @@ MAX_PERIOD = 2048
 #: Characters that must recur before a repetition is considered at all.
 ANCHOR = 24
 _KEEP = MAX_PERIOD + ANCHOR
+#: Blocks from one search to the next.
+_EVERY = 3
 #: Bytes a character from which a text is one of emoji or the like, each of them a token or more.
 _WIDE = 3
 #: Text kept beyond that before it is trimmed. Unit: characters.
@@ -39,7 +41,7 @@ class Repetition:
     def __init__(self) -> None:
         self._text = ""
         self._most = _KEEP + _SLACK
-        self._skip = False
+        self._skipped = 0
         self.period = 0
         self.characters = 0
         self.letters = 0.0
@@ -73,10 +75,11 @@ class Repetition:
                 return True
             self.period = self.characters = 0
             self.letters = 0.0
-        # The search is the dearest step of all detectors; a loop can wait one block for it, unless the
+        # The search is the dearest step of all detectors; a loop can wait two blocks for it, unless the
         # block is one character over and over, of which each may be a token.
-        self._skip = not self._skip
-        if not self._skip or block[1:] == block[:-1]:
+        self._skipped += 1
+        if self._skipped >= _EVERY or block[1:] == block[:-1]:
+            self._skipped = 0
             self._search(text)
         return self.period > 0
 
