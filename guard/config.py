@@ -59,11 +59,13 @@ class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         connect: To open a connection to a backend.
         idle: Longest silence of a backend, before its first byte and between bytes.
         drain: Longest that streams in flight may take after SIGTERM.
+        heartbeat: Silence of a stream after which a comment is sent to the client; none if not given.
     """
 
     connect: Seconds = 5.0
     idle: Seconds = 300.0
     drain: Seconds = 30.0
+    heartbeat: Seconds | None = None
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

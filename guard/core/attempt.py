@@ -6,27 +6,37 @@ from collections.abc import Sequence
 
 import msgspec
 
+from guard.core.engine_verdict import REPETITION, engine_verdict
 from guard.core.events import Headers
-from guard.core.holdback import Held, HoldBack
+from guard.core.holdback import NO_CHOICE, Held, HoldBack
 from guard.core.monitor import CLEAN, Monitor
 from guard.core.record import MAX_STEPS, AttemptRecord
 from guard.core.settings import ExchangeSettings, Target
 from guard.core.shadow import ShadowMonitor
 from guard.errors import ProtocolError
-from guard.proto.openai import decode_chunk, sample_texts
-from guard.proto.rewrite import ChunkRewriter, Identity
+from guard.proto.chunks import LastChunk, sample_texts
+from guard.proto.family import Identity, Reader, Rewriter
 from guard.proto.sse import SseEvent, SseParser
 from guard.signals.base import SignalAdapter
-from guard.types import Channel, Sample, Verdict
+from guard.types import Action, Channel, Sample, Verdict
 from guard.wire import Chunk
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """One event after parsing and judging; `chunk` is None for comments."""
+    """
+    One event after parsing and judging.
+
+    Args:
+        chunk: What it says; None for comments.
+        samples: Its share for each choice.
+        verdict: The policy's decision.
+        closing: What the client gets of the event that ends the stream; None for all others.
+    """
 
     chunk: Chunk | None
     samples: Sequence[Sample]
     verdict: Verdict
+    closing: bytes | None = None
 
 
 class Attempt:
@@ -38,6 +48,7 @@ class Attempt:
         settings: The exchange's settings.
         record: Filled in as the attempt goes.
         adapter: Reads this engine's acceptance signal.
+        reader: Reads the family's events.
         rewriter: Turns this attempt's chunks into the client's.
         hold: An empty hold-back window.
         rid: Id for the engine's abort route; empty where there is none.
@@ -50,7 +61,8 @@ class Attempt:
         settings: ExchangeSettings,
         record: AttemptRecord,
         adapter: SignalAdapter,
-        rewriter: ChunkRewriter,
+        reader: Reader,
+        rewriter: Rewriter,
         hold: HoldBack,
         rid: str = "",
         prompt: str = "",
@@ -65,6 +77,10 @@ class Attempt:
         self.fragile = ""
         self.unfinished: set[int] = set()
         self.finished: set[int] = set()
+        #: Choices the guard ended while the others go on.
+        self.ended: set[int] = set()
+        #: Tokens of theirs that came afterwards. Unit: tokens.
+        self.tokens_dropped = 0
         self.monitor = (
             Monitor(settings.judge, target.baseline, prompt)
             if settings.shadow is None
@@ -72,12 +88,16 @@ class Attempt:
         )
         self._parser = SseParser(max_event_bytes=settings.max_event_bytes)
         self._adapter = adapter
+        self._reader = reader
         self._rewriter = rewriter
         self._annotate = settings.annotate
+        self._policy = settings.judge.policy
         self._tapes = settings.tapes
         if self._tapes is not None:
             self._tapes.begin(record)
         self._events = 0
+        self._data = b""  # of the latest event of one choice
+        self._counts: dict[int, int] = {}  # tokens by choice
 
     @property
     def identity(self) -> Identity | None:
@@ -120,23 +140,54 @@ class Attempt:
         """
         self._events += 1
         if event.data is None:
-            self.hold.push(Held(event.raw, "", 0, self.record.tokens))
+            self.hold.push(Held(event.raw, "", 0, 0))
             return Judged(None, (), CLEAN)
         try:
-            chunk = decode_chunk(event.data)
+            chunk = self._reader.read(event)
         except ProtocolError as error:
             raise ProtocolError(error.message, where=f"event {self._events} {error.where}".strip()) from error
         if chunk.error is not None:
             return Judged(chunk, (), CLEAN)
         samples = self._adapter.observe(chunk, sample_texts)
         tokens = self._account(samples)
+        if self.ended and self._is_dropped(chunk, tokens):
+            return Judged(chunk, (), CLEAN)
         verdict = self.monitor.observe(samples) if watch else CLEAN
-        self._note_ends(chunk)
-        text = _content_text(samples)
+        repeats = self._note_ends(chunk)
+        if repeats is not None and watch and verdict.action in (Action.PASS, Action.HOLD):
+            verdict = engine_verdict(self._policy, repeats, self._counts.get(repeats, 0), self.monitor.suspicion)
         steps = [step for sample in samples for step in sample.steps] if self._annotate else ()
         data = self._rewriter.apply(event, chunk, steps)
-        self.hold.push(Held(data, text, tokens, self.record.tokens))
+        if isinstance(chunk, LastChunk):
+            return Judged(chunk, samples, verdict, data)
+        choice = chunk.choices[0].index if len(chunk.choices) == 1 else NO_CHOICE
+        self._data = event.data if choice != NO_CHOICE else self._data
+        self.hold.push(Held(data, _content_text(samples), tokens, self._counts.get(choice, 0), choice))
         return Judged(chunk, samples, verdict)
+
+    def end_choice(self, choice: int, onset_token: int, event: bytes) -> None:
+        """Drop what is held of a choice from its onset on, and all that will come; `event` tells the client."""
+        self.tokens_dropped += self.hold.drop_choice(choice, onset_token)
+        self.hold.push(Held(event, "", 0, 0, choice))
+        self.ended.add(choice)
+        self.finished.add(choice)
+        self.unfinished.discard(choice)
+        self.monitor.forget(choice)
+
+    @property
+    def latest(self) -> bytes:
+        """Data of the latest event that speaks of one choice."""
+        return self._data
+
+    def _is_dropped(self, chunk: Chunk, tokens: int) -> bool:
+        """Whether the chunk is of a choice that was ended."""
+        dropped = [choice.index in self.ended for choice in chunk.choices]
+        if not any(dropped):
+            return False
+        if not all(dropped):
+            raise ProtocolError("one chunk speaks of a choice that was ended and of another", where="$.choices")
+        self.tokens_dropped += tokens
+        return True
 
     def _account(self, samples: Sequence[Sample]) -> int:
         if self._tapes is not None:
@@ -145,6 +196,7 @@ class Attempt:
         tokens = 0
         for sample in samples:
             tokens += sample.tokens
+            self._counts[sample.choice] = self._counts.get(sample.choice, 0) + sample.tokens
             if not self.fragile:
                 self.fragile = _fragility(sample)
             for step in sample.steps:
@@ -154,13 +206,18 @@ class Attempt:
         record.tokens += tokens
         return tokens
 
-    def _note_ends(self, chunk: Chunk) -> None:
+    def _note_ends(self, chunk: Chunk) -> int | None:
+        """Keep account of the choices' ends; the choice that the engine itself ended for repetition, if any."""
+        repeats = None
         for choice in chunk.choices:
             if choice.finish_reason is not None:
                 self.finished.add(choice.index)
                 self.unfinished.discard(choice.index)
+                if choice.finish_reason == REPETITION:
+                    repeats = choice.index
             elif choice.index not in self.finished:
                 self.unfinished.add(choice.index)
+        return repeats
 
 
 def _fragility(sample: Sample) -> str:

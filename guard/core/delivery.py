@@ -6,15 +6,17 @@ Both promise the same: the head is sent once; after a failure nothing looks comp
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from guard.core.events import Command, Headers, SendBody, SendHead
 from guard.core.failure import Failure
 from guard.core.holdback import Held
 from guard.core.record import ExchangeRecord
-from guard.proto.assemble import Assembler
-from guard.proto.openai import ClientRequest
-from guard.proto.reply import error_body, error_event, guard_comment
+from guard.errors import ProtocolError
+from guard.proto.client import ClientRequest
+from guard.proto.family import Family, Notice
+from guard.proto.reply import guard_comment
 from guard.proto.sse import SseParser
 
 #: Never forwarded: they describe the upstream's own body or connection.
@@ -32,7 +34,17 @@ class Delivery(Protocol):
         ...
 
     def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
-        """End a whole answer; `closing` is the upstream's own terminal event, if it sent one."""
+        """
+        End a whole answer.
+
+        Args:
+            closing: The upstream's own terminal event, if it sent one.
+            head: The upstream's headers.
+            record: For the account of the exchange.
+
+        Raises:
+            ProtocolError: What came is no answer; nothing was sent.
+        """
         ...
 
     def fail(self, failure: Failure, record: ExchangeRecord) -> list[Command]:
@@ -47,7 +59,8 @@ class Delivery(Protocol):
 class StreamDelivery:
     """Server-sent events, passed on as they are released."""
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, family: Family, policy: str) -> None:
+        self._family = family
         self._policy = policy
         self.started = False
         self.text_released = False
@@ -69,8 +82,8 @@ class StreamDelivery:
         """See Delivery: an error event in the stream, or a plain error while there is none yet."""
         if not self.started:
             self.started = True
-            return plain_error(failure, record, self._policy)
-        event = error_event(failure.message, code=failure.code)
+            return plain_error(self._family, failure, record, self._policy)
+        event = self._family.error_event(_notice(failure))
         return [SendBody(guard_comment(record.summary()) + event)]
 
     def begin(self, engine: str) -> None:
@@ -97,24 +110,35 @@ class WholeDelivery:
         self._request = request
         self._policy = policy
         self._max_event_bytes = max_event_bytes
-        self._assembler = Assembler(request.route)
+        self._gatherer = request.family.gatherer(request, "")
+        #: Why what was gathered cannot become an answer; told when it is asked for.
+        self._broken: ProtocolError | None = None
         self.started = False
         self.text_released = False
 
     def send(self, released: list[Held], head: Headers) -> list[Command]:
         """See Delivery: gathered, nothing is sent."""
+        self._gather(held.data for held in released)
+        return []
+
+    def _gather(self, events: Iterable[bytes]) -> None:
         # A rewritten chunk may be a little longer than the one that passed the cap.
         parser = SseParser(max_event_bytes=2 * self._max_event_bytes)
-        for held in released:
-            for event in parser.feed(held.data):
-                if event.data is not None:
-                    self._assembler.add(event.data)
-        return []
+        try:
+            for data in events:
+                for event in parser.feed(data):
+                    if event.data is not None:
+                        self._gatherer.add(event.data)
+        except ProtocolError as error:
+            self._broken = self._broken or error
 
     def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
         """See Delivery."""
+        self._gather((closing,))
+        if self._broken is not None:
+            raise self._broken
+        body = self._gatherer.result()
         self.started = True
-        body = self._assembler.result()
         headers = (
             ("content-type", "application/json"),
             ("content-length", str(len(body))),
@@ -128,21 +152,36 @@ class WholeDelivery:
     def fail(self, failure: Failure, record: ExchangeRecord) -> list[Command]:
         """See Delivery."""
         self.started = True
-        return plain_error(failure, record, self._policy)
+        return plain_error(self._request.family, failure, record, self._policy)
 
     def begin(self, engine: str) -> None:
         """See Delivery."""
-        self._assembler = Assembler(self._request.route, engine, self._request.prefill)
+        self._gatherer = self._request.family.gatherer(self._request, engine)
+        self._broken = None
 
 
-def plain_error(failure: Failure, record: ExchangeRecord, policy: str) -> list[Command]:
+def delivery_for(request: ClientRequest, policy: str, max_event_bytes: int) -> Delivery:
     """
-    An ordinary HTTP error in OpenAI's form.
+    The delivery a request asks for.
+
+    Args:
+        request: The client's.
+        policy: Name of its policy, told in the headers.
+        max_event_bytes: Cap of one event. Unit: bytes.
+    """
+    if request.stream:
+        return StreamDelivery(request.family, policy)
+    return WholeDelivery(request, policy, max_event_bytes)
+
+
+def plain_error(family: Family, failure: Failure, record: ExchangeRecord, policy: str) -> list[Command]:
+    """
+    An ordinary HTTP error in the family's form.
 
     `x-should-retry: false` keeps the official SDKs from repeating what the guard has already
     tried several times.
     """
-    body = error_body(failure.message, code=failure.code)
+    body = failure.body or family.error_body(_notice(failure))
     headers = (
         ("content-type", "application/json"),
         ("content-length", str(len(body))),
@@ -152,6 +191,10 @@ def plain_error(failure: Failure, record: ExchangeRecord, policy: str) -> list[C
         ("x-guard-attempts", str(len(record.attempts))),
     )
     return [SendHead(failure.status, headers), SendBody(body)]
+
+
+def _notice(failure: Failure) -> Notice:
+    return Notice(failure.message, status=failure.status, code=failure.code)
 
 
 def _kept(head: Headers, drop: frozenset[str] = frozenset()) -> Headers:

@@ -13,8 +13,8 @@ of each attempt. Promises, whatever the order of events:
 
 from __future__ import annotations
 
-from guard.core.attempt import Attempt
-from guard.core.delivery import Delivery, StreamDelivery, WholeDelivery
+from guard.core.attempt import Attempt, Judged
+from guard.core.delivery import delivery_for
 from guard.core.events import (
     AbortAttempt,
     ClientGone,
@@ -32,12 +32,13 @@ from guard.core.events import (
 )
 from guard.core.factory import Shown, make_attempt, resume_blocker
 from guard.core.failure import Failure, of_error_event, of_fault, of_verdict
-from guard.core.holdback import Held
+from guard.core.holdback import MAX_HELD_BYTES, Held
+from guard.core.ledger import Ledger
 from guard.core.phases import LEGAL, Phase
 from guard.core.record import ExchangeRecord, Outcome
 from guard.core.settings import ExchangeSettings, Target
 from guard.errors import ProtocolError, UpstreamError
-from guard.proto.openai import ClientRequest, is_done
+from guard.proto.client import ClientRequest
 from guard.proto.request import stream_hazards
 from guard.proto.sse import SseEvent
 from guard.retry.planner import Plan, Situation, Step, plan
@@ -59,7 +60,6 @@ class Exchange:
         self._request = request
         self._settings = settings
         self._policy = policy
-        self._started_at = now
         self._now = now
         self._phase = Phase.OPENING
         self._attempt: Attempt | None = None
@@ -68,20 +68,18 @@ class Exchange:
         self._watching = True
         self._relays = False
         self._shown = Shown()
-        self._delivery: Delivery = (
-            StreamDelivery(policy.name)
-            if request.stream
-            else WholeDelivery(request, policy.name, settings.max_event_bytes)
-        )
+        self._opening = request.stream and request.family.opening_waits
+        self._delivery = delivery_for(request, policy.name, settings.max_event_bytes)
         #: Set while somebody listens to the live feed.
         self.live = False
         self.record = ExchangeRecord(
-            request_id=settings.request_id,
-            route=request.route.value,
-            model=request.model,
-            policy=policy.name,
-            stream=request.stream,
+            settings.request_id, request.route, request.model, policy.name, stream=request.stream
         )
+        self._ledger = Ledger(self.record, now)
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._phase is Phase.CLOSING
 
     @property
     def done(self) -> bool:
@@ -144,8 +142,6 @@ class Exchange:
             case UpstreamFailed(fault=fault):
                 return self._on_fault(fault, alive=False)
 
-    # -- events ---------------------------------------------------------------------------------
-
     def _on_client_gone(self) -> list[Command]:
         if self._phase is not Phase.CLOSING:
             self.record.outcome = Outcome.CLIENT_GONE
@@ -162,8 +158,7 @@ class Exchange:
             fault = UpstreamError("status", f"attempt {self._number} was answered {event.status}")
             return self._on_fault(fault, alive=True)
         self._phase = Phase.RELAYING
-        self.record.outcome = Outcome.RELAYED
-        self.record.status = event.status
+        self.record.outcome, self.record.status = Outcome.RELAYED, event.status
         return [SendHead(event.status, (("x-guard-policy", self._policy.name), *event.headers))]
 
     def _on_data(self, data: bytes) -> list[Command]:
@@ -182,26 +177,25 @@ class Exchange:
         out: list[Command] = []
         try:
             for event in events:
-                if event.data is not None and is_done(event.data):
-                    return [*out, *self._complete(event.raw)]
-                out += self._on_event(attempt, event)
+                judged = attempt.judge(event, watch=self._watching)
+                out += self._on_judged(event, judged)
+                if judged.closing is not None and self._phase is Phase.STREAMING:
+                    return [*out, *self._complete(judged.closing)]
                 if self._phase is not Phase.STREAMING:
                     return out
         except ProtocolError as error:
             return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=True)]
         return [*out, *self._release()]
 
-    def _on_event(self, attempt: Attempt, event: SseEvent) -> list[Command]:
-        judged = attempt.judge(event, watch=self._watching)
+    def _on_judged(self, event: SseEvent, judged: Judged) -> list[Command]:
         if judged.chunk is not None and judged.chunk.error is not None:
             return self._on_error_event(event)
         if not judged.samples:
-            return []
-        if self.record.ttft_upstream is None:
-            self.record.ttft_upstream = self._now - self._started_at
+            return self._on_verdict(judged.verdict)
+        self._ledger.arrived(self._now)
         out: list[Command] = []
         if self.live:
-            out.append(Observed(self._number, tuple(judged.samples), attempt.monitor.suspicion))
+            out.append(Observed(self._number, tuple(judged.samples), self._current().monitor.suspicion))
         return out + self._on_verdict(judged.verdict)
 
     def _on_end(self) -> list[Command]:
@@ -220,16 +214,17 @@ class Exchange:
         if attempt.pending or not attempt.finish_reasons_complete:
             fault = UpstreamError("truncated", "the stream ended before its answer did")
             return [*out, *self._on_fault(fault, alive=False)]
-        return [*out, *self._complete(b""), *self._finish()]
+        out += self._complete(b"")
+        return [*out, *self._finish()] if self._is_closing else out
 
     def _on_error_event(self, event: SseEvent) -> list[Command]:
         """The backend itself reports a failure in its stream: passed on as it is, nothing added."""
-        attempt = self._current()
-        attempt.record.fault = "status"
+        self._current().record.fault = "status"
         self.record.outcome = Outcome.UPSTREAM_ERROR
         out = self._abort("backend reported an error")
-        if self._request.stream and self._delivery.started:
-            return [*self._flush(), *out, SendBody(event.raw), *self._finish()]
+        if self._request.stream:
+            out = [*self._flush(), *out]
+            return [*out, *self._send([Held(event.raw, "", 0, 0)]), *self._finish()]
         failure = of_error_event(event.data or b"")
         return [*out, *self._delivery.fail(failure, self.record), *self._finish()]
 
@@ -250,14 +245,12 @@ class Exchange:
             self.record.outcome = Outcome.UPSTREAM_ERROR
             return [*out, *self._finish(whole=False)]
         # What was judged good before the fault is the client's.
-        if attempt.monitor.suspicion < self._policy.hold_back.hold_at:
+        if attempt.monitor.suspicion < self._policy.hold_back.hold_at and not self._only_opened(attempt):
             out += self._flush()
         decision = self._plan(None, alive=False)
         if decision.step in (Step.RESTART, Step.RESUME):
             return [*out, *self._again(decision)]
         return [*out, *self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault))]
-
-    # -- verdicts -------------------------------------------------------------------------------
 
     def _on_verdict(self, verdict: Verdict) -> list[Command]:
         if verdict.action in (Action.PASS, Action.HOLD):
@@ -282,19 +275,35 @@ class Exchange:
         return [*out, *self._again(decision)]
 
     def _let_pass(self, reason: str) -> list[Command]:
-        self.record.plan_reason = reason
-        self.record.outcome = Outcome.NOTED
+        self.record.outcome, self.record.plan_reason = Outcome.NOTED, reason
         self._watching = False
         return self._flush()
 
     def _cut(self, verdict: Verdict, reason: str, code: str) -> list[Command]:
         attempt = self._current()
-        held = attempt.hold.take_before(verdict.onset_token)
-        out = self._send(held)
+        ended = self._end_choice(attempt, verdict, reason)
+        if ended is not None:
+            return ended
+        if self._request.n > 1:
+            attempt.hold.drop_choice(verdict.choice, verdict.onset_token)
+            out = self._flush()
+        else:
+            out = self._send(attempt.hold.take_before(verdict.onset_token))
         self.record.plan_reason = reason
         failure = of_verdict(verdict, code=code, attempts=self._number, reason=reason)
         outcome = Outcome.EXHAUSTED if code == "guard_exhausted" else Outcome.CUT
         return [*out, *self._fail(outcome, failure)]
+
+    def _end_choice(self, attempt: Attempt, verdict: Verdict, reason: str) -> list[Command] | None:
+        """End the bad choice alone, if there are others and the protocol has a way to; None if not."""
+        if len(attempt.ended) + 1 >= self._request.n:
+            return None
+        event = self._request.family.end_choice(attempt.latest, verdict.choice)
+        if not event:
+            return None
+        attempt.end_choice(verdict.choice, verdict.onset_token, event)
+        self.record.outcome, self.record.plan_reason = Outcome.CUT, f"choice {verdict.choice} was ended: {reason}"
+        return []
 
     def _plan(self, kind: Kind | None, *, alive: bool) -> Plan:
         attempt = self._current()
@@ -310,17 +319,17 @@ class Exchange:
         )
 
     def _again(self, decision: Plan) -> list[Command]:
-        self._burn()
+        self._ledger.burned(self._current())
         if decision.step is Step.RESTART:
-            self._unsend()
+            self._ledger.taken_back()
         return self._open(decision.step.value)
-
-    # -- the client's side ----------------------------------------------------------------------
 
     def _release(self) -> list[Command]:
         attempt = self._current()
         held_tokens = attempt.hold.tokens
-        self.record.held_tokens_max = max(self.record.held_tokens_max, held_tokens)
+        if self._only_opened(attempt):
+            return []
+        self._ledger.held(held_tokens)
         # An attempt that was let pass is no longer suspected, whatever its last score was.
         suspicion = attempt.monitor.suspicion if self._watching else 0.0
         released = attempt.hold.release(suspicion)
@@ -328,18 +337,23 @@ class Exchange:
             attempt.record.held_from_token = attempt.record.held_from_token or attempt.record.tokens
         return self._send(released)
 
+    def _only_opened(self, attempt: Attempt) -> bool:
+        """Whether nothing but the opening of an answer was read, in a family where it waits for text."""
+        if not self._opening or self._delivery.text_released or attempt.hold.tokens:
+            return False
+        self._opening = attempt.hold.size < MAX_HELD_BYTES
+        # An opening that went before its text cannot be taken back by a restart.
+        self._delivery.text_released = not self._opening
+        return self._opening
+
     def _flush(self) -> list[Command]:
         return self._send(self._current().hold.flush())
 
     def _send(self, released: list[Held]) -> list[Command]:
         if not released:
             return []
-        tokens = sum(held.tokens for held in released)
-        if tokens and self.record.ttft_delivered is None:
-            self.record.ttft_delivered = self._now - self._started_at
-        self.record.tokens_shown += tokens
         attempt = self._current()
-        attempt.record.tokens_shown += tokens
+        self._ledger.shown(attempt, released, self._now)
         if self._request.stream:
             self._shown.note(released, attempt)
         return self._delivery.send(released, attempt.head)
@@ -348,25 +362,25 @@ class Exchange:
         attempt = self._current()
         attempt.finish()
         out = self._flush()
-        self.record.status = 200
-        self._phase = Phase.CLOSING
-        return [*out, *self._delivery.complete(closing, attempt.head, self.record)]
+        try:
+            out += self._delivery.complete(closing, attempt.head, self.record)
+        except ProtocolError as error:
+            return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=attempt.open)]
+        self._phase, self.record.status = Phase.CLOSING, 200
+        return out
 
     def _fail(self, outcome: Outcome, failure: Failure) -> list[Command]:
-        self.record.outcome = outcome
-        self.record.status = 200 if self._delivery.started else failure.status
-        self._burn()
+        self.record.outcome, self.record.status = outcome, 200 if self._delivery.started else failure.status
+        if self._attempt is not None:
+            self._ledger.burned(self._attempt)
         if not self._delivery.started:
-            self._unsend()
+            self._ledger.taken_back()
         out = self._abort(failure.message)
         return [*out, *self._delivery.fail(failure, self.record), *self._finish()]
 
-    # -- small steps ----------------------------------------------------------------------------
-
     def _open(self, mode: str) -> list[Command]:
         self._number += 1
-        self._mode = mode
-        self._phase = Phase.OPENING
+        self._mode, self._phase = mode, Phase.OPENING
         return [OpenAttempt(self._number)]
 
     def _abort(self, reason: str) -> list[Command]:
@@ -376,23 +390,9 @@ class Exchange:
         attempt.open = False
         return [AbortAttempt(attempt.record.number, reason, attempt.rid)]
 
-    def _burn(self) -> None:
-        """Tokens of the current attempt that will never be shown go to the other ledger."""
-        attempt = self._attempt
-        if attempt is not None:
-            self.record.tokens_burned += attempt.hold.tokens
-            attempt.hold.drop()
-
-    def _unsend(self) -> None:
-        """What was only gathered for a body that will not be sent counts as burned."""
-        self.record.tokens_burned += self.record.tokens_shown
-        self.record.tokens_shown = 0
-        for attempt in self.record.attempts:
-            attempt.tokens_shown = 0
-
     def _finish(self, *, whole: bool = True) -> list[Command]:
         self._phase = Phase.DONE
-        self.record.duration = self._now - self._started_at
+        self._ledger.closed(self._attempt, self._now)
         return [Finish(whole)]
 
     def _current(self) -> Attempt:

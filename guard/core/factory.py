@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from guard.core.attempt import Attempt
 from guard.core.holdback import Held, HoldBack
 from guard.core.record import AttemptRecord
-from guard.core.settings import RESUMABLE_ENGINES, ExchangeSettings, Target
+from guard.core.settings import ExchangeSettings, Target
 from guard.policy.schema import Policy
-from guard.proto.openai import ClientRequest
+from guard.proto.client import ClientRequest
+from guard.proto.family import Continuation, Identity
 from guard.proto.prompt import prompt_text
 from guard.proto.request import upstream_body
-from guard.proto.rewrite import ChunkRewriter, Continuation, Identity
 from guard.retry.changes import changes_for
 from guard.signals.registry import adapter_for
 
@@ -57,8 +57,9 @@ def resume_blocker(request: ClientRequest, engine: str, shown: Shown) -> str:
     """
     if request.resume_hazards:
         return ", ".join(request.resume_hazards)
-    if engine not in RESUMABLE_ENGINES:
-        return f"{engine} backends are not known to continue a text"
+    blocker = request.family.resume_blocker(engine)
+    if blocker:
+        return blocker
     if request.max_tokens is not None and request.max_tokens <= shown.tokens:
         return "the client's token limit is reached"
     return shown.fragile
@@ -89,12 +90,19 @@ def make_attempt(
     """
     policy = settings.judge.policy
     adapter = adapter_for(target.engine, target.num_speculative_tokens)
-    changes = changes_for(target.engine, policy.retry.change, attempt=number, nonce=settings.nonce, body=request.body)
+    family = request.family
+    changes = changes_for(
+        target.engine,
+        policy.retry.change,
+        attempt=number,
+        nonce=settings.nonce,
+        body=family.sampling(request),
+    )
     resumes = mode == "resume"
     rid = _rid(request, target.engine, settings.nonce, number)
     body = upstream_body(
         request,
-        switches={**adapter.switches(), "rid": rid} if rid else adapter.switches(),
+        switches={**adapter.switches(), family.rid_field(request): rid} if rid else adapter.switches(),
         changes=changes,
         resume_text=shown.text if resumes else None,
         released_tokens=shown.tokens if resumes else 0,
@@ -103,14 +111,14 @@ def make_attempt(
     record = AttemptRecord(
         number=number, replica=target.replica, engine=target.engine, mode=mode, changes=dict(changes)
     )
-    rewriter = ChunkRewriter(
+    rewriter = family.rewriter(
         request,
         engine=target.engine,
         annotate=settings.annotate,
         continuation=_continuation(shown, resumes=resumes),
     )
     window, prompt = _window(policy, request), prompt_text(request)
-    return Attempt(target, settings, record, adapter, rewriter, window, rid, prompt), body
+    return Attempt(target, settings, record, adapter, family.reader(), rewriter, window, rid, prompt), body
 
 
 def _rid(request: ClientRequest, engine: str, nonce: str, number: int) -> str:
@@ -121,7 +129,8 @@ def _rid(request: ClientRequest, engine: str, nonce: str, number: int) -> str:
     chose are left alone. Releases from August 2026 can leave a disconnected stream running, so the
     closed connection alone is not enough there.
     """
-    if engine != "sglang" or request.n != 1 or "rid" in request.body:
+    field = request.family.rid_field(request)
+    if engine != "sglang" or request.n != 1 or not field or field in request.body:
         return ""
     return f"{number:02d}{nonce}"
 
@@ -130,7 +139,8 @@ def _continuation(shown: Shown, *, resumes: bool) -> Continuation | None:
     if shown.identity is None:
         return None
     tokens = shown.tokens if resumes else 0
-    return Continuation(shown.identity, prompt_tokens=-tokens, completion_tokens=tokens)
+    text = shown.text if resumes else ""
+    return Continuation(shown.identity, prompt_tokens=-tokens, completion_tokens=tokens, text=text)
 
 
 def _window(policy: Policy, request: ClientRequest) -> HoldBack:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from guard.errors import UpstreamError
@@ -9,6 +11,8 @@ from guard.types import Verdict
 
 #: HTTP status of a fault that ends an exchange before its head was sent; others are 502.
 _FAULT_STATUS = {"timeout": 504}
+#: HTTP status of the errors whose event has none.
+_TYPE_STATUS = {"invalid_request_error": 400, "BadRequestError": 400, "not_found_error": 404, "NotFoundError": 404}
 #: Most of a backend's own error text that is passed on. Unit: characters.
 _MAX_QUOTE = 500
 
@@ -21,11 +25,13 @@ class Failure(msgspec.Struct, frozen=True):
         status: HTTP status, if the head is still to be sent.
         code: OpenAI error code.
         message: For people.
+        body: The backend's own words, if the failure is its own; told instead of the message.
     """
 
     status: int
     code: str
     message: str
+    body: bytes = b""
 
 
 def of_fault(fault: UpstreamError) -> Failure:
@@ -34,9 +40,35 @@ def of_fault(fault: UpstreamError) -> Failure:
 
 
 def of_error_event(data: bytes) -> Failure:
-    """The failure that a backend's own error event comes to, for an answer that is not a stream."""
+    """
+    The failure that a backend's own error event comes to, for an answer that is not a stream.
+
+    All engines say in the event what they would have said in a body, save llama.cpp, whose event on
+    `/v1/messages` is the bare error; the status is the error's `code`, or follows from its type.
+    """
     quote = data.decode("utf-8", "replace")[:_MAX_QUOTE]
-    return Failure(502, "upstream_error", f"the backend failed: {quote}")
+    body = _object(data)
+    if body is None:
+        return Failure(502, "upstream_error", f"the backend failed: {quote}")
+    failed = body.get("response")
+    if isinstance(failed, dict):
+        # Of OpenAI's responses: the error stands in the response that failed.
+        body = {"error": failed.get("error") or {"message": "the response failed"}}
+        data = msgspec.json.encode(body)
+    error = body.get("error", body)
+    if not isinstance(error, dict):
+        return Failure(502, "upstream_error", f"the backend failed: {quote}", data)
+    code = error.get("code")
+    status = code if isinstance(code, int) and 400 <= code <= 599 else _TYPE_STATUS.get(str(error.get("type")), 502)
+    return Failure(status, "upstream_error", quote, data if "error" in body else msgspec.json.encode({"error": body}))
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        body = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def of_verdict(verdict: Verdict, *, code: str, attempts: int, reason: str) -> Failure:

@@ -16,6 +16,9 @@ import msgspec
 #: Limit of a full buffer, so that a stream that never ends cannot take all memory. Unit: bytes.
 MAX_HELD_BYTES = 32 * 1024 * 1024
 
+#: Stands for the choice of a chunk that speaks of no single one.
+NO_CHOICE = -1
+
 
 class Held(msgspec.Struct, gc=False):
     """
@@ -25,13 +28,15 @@ class Held(msgspec.Struct, gc=False):
         data: What the client would get.
         text: Content text in it, for a later resume.
         tokens: Tokens it carries. Unit: tokens.
-        end_token: Tokens of the attempt up to and including this chunk. Unit: tokens.
+        end_token: Tokens of its choice up to and including this chunk. Unit: tokens.
+        choice: Its choice; NO_CHOICE for what speaks of none, or of several.
     """
 
     data: bytes
     text: str
     tokens: int
     end_token: int
+    choice: int = NO_CHOICE
 
 
 class HoldBack:
@@ -85,11 +90,30 @@ class HoldBack:
         return out
 
     def take_before(self, token: int) -> list[Held]:
-        """Take out the chunks that end at or before `token` of the attempt."""
+        """Take out the chunks that end at or before `token` of the only choice."""
         out: list[Held] = []
         while self._queue and self._queue[0].end_token <= token:
             out.append(self._pop())
         return out
+
+    def drop_choice(self, choice: int, token: int) -> int:
+        """Forget the chunks of one choice that end after its `token`; the tokens they had."""
+        dropped = 0
+        kept: deque[Held] = deque()
+        for held in self._queue:
+            if held.choice == choice and held.end_token > token:
+                dropped += held.tokens
+                self._bytes -= len(held.data)
+            else:
+                kept.append(held)
+        self._queue = kept
+        self.tokens -= dropped
+        return dropped
+
+    @property
+    def size(self) -> int:
+        """What is held. Unit: bytes."""
+        return self._bytes
 
     def drop(self) -> None:
         """Forget everything held."""

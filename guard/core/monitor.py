@@ -78,6 +78,11 @@ class Monitor:
         self.suspicion = max(self._suspicion.values(), default=0.0)
         return worst
 
+    def forget(self, choice: int) -> None:
+        """A choice was ended: what it was suspected of no longer counts."""
+        self._suspicion.pop(choice, None)
+        self.suspicion = max(self._suspicion.values(), default=0.0)
+
     def _new_choice(self) -> Watched:
         return Watched(DetectorBank(self._judge.refs, self._baseline, self._prompt), self._judge.state())
 

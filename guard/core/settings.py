@@ -9,9 +9,6 @@ from guard.detect.baseline import Baseline
 from guard.policy.judge import Judge
 from guard.types import ReplicaId, RequestId
 
-#: Engines whose chat and completions routes continue a given partial answer.
-RESUMABLE_ENGINES = frozenset({"llama.cpp", "vllm"})
-
 
 class Target(msgspec.Struct, frozen=True):
     """

@@ -1,1 +1,1 @@
-"""Bytes to events and back, sans-IO: server-sent events and OpenAI's chat and completions forms."""
+"""Bytes to events and back, sans-IO: server-sent events and the forms of every guarded route."""

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from guard.errors import ProtocolError
-from guard.proto.openai import Route, is_done
+from guard.proto.chunks import Route, is_done
 
 #: Strings of a message that come in pieces.
 _PIECEWISE = frozenset({"content", "reasoning", "reasoning_content", "refusal"})

@@ -1,25 +1,28 @@
-"""OpenAI's chat and completions routes: the client's request, and the backend's chunks."""
+"""
+OpenAI's chat and completions routes, as vLLM, SGLang and llama.cpp serve them.
+
+Source:
+    vLLM 0.32 vllm/entrypoints/openai/{chat_completion,completion}/{protocol,serving}.py; llama.cpp
+    tools/server/server-task.cpp (`to_json_oaicompat*`), which also answers at `/chat/completions`.
+"""
 
 from __future__ import annotations
 
-import enum
-from typing import Any, TypeGuard
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from guard.errors import ProtocolError, RequestError
-from guard.types import Channel
-from guard.wire import Choice, Chunk
+from guard.proto.assemble import Assembler
+from guard.proto.chunks import LastChunk, Route, decode_chunk, is_done, sample_texts
+from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.family import Continuation, Family, Notice
+from guard.proto.frame import event_of
+from guard.proto.rewrite import ChunkRewriter
+from guard.proto.sse import SseEvent
+from guard.wire import Chunk
 
-
-class Route(enum.Enum):
-    """A guarded route; the value is its path."""
-
-    CHAT = "/v1/chat/completions"
-    COMPLETIONS = "/v1/completions"
-
-
-_ROUTES = {route.value: route for route in Route}
+__all__ = ["CHAT", "COMPLETIONS", "OpenAiFamily", "Route", "decode_chunk", "is_done", "parse_request", "sample_texts"]
 
 #: Fields that bind the text to a grammar, which a continued answer would start afresh.
 _GRAMMAR_FIELDS = (
@@ -35,181 +38,177 @@ _GRAMMAR_FIELDS = (
 )
 
 
-class ClientRequest(msgspec.Struct, frozen=True):
-    """
-    What a client asked for.
-
-    Args:
-        route: Where.
-        raw: The body as it came.
-        body: The body decoded.
-        stream: Whether the client wants server-sent events.
-        model: Model name; empty when the client left it to the backend.
-        n: Choices asked for.
-        include_usage: Whether the client asked for the usage chunk of a stream.
-        timings_per_token: Whether the client itself asked for llama.cpp's timings in each chunk.
-        return_token_ids: Whether the client itself asked for vLLM's token ids.
-        max_tokens: Most tokens the client wants; None without a limit. Unit: tokens.
-        resume_hazards: Why continuing a partial answer would be unsafe, one clause each.
-        prefill: Text with which the client itself begins the assistant's turn; empty when it does not.
-    """
-
-    route: Route
-    raw: bytes
-    body: dict[str, Any]
-    stream: bool
-    model: str
-    n: int
-    include_usage: bool
-    timings_per_token: bool
-    return_token_ids: bool
-    max_tokens: int | None
-    resume_hazards: tuple[str, ...]
-    prefill: str
+#: Fields that vLLM refuses in a stream, or whose result it sends in a whole body only.
+_WHOLE_ONLY = ("prompt_logprobs", "use_beam_search", "kv_transfer_params", "ec_transfer_params")
+#: Limits a resume lowers by the tokens already released.
+_LIMITS = ("max_tokens", "max_completion_tokens")
+#: Engines that continue a given partial answer.
+_RESUMABLE = frozenset({"llama.cpp", "vllm"})
+#: What a stream tells of a choice that the guard ended while the others go on. OpenAI's own word for
+#: text that was left out; never "stop", which would make it look complete.
+ENDED = "content_filter"
 
 
-def route_of(path: str) -> Route | None:
-    """
-    The guarded route at a path.
+class OpenAiReader:
+    """Chunks are in the common shape already."""
 
-    Args:
-        path: URL path, without the query.
+    def read(self, event: SseEvent) -> Chunk:
+        """See Reader."""
+        assert event.data is not None
+        return LastChunk() if is_done(event.data) else decode_chunk(event.data)
 
-    Returns:
-        None for every path the guard only passes through.
-    """
-    return _ROUTES.get(path)
+
+class OpenAiFamily(Family):
+    """One of the two routes."""
+
+    #: The opening delta, which only names the role, passes at once; `Continuation` keeps it single.
+    opening_waits = False
+
+    def __init__(self, route: Route, *aliases: str) -> None:
+        self.route = route
+        self.paths = (route.value, *aliases)
+
+    def parse(self, path: str, body: bytes) -> ClientRequest:
+        """See Family."""
+        fields = decode_object(body)
+        options = fields.get("stream_options")
+        return ClientRequest(
+            family=self,
+            route=path,
+            raw=body,
+            body=fields,
+            stream=wants_stream(fields),
+            model=text_or_empty(fields.get("model")),
+            n=self._choices(fields),
+            include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+            timings_per_token=fields.get("timings_per_token") is True,
+            return_token_ids=fields.get("return_token_ids") is True,
+            max_tokens=_max_tokens(fields),
+            resume_hazards=tuple(_resume_hazards(self.route, fields)),
+            prefill=_prefill(self.route, fields),
+        )
+
+    def _choices(self, fields: dict[str, Any]) -> int:
+        n = fields.get("n")
+        prompt = fields.get("prompt") if self.route is Route.COMPLETIONS else None
+        prompts = len(prompt) if isinstance(prompt, list) and prompt and not is_int(prompt[0]) else 1
+        return (n if is_int(n) else 1) * prompts
+
+    def reader(self) -> OpenAiReader:
+        """See Family."""
+        return OpenAiReader()
+
+    def rewriter(
+        self, request: ClientRequest, *, engine: str, annotate: bool, continuation: Continuation | None
+    ) -> ChunkRewriter:
+        """See Family."""
+        return ChunkRewriter(request, engine=engine, annotate=annotate, continuation=continuation)
+
+    def gatherer(self, request: ClientRequest, engine: str) -> Assembler:
+        """See Family."""
+        return Assembler(self.route, engine, request.prefill)
+
+    def prompt(self, request: ClientRequest) -> object:
+        """See Family."""
+        return request.body.get("messages" if self.route is Route.CHAT else "prompt")
+
+    def error_body(self, notice: Notice) -> bytes:
+        """See Family."""
+        return msgspec.json.encode(_error(notice))
+
+    def error_event(self, notice: Notice) -> bytes:
+        """See Family."""
+        return event_of(_error(notice))
+
+    def stream_fields(self, request: ClientRequest) -> dict[str, Any]:
+        """See Family: with usage, so that the answer put together again has its own."""
+        options = request.body.get("stream_options")
+        known = options if isinstance(options, dict) else {}
+        return {"stream": True, "stream_options": {**known, "include_usage": True}}
+
+    def stream_hazards(self, request: ClientRequest, engine: str) -> tuple[str, ...]:
+        """
+        See Family.
+
+        llama.cpp leaves the log-probabilities of accepted draft tokens out of its streams. vLLM takes an
+        echo for the wish to have the prompt's, which only its whole answers have.
+        """
+        hazards = [f"{name} is set" for name in _WHOLE_ONLY if request.body.get(name)]
+        if engine == "llama.cpp" and (request.body.get("logprobs") or request.body.get("n_probs")):
+            hazards.append("log-probabilities are asked")
+        prompts = self.route is Route.CHAT or request.body.get("logprobs") is not None
+        if engine == "vllm" and request.body.get("echo") and prompts:
+            hazards.append("log-probabilities of the prompt are asked")
+        return tuple(hazards)
+
+    def switches(self, request: ClientRequest, engine: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Family. vLLM leaves the echoed prompt out of the text when token ids are asked as well."""
+        if request.body.get("echo"):
+            return {name: value for name, value in wanted.items() if name != "return_token_ids"}
+        return wanted
+
+    def rid_field(self, request: ClientRequest) -> str:
+        """See Family."""
+        return "rid"
+
+    def resume_blocker(self, engine: str) -> str:
+        """See Family."""
+        return "" if engine in _RESUMABLE else f"{engine} backends are not known to continue a text"
+
+    def resume_fields(self, request: ClientRequest, text: str, released: int, engine: str) -> dict[str, Any]:
+        """See Family."""
+        body = request.body
+        fields: dict[str, Any] = {}
+        if self.route is Route.COMPLETIONS:
+            prompt = body.get("prompt")
+            if not isinstance(prompt, str):
+                raise ValueError("only a single string prompt can be resumed")
+            fields["prompt"] = prompt + text
+        else:
+            fields["messages"] = _continued(body, text, engine)
+            if engine == "vllm":
+                fields["continue_final_message"] = True
+                fields["add_generation_prompt"] = False
+        for name in _LIMITS:
+            limit = body.get(name)
+            if is_int(limit):
+                fields[name] = max(limit - released, 1)
+        least = body.get("min_tokens")
+        if is_int(least):
+            fields["min_tokens"] = max(least - released, 0)
+        return fields
+
+    def end_choice(self, data: bytes, choice: int) -> bytes:
+        """See Family."""
+        fields: dict[str, Any] = _RAW.decode(data)
+        said: dict[str, Any] = {"delta": {}} if self.route is Route.CHAT else {"text": ""}
+        ended = {"index": choice, **said, "logprobs": None, "finish_reason": ENDED}
+        kept = {name: fields[name] for name in _CHUNK_FIELDS if name in fields}
+        return event_of({**kept, "choices": [ended]})
+
+
+_RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
+#: What a chunk says of its answer, not of its choices.
+_CHUNK_FIELDS = ("id", "object", "created", "model", "system_fingerprint")
+
+CHAT = OpenAiFamily(Route.CHAT, "/chat/completions")
+COMPLETIONS = OpenAiFamily(Route.COMPLETIONS)
 
 
 def parse_request(route: Route, body: bytes) -> ClientRequest:
-    """
-    Read a client's request. What the guard does not need is left to the backend to judge.
-
-    Args:
-        route: Where it was sent.
-        body: Its bytes.
-
-    Returns:
-        The request.
-
-    Raises:
-        RequestError: The body is no JSON object, or `stream` is no boolean.
-    """
-    fields = _decode_object(body)
-    stream = fields.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise RequestError("stream must be true or false", param="stream", code="invalid_type")
-    options = fields.get("stream_options")
-    model = fields.get("model")
-    n = fields.get("n")
-    return ClientRequest(
-        route=route,
-        raw=body,
-        body=fields,
-        stream=stream is True,
-        model=model if isinstance(model, str) else "",
-        n=n if _is_int(n) else 1,
-        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        timings_per_token=fields.get("timings_per_token") is True,
-        return_token_ids=fields.get("return_token_ids") is True,
-        max_tokens=_max_tokens(fields),
-        resume_hazards=tuple(_resume_hazards(route, fields)),
-        prefill=_prefill(route, fields),
-    )
+    """A client's request to one of the two routes; see `Family.parse`."""
+    family = CHAT if route is Route.CHAT else COMPLETIONS
+    return family.parse(route.value, body)
 
 
-def decode_chunk(data: bytes) -> Chunk:
-    """
-    Decode one event's data.
-
-    Args:
-        data: JSON of one chunk; not `[DONE]`.
-
-    Returns:
-        The fields the guard looks at. JSON's null, with which llama.cpp opens some streams, is a
-        chunk that says nothing.
-
-    Raises:
-        ProtocolError: Not UTF-8, not JSON, or not shaped like a chunk; `where` names the byte or
-            the path inside the chunk.
-    """
-    try:
-        if not data.isascii():
-            data.decode()
-        return _DECODER.decode(data)
-    except UnicodeDecodeError as error:
-        raise ProtocolError("the chunk is not UTF-8", where=f"byte {error.start}") from error
-    except msgspec.ValidationError as error:
-        if data.strip() == b"null":
-            return Chunk()
-        what, _, path = str(error).rpartition(" - at ")
-        raise ProtocolError(f"not a chunk: {what or path}", where=path.strip("`") if what else "$") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        what, where = _place(error)
-        raise ProtocolError(f"the chunk is not JSON: {what}", where=where) from error
-
-
-def is_done(data: bytes) -> bool:
-    """Whether the data is the marker that ends a stream."""
-    return data.strip() == b"[DONE]"
-
-
-def sample_texts(choice: Choice) -> tuple[tuple[Channel, str], ...]:
-    """
-    Texts of one choice by channel; empty texts are left out.
-
-    A refusal counts as content. Of `reasoning` and `reasoning_content`, which some servers send
-    both with the same text, the first counts.
-    """
-    delta = choice.delta
-    if delta is None:
-        return ((Channel.CONTENT, choice.text),) if choice.text else ()
-    reasoning = delta.reasoning or delta.reasoning_content
-    if delta.content and not reasoning and delta.tool_calls is None and delta.refusal is None:
-        return ((Channel.CONTENT, delta.content),)  # nearly every chunk there is
-    texts: list[tuple[Channel, str]] = []
-    if reasoning:
-        texts.append((Channel.REASONING, reasoning))
-    if delta.content:
-        texts.append((Channel.CONTENT, delta.content))
-    if delta.refusal:
-        texts.append((Channel.CONTENT, delta.refusal))
-    for call in delta.tool_calls or ():
-        if call.function is not None and call.function.arguments:
-            texts.append((Channel.TOOL, call.function.arguments))
-    return tuple(texts)
-
-
-_DECODER = msgspec.json.Decoder(Chunk)
-
-
-def _decode_object(body: bytes) -> dict[str, Any]:
-    try:
-        if not body.isascii():
-            body.decode()
-        fields = msgspec.json.decode(body)
-    except UnicodeDecodeError as error:
-        raise RequestError(f"the body is not UTF-8 (byte {error.start})", code="invalid_json") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestError(f"the body is not JSON: {error}", code="invalid_json") from error
-    if not isinstance(fields, dict):
-        raise RequestError("the body must be a JSON object", code="invalid_json")
-    return fields
-
-
-def _place(error: Exception) -> tuple[str, str]:
-    """Split msgspec's "... (byte 12)" into what and where."""
-    what, mark, byte = str(error).rpartition(" (byte ")
-    return (what, f"byte {byte.rstrip(')')}") if mark else (str(error), "end")
-
-
-def _is_int(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _error(notice: Notice) -> dict[str, Any]:
+    error = {"message": notice.message, "type": notice.kind, "param": notice.param, "code": notice.code}
+    return {"error": error}
 
 
 def _max_tokens(fields: dict[str, Any]) -> int | None:
     limits = [fields.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    return next((limit for limit in limits if _is_int(limit)), None)
+    return next((limit for limit in limits if is_int(limit)), None)
 
 
 def _resume_hazards(route: Route, fields: dict[str, Any]) -> list[str]:
@@ -222,7 +221,7 @@ def _resume_hazards(route: Route, fields: dict[str, Any]) -> list[str]:
     hazards.extend(f"{name} is set" for name in _GRAMMAR_FIELDS if fields.get(name))
     for name in ("n", "best_of"):
         value = fields.get(name)
-        if _is_int(value) and value > 1:
+        if is_int(value) and value > 1:
             hazards.append(f"{name} > 1")
     logprobs = fields.get("logprobs")
     if logprobs is not None and logprobs is not False:
@@ -256,3 +255,22 @@ def _messages_extend(messages: object) -> bool:
     if not isinstance(last, dict):
         return False
     return last.get("role") != "assistant" or isinstance(last.get("content"), str)
+
+
+def _continued(body: Mapping[str, Any], text: str, engine: str) -> list[Any]:
+    """
+    The messages with `text` as the open end of the assistant's turn.
+
+    A client may itself have begun that turn (llama.cpp always continues a last assistant message,
+    vLLM when told to): then the text joins the client's, for two such messages would be two turns.
+    """
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("there are no messages to resume")
+    last = messages[-1]
+    begun = isinstance(last, dict) and last.get("role") == "assistant"
+    if begun and (engine != "vllm" or body.get("continue_final_message") is True):
+        if not isinstance(last.get("content"), str):
+            raise ValueError("the last message has no plain text to continue")
+        return [*messages[:-1], {**last, "content": last["content"] + text}]
+    return [*messages, {"role": "assistant", "content": text}]

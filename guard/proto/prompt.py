@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guard.proto.openai import ClientRequest, Route
+from guard.proto.client import ClientRequest
 
 #: Most of a prompt that is kept, its end first: what was asked last says most. Unit: characters.
 MAX_CHARACTERS = 65_536
@@ -20,10 +20,9 @@ def prompt_text(request: ClientRequest) -> str:
     Returns:
         At most MAX_CHARACTERS, taken from the end.
     """
-    source = request.body.get("prompt" if request.route is Route.COMPLETIONS else "messages")
     pieces: list[str] = []
     size = 0
-    for piece in _from_the_end(source):
+    for piece in _from_the_end(request.family.prompt(request)):
         pieces.append(piece)
         size += len(piece) + 1
         if size > MAX_CHARACTERS:

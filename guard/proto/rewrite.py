@@ -24,7 +24,10 @@ from typing import Any
 
 import msgspec
 
-from guard.proto.openai import ClientRequest
+from guard.proto.chunks import LastChunk
+from guard.proto.client import ClientRequest
+from guard.proto.family import Continuation, Identity
+from guard.proto.frame import one_line, reframe
 from guard.proto.sse import SseEvent
 from guard.types import StepAcceptance
 from guard.wire import Chunk, Delta
@@ -34,6 +37,8 @@ _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encode = msgspec.json.Encoder().encode
 
+#: Finish reasons that no stop word has.
+_NO_WORD = frozenset({"length", "eos"})
 _TIMINGS = b',"timings":{'
 _TOKEN_IDS = b'"token_ids":['
 _ANY_TOKEN_IDS = b'token_ids":['
@@ -42,32 +47,6 @@ _PROMPT_NULL = b'"prompt_token_ids":null'
 _PROMPT_TOKEN_IDS = b'"prompt_token_ids":['
 _PROMPT_SPACED = re.compile(rb'"prompt_token_ids"\s*:\s*\[')
 _METRICS = b',"metrics":{"speculative_decoding":{'
-_LINES = re.compile(rb"(\r\n|\n|\r)")
-
-
-class Identity(msgspec.Struct, frozen=True, gc=False):
-    """What makes all chunks of an answer one answer, as raw JSON; None where the engine sends none."""
-
-    id: bytes | None
-    created: bytes | None
-
-
-class Continuation(msgspec.Struct, frozen=True, gc=False):
-    """
-    Makes a later attempt look like the rest of the first.
-
-    Args:
-        identity: Of the attempt whose chunks the client has; `ChunkRewriter.identity` tells it.
-        prompt_tokens: Added to the usage's prompt tokens; negative when released text was sent as
-            prompt. Unit: tokens.
-        completion_tokens: Added to the usage's completion tokens. Unit: tokens.
-        role_sent: Whether the client has had the delta that only names the role.
-    """
-
-    identity: Identity
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    role_sent: bool = True
 
 
 class ChunkRewriter:
@@ -90,6 +69,7 @@ class ChunkRewriter:
         continuation: Continuation | None = None,
     ) -> None:
         self._cut_timings = engine == "llama.cpp" and not request.timings_per_token
+        self._stops = bool(request.body.get("stop"))
         self._cut_tokens = engine == "vllm" and not request.return_token_ids
         self._cut_metrics = engine == "vllm"
         self._annotate = annotate
@@ -114,8 +94,10 @@ class ChunkRewriter:
         """
         if event.data is None:
             return event.raw
+        if isinstance(chunk, LastChunk):
+            return self._release(chunk) + event.raw if self._withheld is not None else event.raw
         if self.identity is None and chunk.id is not None:
-            self.identity = _identity(event.data)
+            self.identity = identity_of(event.data)
         timings = self._cut_timings and chunk.timings is not None and _midway(chunk)
         before = b""
         if self._withheld is not None:
@@ -132,12 +114,13 @@ class ChunkRewriter:
         The chunk without text that waited for the one after it.
 
         llama.cpp sends such a chunk for a token that may begin a stop word, and for the token that
-        completes one. Stock, only the latter has timings, and then the answer ends next.
+        completes one, or that ends the text. Stock, only the second kind has timings, and then the
+        answer ends next.
         """
         assert self._withheld is not None
         event, chunk = self._withheld
         self._withheld = None
-        return self._rewrite(event, chunk, (), timings=_midway(following))
+        return self._rewrite(event, chunk, (), timings=not (self._stops and _at_stop_word(following)))
 
     def _leave_untold(self, steps: Sequence[StepAcceptance]) -> None:
         if self._annotate:
@@ -170,12 +153,13 @@ class ChunkRewriter:
         if self._continuation is not None:
             _continue(fields, self._continuation)
         if annotate:
-            fields["guard"] = _steps_object([*self._untold, *steps])
+            fields["guard"] = steps_object([*self._untold, *steps])
             self._untold.clear()
-        return _reframe(event, _encode(fields))
+        return reframe(event, _encode(fields))
 
 
-def _identity(data: bytes) -> Identity:
+def identity_of(data: bytes) -> Identity:
+    """Id and creation time of a chunk that has them at its top."""
     fields = _TOP.decode(data)
     ident, created = fields.get("id"), fields.get("created")
     return Identity(None if ident is None else bytes(ident), None if created is None else bytes(created))
@@ -187,6 +171,11 @@ def _midway(chunk: Chunk) -> bool:
         if choice.finish_reason is not None:
             return False
     return bool(chunk.choices)
+
+
+def _at_stop_word(chunk: Chunk) -> bool:
+    """Whether the answer ends here, and may do so at a stop word."""
+    return not _midway(chunk) and all(choice.finish_reason not in _NO_WORD for choice in chunk.choices)
 
 
 def _says_something(chunk: Chunk) -> bool:
@@ -229,8 +218,7 @@ def _cut_bytes(event: SseEvent, chunk: Chunk, *, timings: bool, tokens: bool, me
     quotes, can only stand where a key stands.
     """
     raw = event.raw
-    # One data line and nothing else has just these eight bytes more than its data.
-    if event.data is None or len(raw) != len(event.data) + 8 or not raw.startswith(b"data: {"):
+    if not one_line(event):
         return None
     if timings:
         return None if tokens or metrics else _cut_timings(raw)
@@ -328,23 +316,6 @@ def _continue(fields: dict[str, Any], continuation: Continuation) -> None:
     fields["usage"] = usage
 
 
-def _steps_object(steps: Sequence[StepAcceptance]) -> dict[str, list[int]]:
+def steps_object(steps: Sequence[StepAcceptance]) -> dict[str, list[int]]:
+    """What `annotate` adds to a chunk under the name `guard`."""
     return {"accepted": [step.accepted for step in steps], "drafted": [step.drafted for step in steps]}
-
-
-def _reframe(event: SseEvent, body: bytes) -> bytes:
-    """Put a new body into the event; its name, id, comments and line ends stay."""
-    data = body.replace(b"\n", b"\ndata: ") if b"\n" in body else body
-    if event.data is not None and event.raw == b"data: " + event.data + b"\n\n":
-        return b"data: " + data + b"\n\n"
-    out: list[bytes] = []
-    done = False
-    pieces = _LINES.split(event.raw)
-    for line, end in zip(pieces[::2], [*pieces[1::2], b""], strict=True):
-        field = line.removeprefix(b"\xef\xbb\xbf").partition(b":")[0]
-        if field != b"data":
-            out.append(line + end)
-        elif not done:
-            out.append(b"data: " + data + end)
-            done = True
-    return b"".join(out)

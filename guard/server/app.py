@@ -19,8 +19,8 @@ from guard.observe.log import log_exchange
 from guard.observe.metrics import Metrics
 from guard.observe.recorder import Recorder
 from guard.observe.records import RecordStore
-from guard.proto.openai import Route, parse_request, route_of
-from guard.proto.reply import error_body
+from guard.proto.family import Family, Notice
+from guard.proto.registry import family_at
 from guard.server.baselines import Baselines
 from guard.server.driver import Driver
 from guard.server.live import LiveHub
@@ -66,16 +66,16 @@ class Guard:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         request_id = self._request_id(request)
-        route = route_of(request.path) if request.method == "POST" else None
-        if route is None:
+        family = family_at(request.path, request.method)
+        if family is None:
             self.metrics.passthrough += 1
             return await relay(request, self.pool, request_id)
         try:
-            return await self._guarded(request, route, request_id)
+            return await self._guarded(request, family, request_id)
         except RequestError as error:
-            return _refusal(error, request_id)
+            return _refusal(family, error, request_id)
 
-    async def _guarded(self, request: web.Request, route: Route, request_id: str) -> web.StreamResponse:
+    async def _guarded(self, request: web.Request, family: Family, request_id: str) -> web.StreamResponse:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise RequestError("send the request body uncompressed on this route", status=415)
         try:
@@ -85,7 +85,7 @@ class Guard:
             raise RequestError(
                 f"the request body is larger than {limit} bytes (limits.max_request_bytes)", status=413
             ) from error
-        asked = parse_request(route, body)
+        asked = family.parse(request.path, body)
         chosen = self.policies.choose(asked, request.headers)
         draw = random.random()
         tapes = Tapes() if self.recorder is not None and self.recorder.wants(draw) else None
@@ -127,10 +127,11 @@ class Guard:
         return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _refusal(error: RequestError, request_id: str) -> web.Response:
+def _refusal(family: Family, error: RequestError, request_id: str) -> web.Response:
+    notice = Notice(error.message, error.status, error.code, "invalid_request_error", error.param)
     return web.Response(
         status=error.status,
-        body=error_body(error.message, code=error.code, param=error.param, kind="invalid_request_error"),
+        body=family.error_body(notice),
         content_type="application/json",
         headers={"X-Request-Id": request_id},
     )

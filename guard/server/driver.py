@@ -25,8 +25,10 @@ from guard.core.events import (
     UpstreamHead,
 )
 from guard.core.exchange import Exchange
+from guard.core.record import Outcome
 from guard.errors import UpstreamError
 from guard.server.headers import for_attempt, lowered
+from guard.server.heartbeat import Pulse
 from guard.server.upstream import Upstream, UpstreamPool, as_fault
 from guard.types import ReplicaId
 
@@ -74,6 +76,7 @@ class Driver:
         self._request_id = request_id
         self._sink = sink
         self._response: web.StreamResponse | None = None
+        self._pulse: Pulse | None = None
         self._number = 0
         self._wanted = False
         self._upstream: Upstream | None = None
@@ -107,6 +110,7 @@ class Driver:
             self._client_gone()
         finally:
             self._leave()
+            self._still()
         return self._response
 
     async def _perform(self, commands: list[Command]) -> None:
@@ -224,6 +228,11 @@ class Driver:
             await response.prepare(self._request)
         except ConnectionError as error:
             raise ClientLeft from error
+        record = self._exchange.record
+        # What is relayed may be in the middle of an event.
+        whole_events = record.stream and record.outcome is not Outcome.RELAYED
+        if whole_events and response.content_type == "text/event-stream":
+            self._pulse = self._pool.heartbeats.start(response)
 
     async def _body(self, data: bytes) -> None:
         assert self._response is not None
@@ -231,8 +240,17 @@ class Driver:
             await self._response.write(data)
         except ConnectionError as error:
             raise ClientLeft from error
+        if self._pulse is not None:
+            self._pool.heartbeats.written(self._pulse)
+
+    def _still(self) -> None:
+        """No more heartbeats."""
+        if self._pulse is not None:
+            self._pool.heartbeats.stop(self._pulse)
+            self._pulse = None
 
     async def _finish(self, whole: bool) -> None:
+        self._still()
         if self._response is None:
             return
         if whole:

@@ -6,8 +6,10 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from guard.proto.reply import error_body
+from guard.proto.family import Notice
+from guard.proto.registry import family_near
 from guard.server.headers import end_to_end
+from guard.server.upgrade import is_upgrade, tunnel
 from guard.server.upstream import UpstreamPool, as_fault
 from guard.server.watchdog import Watchdog
 
@@ -24,8 +26,13 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
         request_id: Sent along and back.
 
     Returns:
-        The response, written; 502 or 504 in OpenAI's form when the backend cannot be had.
+        The response, written; 502 or 504 in the form of the path's family when the backend cannot be had.
     """
+    if is_upgrade(request):
+        try:
+            return await tunnel(request, pool, request_id)
+        except (TimeoutError, OSError) as error:
+            return _unreachable(error, request.path, request_id)
     upstream = pool.choose()
     headers = end_to_end(request.headers)
     headers.popall("Host", None)
@@ -45,7 +52,7 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
         )
         return await _answer(request, reply, request_id, pool.watchdog)
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-        return _unreachable(error, request_id)
+        return _unreachable(error, request.path, request_id)
     finally:
         upstream.in_flight -= 1
         if reply is not None:
@@ -73,11 +80,12 @@ async def _answer(
     return response
 
 
-def _unreachable(error: Exception, request_id: str) -> web.Response:
+def _unreachable(error: Exception, path: str, request_id: str) -> web.Response:
     fault = as_fault(error)
+    status = 504 if fault.kind == "timeout" else 502
     return web.Response(
-        status=504 if fault.kind == "timeout" else 502,
-        body=error_body(str(fault), code=f"upstream_{fault.kind}"),
+        status=status,
+        body=family_near(path).error_body(Notice(str(fault), status, f"upstream_{fault.kind}")),
         content_type="application/json",
         headers={"X-Request-Id": request_id},
     )

@@ -21,7 +21,7 @@ from guard.errors import ConfigError
 from guard.policy.judge import Judge
 from guard.policy.match import RequestFacts, matches
 from guard.policy.schema import Match, Policy
-from guard.proto.openai import ClientRequest
+from guard.proto.client import ClientRequest
 from guard.shipped import read_policy
 from guard.types import Verdict
 
@@ -298,7 +298,7 @@ def request_facts(request: ClientRequest, headers: Mapping[str, str], *, sized: 
     characters, tokens = prompt_size(request.body) if sized else (0, None)
     return RequestFacts(
         model=request.model,
-        route=request.route.value,
+        route=request.route,
         headers={name.lower(): value for name, value in headers.items()},
         prompt_characters=characters,
         prompt_tokens=tokens,

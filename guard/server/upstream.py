@@ -13,6 +13,7 @@ from guard.core.settings import Target
 from guard.errors import UpstreamError
 from guard.server.abort import Aborter
 from guard.server.baselines import Baselines
+from guard.server.heartbeat import Heartbeats
 from guard.server.probe import probe_engine
 from guard.server.watchdog import Watchdog
 from guard.types import ReplicaId
@@ -69,9 +70,10 @@ class UpstreamPool:
         self.idle = timeouts.idle
         self.watchdog = Watchdog(clock, timeouts.idle)
         self.aborter = Aborter()
+        self.heartbeats = Heartbeats(clock, timeouts.heartbeat)
         self._connect = timeouts.connect
         self._session: aiohttp.ClientSession | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeping: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Make the session; call from the running loop."""
@@ -84,13 +86,14 @@ class UpstreamPool:
             skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
             read_bufsize=2**17,
         )
-        self._sweeping = asyncio.create_task(self.watchdog.run(), name="watchdog")
+        sweepers = {"watchdog": self.watchdog.run(), "heartbeats": self.heartbeats.run()}
+        self._sweeping = [asyncio.create_task(run, name=name) for name, run in sweepers.items()]
 
     async def close(self) -> None:
         """Close all connections."""
         await self.aborter.close()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for sweeper in self._sweeping:
+            sweeper.cancel()
         if self._session is not None:
             await self._session.close()
 

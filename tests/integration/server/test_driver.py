@@ -312,3 +312,90 @@ async def test_a_kept_alive_connection_that_the_backend_closed_costs_no_attempt(
             async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
                 assert text_of(await response.text()) == "a"
         assert [r.outcome.value for r in running.guard.records.latest(10)] == ["healthy"] * 6
+
+
+async def test_heartbeats_begin_once_the_status_is_known() -> None:
+    timeouts = TimeoutSettings(idle=5, drain=0.2, heartbeat=0.1)
+    async with (
+        backend(lambda _: [0.4, OK_SSE, chunk("One "), 0.4, chunk("two"), END]) as upstream,
+        guarded(upstream.url, policy=policy(), timeouts=timeouts) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            body = await response.text()
+        first, _, rest = body.partition("One ")
+        assert ": alive" not in first
+        assert ": alive\n\n" in rest
+        assert text_of(body) == "One two"
+
+
+async def test_a_refusal_keeps_its_status_whatever_the_heartbeat() -> None:
+    refusal = b"HTTP/1.1 422 Unprocessable\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    timeouts = TimeoutSettings(idle=5, drain=0.2, heartbeat=0.05)
+    async with (
+        backend(lambda _: [0.3, refusal]) as upstream,
+        guarded(upstream.url, policy=policy(), timeouts=timeouts) as (running, client),
+        client.post(running.url + "/v1/chat/completions", json=CHAT) as response,
+    ):
+        assert (response.status, await response.text()) == (422, "{}")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages", {"max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/responses", {"input": "hi"}),
+        ("/generate", {"text": "hi"}),
+        ("/completion", {"prompt": "hi"}),
+    ],
+)
+async def test_traceparent_and_unknown_headers_reach_the_backend_on_every_route(
+    path: str, body: dict[str, object]
+) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with backend(lambda _: [NO_CONTENT]) as upstream, guarded(upstream.url, policy=policy()) as (running, client):
+        headers = {"traceparent": trace, "tracestate": "a=b", "anthropic-version": "2023-06-01", "x-api-key": "k"}
+        async with client.post(running.url + path, json=body, headers=headers) as response:
+            await response.read()
+        (request,) = upstream.requests
+    assert headers.items() <= request.headers.items()
+    assert request.line == f"POST {path} HTTP/1.1"
+
+
+async def test_the_client_leaving_in_hold_back_aborts_once() -> None:
+    async with (
+        backend(lambda _: [OK_SSE, chunk("One "), None]) as upstream,
+        guarded(upstream.url, policy=policy(hold=FULL)) as (running, client),
+    ):
+        asking = asyncio.create_task(client.post(running.url + "/v1/chat/completions", json=CHAT))
+        while not (running.guard.metrics.in_flight and upstream.requests):
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.wait_for(upstream.peer_gone.wait(), 2)
+        while running.guard.metrics.in_flight:
+            await asyncio.sleep(0.01)
+        assert (upstream.closed_by_peer, running.guard.metrics.aborts_sent) == ([1], 1)
+
+
+async def test_the_client_leaving_between_attempts_aborts_the_second_once() -> None:
+    def script(n: int) -> list[bytes | float | None]:
+        return [OK_SSE, chunk(BAD), None] if n == 1 else [None]
+
+    async with backend(script) as upstream, guarded(upstream.url, policy=policy(hold=FULL)) as (running, client):
+        asking = asyncio.create_task(client.post(running.url + "/v1/chat/completions", json=CHAT))
+        while len(upstream.requests) < 2:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        while sorted(upstream.closed_by_peer) != [1, 2]:
+            await asyncio.sleep(0.01)
+        while running.guard.metrics.in_flight:
+            await asyncio.sleep(0.01)
+        assert running.guard.metrics.aborts_sent == 2
+
+
+async def test_a_stream_that_outlasts_the_drain_is_aborted_once() -> None:
+    async with backend(lambda _: [OK_SSE, chunk("One "), None]) as upstream:
+        async with guarded(upstream.url, policy=policy()) as (running, client):
+            response = await client.post(running.url + "/v1/chat/completions", json=CHAT)
+            await response.content.readany()
+        await asyncio.wait_for(upstream.peer_gone.wait(), 2)
+        assert (upstream.closed_by_peer, running.guard.metrics.aborts_sent) == ([1], 1)

@@ -96,13 +96,13 @@ def test_only_what_the_guard_asked_for_goes(
     raw = framed(chunk, spacing, indent, end)
     (event,) = SseParser().feed(raw)
     assert event.data is not None
-    rewriter = ChunkRewriter(parse_request(Route.CHAT, b"{}"), engine=engine)
+    rewriter = ChunkRewriter(parse_request(Route.CHAT, b'{"stop": ["x"]}'), engine=engine)
     closing = b'{"choices":[{"index":0,"finish_reason":"stop"}]}'
     (after,) = SseParser().feed(b"data: " + closing + b"\n\n")
     wanted = pruned(chunk, engine)
     got = rewriter.apply(event, decode_chunk(event.data))
     if got == b"" and wanted is not None:
-        # A llama.cpp chunk without text: it comes with the next, and then as it was.
+        # A llama.cpp chunk without text: it comes with the next, and as it was if a stop word ended the answer.
         got = rewriter.apply(after, decode_chunk(closing)).removesuffix(after.raw)
         assert got == raw
         return

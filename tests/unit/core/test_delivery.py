@@ -9,7 +9,7 @@ from guard.core.events import SendBody, SendHead
 from guard.core.failure import Failure
 from guard.core.holdback import Held
 from guard.core.record import ExchangeRecord
-from guard.proto.openai import Route, parse_request
+from guard.proto.openai import CHAT, Route, parse_request
 from tests.unit.core.transcript import DONE, chunk
 
 HEAD = (("content-type", "text/event-stream"), ("x-backend", "b"), ("content-length", "5"))
@@ -25,7 +25,7 @@ def held(text: str) -> Held:
 
 
 def test_the_head_goes_before_the_first_bytes_and_once() -> None:
-    delivery = StreamDelivery("p")
+    delivery = StreamDelivery(CHAT, "p")
     first = delivery.send([held("a")], HEAD)
     assert isinstance(first[0], SendHead)
     headers = dict(first[0].headers)
@@ -37,11 +37,11 @@ def test_the_head_goes_before_the_first_bytes_and_once() -> None:
 
 
 def test_a_chunk_that_vanished_sends_nothing() -> None:
-    assert StreamDelivery("p").send([Held(b"", "", 0, 0)], HEAD) == []
+    assert StreamDelivery(CHAT, "p").send([Held(b"", "", 0, 0)], HEAD) == []
 
 
 def test_complete_puts_the_account_before_the_terminal_event() -> None:
-    delivery = StreamDelivery("p")
+    delivery = StreamDelivery(CHAT, "p")
     delivery.send([held("a")], HEAD)
     (body,) = delivery.complete(DONE, HEAD, record())
     assert isinstance(body, SendBody)
@@ -50,10 +50,10 @@ def test_complete_puts_the_account_before_the_terminal_event() -> None:
 
 
 def test_failure_in_a_stream_is_an_event_and_before_it_a_plain_error() -> None:
-    early = StreamDelivery("p").fail(FAILURE, record())
+    early = StreamDelivery(CHAT, "p").fail(FAILURE, record())
     assert isinstance(early[0], SendHead)
     assert early[0].status == 502
-    late = StreamDelivery("p")
+    late = StreamDelivery(CHAT, "p")
     late.send([held("a")], HEAD)
     (body,) = late.fail(FAILURE, record())
     assert isinstance(body, SendBody)
@@ -75,7 +75,7 @@ def test_whole_gathers_and_restart_forgets() -> None:
 
 
 def test_a_plain_error_tells_sdks_not_to_repeat() -> None:
-    head, body = plain_error(FAILURE, record(), "p")
+    head, body = plain_error(CHAT, FAILURE, record(), "p")
     assert isinstance(head, SendHead)
     assert dict(head.headers)["x-should-retry"] == "false"
     assert isinstance(body, SendBody)

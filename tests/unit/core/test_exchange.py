@@ -101,7 +101,7 @@ def test_a_resumed_stream_keeps_the_first_attempts_id() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"tools": [{"type": "function"}]}, {"n": 2}, {"logprobs": True}, {"response_format": {"type": "json_object"}}],
+    [{"tools": [{"type": "function"}]}, {"logprobs": True}, {"response_format": {"type": "json_object"}}],
 )
 def test_a_text_that_cannot_be_continued_safely_is_cut_with_an_error(fields: dict[str, object]) -> None:
     client = Client(policy(), **fields)
@@ -336,6 +336,24 @@ def test_malformed_chunks_name_the_event_and_lose_nothing_before_them(data: byte
     assert client.aborted == [1]
 
 
+def test_an_error_event_before_any_text_passes_as_the_backend_said_it() -> None:
+    client = Client(policy())
+    client.head()
+    event = b'data: {"error": {"message": "bad request", "code": 400}}\n\n'
+    client.data(chunk("") + event + DONE)
+    assert client.status == 200
+    assert client.sent.endswith(event)
+    assert client.finished == [True]
+
+
+def test_an_error_event_for_a_whole_answer_is_the_error_it_would_have_been() -> None:
+    client = Client(policy(), stream=False)
+    client.head()
+    client.data(b'data: {"error": {"message": "bad request", "code": 400}}\n\n' + DONE)
+    assert client.status == 400
+    assert client.error == {"message": "bad request", "code": 400}
+
+
 def test_an_error_event_of_the_backend_passes_and_ends_the_stream() -> None:
     client = Client(policy())
     event = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
@@ -449,3 +467,113 @@ def test_nothing_is_resumed_past_the_clients_token_limit() -> None:
     client.data(chunk("One "), chunk(BAD))
     assert client.error is not None
     assert "token limit" in client.error["message"]
+
+
+# -- several choices ----------------------------------------------------------------------------------
+
+
+def of_choice(index: int, text: str, finish: str | None = None) -> bytes:
+    body = json.loads(chunk(text, finish=finish)[6:])
+    body["choices"][0]["index"] = index
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def by_choice(sent: bytes) -> dict[int, tuple[str, str | None]]:
+    out: dict[int, tuple[str, str | None]] = {}
+    for line in sent.decode().splitlines():
+        if line.startswith("data: {"):
+            for choice in json.loads(line[6:])["choices"]:
+                text, finish = out.get(choice["index"], ("", None))
+                said = choice["delta"].get("content") or ""
+                out[choice["index"]] = (text + said, choice["finish_reason"] or finish)
+    return out
+
+
+def test_a_bad_choice_ends_alone_and_the_good_one_goes_on() -> None:
+    client = Client(policy(), n=2)
+    client.head()
+    client.data(of_choice(0, "One "), of_choice(1, "Uno "), of_choice(1, BAD), of_choice(0, "two"))
+    client.data(of_choice(1, "more"), of_choice(1, "", "stop"), of_choice(0, "", "stop"), DONE)
+    client.end()
+    assert by_choice(client.sent) == {0: ("One two", "stop"), 1: ("Uno ", "content_filter")}
+    assert client.aborted == []
+    assert client.sent.endswith(DONE)
+    record = client.exchange.record
+    assert record.outcome is Outcome.CUT
+    assert "choice 1 was ended" in record.plan_reason
+    assert record.tokens_shown + record.tokens_burned == record.attempts[0].tokens
+
+
+def test_what_is_held_of_the_bad_choice_is_dropped_and_of_the_good_one_sent() -> None:
+    client = Client(policy(), n=2)
+    client.head()
+    client.data(of_choice(0, "One "), of_choice(1, "Uno "), of_choice(1, DOUBT), of_choice(0, "two"))
+    assert by_choice(client.sent) == {0: ("One ", None), 1: ("Uno ", None)}
+    client.data(of_choice(1, BAD))
+    assert by_choice(client.sent)[0] == ("One two", None)
+    assert BAD.encode() not in client.sent
+
+
+def test_when_all_choices_are_bad_the_stream_ends_with_an_error() -> None:
+    client = Client(policy(), n=2)
+    client.head()
+    client.data(of_choice(0, "One "), of_choice(1, "Uno "), of_choice(1, BAD), of_choice(0, BAD))
+    assert client.aborted == [1]
+    assert client.sent.splitlines()[-2].startswith(b'data: {"error"')
+    assert DONE not in client.sent
+
+
+def test_before_any_release_a_bad_choice_restarts_all() -> None:
+    client = Client(policy(hold=FULL), n=2)
+    client.head()
+    client.data(of_choice(0, "One "), of_choice(1, BAD))
+    assert client.attempt == 2
+
+
+def test_a_choice_of_a_whole_answer_ends_alone_too() -> None:
+    client = Client(policy(attempts=1), n=2, stream=False)
+    client.head()
+    client.data(of_choice(0, "One"), of_choice(1, BAD), of_choice(0, "", "stop"), DONE)
+    client.end()
+    choices = json.loads(client.sent)["choices"]
+    assert [(c["message"]["content"], c["finish_reason"]) for c in choices] == [("One", "stop"), ("", "content_filter")]
+    assert client.headers["x-guard-verdict"] == "cut"
+
+
+# -- the engine's own verdict -------------------------------------------------------------------------
+
+
+def test_the_engines_repetition_is_retried_where_the_policy_retries_repetition() -> None:
+    judged = policy(hold=FULL)
+    repeats = msgspec.structs.replace(judged.rules[0], name="loops", kind=Kind.REPETITION)
+    client = Client(msgspec.structs.replace(judged, rules=(*judged.rules, repeats)))
+    client.head()
+    client.data(chunk("la la"), chunk("", finish="repetition"))
+    assert client.attempt == 2
+    assert client.aborted == [1]
+    client.head()
+    client.data(chunk("Fine", finish="stop"), DONE)
+    client.end()
+    assert client.text == "Fine"
+    assert client.exchange.record.attempts[0].rule == "engine"
+
+
+def test_without_such_a_rule_it_is_noted_and_passes_as_it_is() -> None:
+    client = Client(policy())
+    client.head()
+    client.data(chunk("la la"), chunk("", finish="repetition"), DONE)
+    client.end()
+    assert b'"finish_reason": "repetition"' in client.sent
+    assert client.exchange.record.outcome is Outcome.NOTED
+    assert client.exchange.record.attempts[0].kind is Kind.REPETITION
+
+
+def test_a_stream_that_comes_to_no_answer_is_an_error_of_the_backend() -> None:
+    client = Client(policy(attempts=1), stream=False)
+    client.head()
+    client.data(DONE)
+    client.end()
+    assert client.status == 502
+    assert client.error is not None
+    assert client.error["code"] == "upstream_protocol"
+    assert client.finished == [True]

@@ -22,6 +22,24 @@ def test_a_backends_error_is_quoted_within_bounds() -> None:
     assert len(failure.message) < 600
 
 
+@pytest.mark.parametrize(
+    ("data", "status", "body"),
+    [
+        (b'{"error":{"code":400,"message":"x"}}', 400, b'{"error":{"code":400,"message":"x"}}'),
+        (b'{"code":503,"message":"x"}', 503, b'{"error":{"code":503,"message":"x"}}'),
+        (b'{"type":"error","error":{"type":"invalid_request_error"}}', 400, None),
+        (b'{"error":"boom"}', 502, None),
+        (b'{"response":{"error":{"code":"x"}}}', 502, b'{"error":{"code":"x"}}'),
+        (b'{"response":{"error":null}}', 502, b'{"error":{"message":"the response failed"}}'),
+        (b'{"error":{"code":7}}', 502, None),
+        (b"[1]", 502, b""),
+    ],
+)
+def test_a_backends_error_keeps_its_status_and_words(data: bytes, status: int, body: bytes | None) -> None:
+    failure = of_error_event(data)
+    assert (failure.status, failure.body) == (status, data if body is None else body)
+
+
 def test_a_verdict_names_kind_evidence_and_attempts() -> None:
     finding = Finding(SignalRef("garble"), 0.5, 3, "words are broken")
     verdict = Verdict(Action.RETRY, 1.0, Kind.GARBLED, "g", findings=(finding,))

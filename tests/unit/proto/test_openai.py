@@ -1,4 +1,4 @@
-"""The client's request and the backend's chunks."""
+"""OpenAI's chat and completions routes: the client's request, and what the guard says in their form."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import Any
 
 import pytest
 
-from guard.errors import ProtocolError, RequestError
-from guard.proto.openai import (
-    ClientRequest,
-    Route,
-    decode_chunk,
-    is_done,
-    parse_request,
-    route_of,
-    sample_texts,
-)
-from guard.types import Channel
+from guard.proto.chunks import LastChunk, Route
+from guard.proto.client import ClientRequest
+from guard.proto.family import Notice
+from guard.proto.openai import CHAT, COMPLETIONS, parse_request
+from guard.proto.sse import SseEvent, SseParser
+
+ENGINES = ("llama.cpp", "vllm", "sglang", "text")
 
 USER = [{"role": "user", "content": "hi"}]
 
@@ -28,18 +24,6 @@ def chat(**fields: Any) -> ClientRequest:
 
 def completion(**fields: Any) -> ClientRequest:
     return parse_request(Route.COMPLETIONS, json.dumps({"prompt": "once", **fields}).encode())
-
-
-def texts(**choice: Any) -> tuple[tuple[Channel, str], ...]:
-    (decoded,) = decode_chunk(json.dumps({"choices": [{"index": 0, **choice}]}).encode()).choices
-    return sample_texts(decoded)
-
-
-def test_only_the_guarded_paths_have_a_route() -> None:
-    assert route_of("/v1/chat/completions") is Route.CHAT
-    assert route_of("/v1/completions") is Route.COMPLETIONS
-    assert route_of("/v1/embeddings") is None
-    assert route_of("/v1/chat/completions/") is None
 
 
 def test_a_bare_request_takes_the_defaults() -> None:
@@ -68,34 +52,6 @@ def test_what_a_client_asked_for_is_read() -> None:
 def test_fields_of_a_wrong_type_are_left_for_the_backend_to_refuse() -> None:
     request = chat(model=3, n="two", max_tokens=True, stream_options=[], messages="hello")
     assert (request.model, request.n, request.max_tokens, request.include_usage) == ("", 1, None, False)
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        (b"", "not JSON"),
-        (b"{", "not JSON"),
-        (b"[1]", "JSON object"),
-        (b"null", "JSON object"),
-        (b'{"a":"\xff"}', r"not UTF-8 \(byte 6\)"),
-        (b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}", "not JSON"),
-    ],
-)
-def test_a_body_that_is_no_json_object_is_refused(body: bytes, says: str) -> None:
-    with pytest.raises(RequestError, match=says) as caught:
-        parse_request(Route.CHAT, body)
-    assert (caught.value.status, caught.value.code) == (400, "invalid_json")
-
-
-@pytest.mark.parametrize("stream", [1, "true", []])
-def test_stream_must_be_a_boolean(stream: object) -> None:
-    with pytest.raises(RequestError) as caught:
-        chat(stream=stream)
-    assert caught.value.param == "stream"
-
-
-def test_a_null_stream_is_no_stream() -> None:
-    assert chat(stream=None).stream is False
 
 
 @pytest.mark.parametrize(
@@ -146,67 +102,41 @@ def test_the_clients_own_beginning_of_the_answer_is_the_prefill() -> None:
     assert request.resume_hazards == ()
 
 
-def test_a_chunk_is_decoded_and_unknown_fields_are_skipped() -> None:
-    chunk = decode_chunk(b'{"id":"x","future":{"a":[1]},"choices":[{"index":1,"text":"hi","new":1}]}')
-    assert (chunk.id, chunk.choices[0].index, chunk.choices[0].text) == ("x", 1, "hi")
+def test_choices_are_counted_over_all_prompts() -> None:
+    assert completion(prompt=["a", "b"], n=2).n == 4
+    assert completion(prompt=[1, 2, 3], n=2).n == 2
+    assert completion(prompt=[]).n == 1
 
 
-def test_null_is_a_chunk_that_says_nothing() -> None:
-    assert decode_chunk(b" null ").choices == []
+def test_the_marker_is_the_last_chunk() -> None:
+    reader = CHAT.reader()
+    assert isinstance(reader.read(SseEvent(b"data: [DONE]\n\n", b"[DONE]")), LastChunk)
+    assert not isinstance(reader.read(SseEvent(b"", b'{"id": "a"}')), LastChunk)
 
 
-@pytest.mark.parametrize(
-    ("data", "says", "where"),
-    [
-        (b'{"id":"x"', "not JSON", "end"),
-        (b'{"id":x}', "not JSON", "byte 6"),
-        (b'{"a":"\xe2\x82"}', "not UTF-8", "byte 6"),
-        (b'{"choices":[{"index":"a"}]}', "not a chunk: Expected `int`, got `str`", "$.choices[0].index"),
-        (b'{"choices":[{"delta":{"content":1}}]}', "not a chunk", "$.choices[0].delta.content"),
-        (b"[]", "not a chunk: Expected `object`, got `array`", "$"),
-        (b"[DONE]", "not a chunk", "$"),
-        (b"", "not JSON", "end"),
-    ],
-)
-def test_a_broken_chunk_names_its_place(data: bytes, says: str, where: str) -> None:
-    with pytest.raises(ProtocolError, match=says) as caught:
-        decode_chunk(data)
-    assert caught.value.where == where
+def test_an_error_has_all_four_fields_of_openais_form() -> None:
+    notice = Notice("it broke", code="cut")
+    assert json.loads(CHAT.error_body(notice)) == {
+        "error": {"message": "it broke", "type": "guard_error", "param": None, "code": "cut"}
+    }
 
 
-def test_the_marker_of_the_end() -> None:
-    assert is_done(b"[DONE]")
-    assert is_done(b" [DONE] ")
-    assert not is_done(b'{"a":"[DONE]"}')
+def test_an_error_event_is_the_same_body_as_one_event() -> None:
+    notice = Notice("it\nbroke", 400, "cut", "server_error", "n")
+    (event,) = SseParser().feed(COMPLETIONS.error_event(notice))
+    assert event.data == COMPLETIONS.error_body(notice)
 
 
-def test_plain_texts_of_both_routes() -> None:
-    assert texts(text="hi") == ((Channel.CONTENT, "hi"),)
-    assert texts(delta={"content": "hi"}) == ((Channel.CONTENT, "hi"),)
+@pytest.mark.parametrize(("family", "said"), [(CHAT, {"delta": {}}), (COMPLETIONS, {"text": ""})])
+def test_a_choice_that_is_ended_never_looks_complete(family: Any, said: dict[str, Any]) -> None:
+    (event,) = SseParser().feed(family.end_choice(b'{"id":"c1","created":1,"choices":[],"usage":{}}', 2))
+    assert event.data is not None
+    assert json.loads(event.data) == {
+        "id": "c1",
+        "created": 1,
+        "choices": [{"index": 2, **said, "logprobs": None, "finish_reason": "content_filter"}],
+    }
 
 
-@pytest.mark.parametrize("choice", [{"text": ""}, {"delta": {"role": "assistant", "content": ""}}, {}])
-def test_empty_texts_are_left_out(choice: dict[str, Any]) -> None:
-    assert texts(**choice) == ()
-
-
-@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
-def test_both_names_of_reasoning(name: str) -> None:
-    assert texts(delta={name: "hm", "content": "so"}) == ((Channel.REASONING, "hm"), (Channel.CONTENT, "so"))
-
-
-def test_reasoning_sent_under_both_names_counts_once() -> None:
-    assert texts(delta={"reasoning": "hm", "reasoning_content": "hm"}) == ((Channel.REASONING, "hm"),)
-
-
-def test_a_refusal_is_content_and_tool_arguments_are_watched() -> None:
-    calls = [
-        {"index": 0, "function": {"name": "f", "arguments": '{"a"'}},
-        {"index": 1, "function": {"arguments": "1"}},
-        {"index": 2, "id": "x"},
-    ]
-    assert texts(delta={"content": "", "refusal": "no", "tool_calls": calls}) == (
-        (Channel.CONTENT, "no"),
-        (Channel.TOOL, '{"a"'),
-        (Channel.TOOL, "1"),
-    )
+def test_only_engines_that_were_seen_to_continue_a_text_do() -> None:
+    assert [engine for engine in ENGINES if not CHAT.resume_blocker(engine)] == ["llama.cpp", "vllm"]

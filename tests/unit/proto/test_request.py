@@ -127,3 +127,11 @@ def test_what_no_stream_can_answer_is_named() -> None:
     assert stream_hazards(chat(prompt_logprobs=1, stream=True), "vllm") == ()
     assert stream_hazards(chat(logprobs=True), "vllm") == ()
     assert stream_hazards(chat(logprobs=True), "llama.cpp") == ("log-probabilities are asked",)
+
+
+def test_vllms_echo_stands_for_the_prompts_log_probabilities() -> None:
+    asked = ("log-probabilities of the prompt are asked",)
+    assert stream_hazards(chat(echo=True), "vllm") == asked
+    assert stream_hazards(completion(echo=True, logprobs=0), "vllm") == asked
+    assert stream_hazards(completion(echo=True), "vllm") == ()
+    assert stream_hazards(chat(echo=True), "sglang") == ()

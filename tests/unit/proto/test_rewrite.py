@@ -88,12 +88,23 @@ def test_a_textless_llama_cpp_chunk_waits_for_the_next_to_tell_what_it_is() -> N
     empty = '{"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],' + HEAD
     text = empty.replace('"text":""', '"text":"a"')
     end = empty.replace("null}", '"stop"}')
-    rewriter = ChunkRewriter(client(), engine="llama.cpp")
+    rewriter = ChunkRewriter(client(stop=["ab"]), engine="llama.cpp")
     timed = empty + "," + TIMINGS + "}"
     assert rewritten(rewriter, timed) == b""
     assert rewritten(rewriter, text + "," + TIMINGS + "}") == line(empty + "}") + line(text + "}")
     assert rewritten(rewriter, timed) == b""
     assert rewritten(rewriter, end + "," + TIMINGS + "}") == line(timed) + line(end + "," + TIMINGS + "}")
+
+
+@pytest.mark.parametrize(("stop", "reason"), [(None, "stop"), (["ab"], "length")])
+def test_a_textless_llama_cpp_chunk_before_an_end_without_a_stop_word_loses_its_timings(
+    stop: object, reason: str
+) -> None:
+    empty = '{"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],' + HEAD
+    end = empty.replace("null}", f'"{reason}"}}') + "," + TIMINGS + "}"
+    rewriter = ChunkRewriter(client(stop=stop), engine="llama.cpp")
+    assert rewritten(rewriter, empty + "," + TIMINGS + "}") == b""
+    assert rewritten(rewriter, end) == line(empty + "}") + line(end)
 
 
 def test_the_null_that_opens_some_llama_cpp_streams_passes() -> None:

@@ -1,0 +1,260 @@
+"""
+Anthropic's messages, as vLLM, SGLang and llama.cpp serve them.
+
+A stream is `message_start`, then for each content block `content_block_start`, its deltas and
+`content_block_stop`, then `message_delta` with the stop reason and `message_stop`; `ping` may stand
+anywhere, `error` ends it. No engine puts acceptance into these events: text is all there is to watch.
+
+Source:
+    vLLM 0.32 vllm/entrypoints/anthropic/{protocol,serving}.py (`message_stream_converter`,
+    `messages_full_converter`); SGLang 0.5.23 python/sglang/srt/entrypoints/anthropic/serving.py
+    (`_generate_anthropic_stream`, `_convert_response`); llama.cpp tools/server/server-task.cpp
+    (`to_json_anthropic*`) and tools/server/server-context.cpp for its error event, whose data is
+    the bare error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from guard.errors import ProtocolError
+from guard.proto.blocks import MessageAssembler
+from guard.proto.chunks import LastChunk, decode_event
+from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.family import Continuation, Family, Identity, Notice
+from guard.proto.frame import event_of, reframe
+from guard.proto.sse import SseEvent
+from guard.types import StepAcceptance
+from guard.wire import Choice, Chunk, Delta, FunctionDelta, ToolCallDelta
+
+#: Anthropic's own names of errors by HTTP status; others are "api_error".
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+#: Engines that continue a last message of the assistant's; vLLM and SGLang begin a new turn.
+_RESUMABLE = frozenset({"llama.cpp"})
+#: Stands for a stop reason that vLLM leaves null.
+UNNAMED = "unnamed"
+
+
+class _Message(msgspec.Struct, gc=False):
+    id: str | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str = ""
+    delta: _Delta | None = None
+    message: _Message | None = None
+    error: Any = None
+
+
+_DECODER = msgspec.json.Decoder(_Event)
+_FIELDS = msgspec.json.Decoder(dict[str, Any])
+_NOTHING = Chunk()
+
+
+class MessagesReader:
+    """Reads events by the type in their data; llama.cpp's errors only have it in the event's name."""
+
+    def read(self, event: SseEvent) -> Chunk:
+        """See Reader."""
+        assert event.data is not None
+        if event.event == "error":
+            return Chunk(error=event.data.decode("utf-8", "replace"))
+        said = decode_event(_DECODER, event.data)
+        if said is None:
+            return _NOTHING
+        if said.type == "content_block_delta" and said.delta is not None:
+            return _block_delta(said.delta)
+        if said.type == "message_delta" and said.delta is not None:
+            return Chunk(choices=[Choice(delta=Delta(), finish_reason=said.delta.stop_reason or UNNAMED)])
+        if said.type == "message_stop":
+            return LastChunk()
+        if said.type == "message_start" and said.message is not None:
+            return Chunk(id=said.message.id)
+        if said.type == "error" or said.error is not None:
+            return Chunk(error=said.error or said.type)
+        return _NOTHING
+
+
+def _block_delta(delta: _Delta) -> Chunk:
+    if delta.text:
+        return Chunk(choices=[Choice(delta=Delta(content=delta.text))])
+    if delta.thinking:
+        return Chunk(choices=[Choice(delta=Delta(reasoning_content=delta.thinking))])
+    if delta.partial_json:
+        call = ToolCallDelta(function=FunctionDelta(arguments=delta.partial_json))
+        return Chunk(choices=[Choice(delta=Delta(tool_calls=[call]))])
+    return _NOTHING
+
+
+class MessagesRewriter:
+    """
+    Passes events as they came; makes those of a continuation follow what the client has.
+
+    Args:
+        continuation: For an attempt whose events follow those of an earlier one: the client has the
+            start of the message and an open block of text, number 0.
+    """
+
+    def __init__(self, continuation: Continuation | None = None) -> None:
+        self._continuation = continuation
+        self._open = continuation is not None
+        self.identity: Identity | None = None
+
+    def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
+        """See Rewriter. There are never steps on this route."""
+        if event.data is None or chunk.error is not None:
+            return event.raw
+        if self.identity is None and chunk.id is not None:
+            self.identity = Identity(msgspec.json.encode(chunk.id), None)
+        return event.raw if self._continuation is None else self._follow(event, event.data, self._continuation)
+
+    def _follow(self, event: SseEvent, data: bytes, continuation: Continuation) -> bytes:
+        fields = _FIELDS.decode(data)
+        kind = fields.get("type")
+        if kind == "message_start":
+            return b""
+        if kind == "content_block_start" and fields.get("index") == 0:
+            if (fields.get("content_block") or {}).get("type") == "text":
+                return b""
+            raise ProtocolError("the continuation does not begin with text", where="$.content_block.type")
+        if kind == "content_block_stop" and fields.get("index") == 0:
+            self._open = False
+        if kind != "message_delta":
+            return event.raw
+        usage = fields.get("usage")
+        for name, added in (
+            ("input_tokens", continuation.prompt_tokens),
+            ("output_tokens", continuation.completion_tokens),
+        ):
+            if isinstance(usage, dict) and is_int(usage.get(name)):
+                usage[name] = max(usage[name] + added, 0)
+        return self._close() + reframe(event, msgspec.json.encode(fields))
+
+    def _close(self) -> bytes:
+        """The end of the block, where the continuation had nothing to add and so never spoke of it."""
+        if not self._open:
+            return b""
+        self._open = False
+        return event_of({"type": "content_block_stop", "index": 0}, "content_block_stop")
+
+
+class MessagesFamily(Family):
+    """The one route; `/v1/messages/count_tokens` generates nothing and passes through."""
+
+    paths = ("/v1/messages",)
+
+    def parse(self, path: str, body: bytes) -> ClientRequest:
+        """See Family."""
+        fields = decode_object(body)
+        limit = fields.get("max_tokens")
+        return ClientRequest(
+            family=self,
+            route=path,
+            raw=body,
+            body=fields,
+            stream=wants_stream(fields),
+            model=text_or_empty(fields.get("model")),
+            max_tokens=limit if is_int(limit) else None,
+            resume_hazards=tuple(_resume_hazards(fields)),
+            prefill=_prefill(fields),
+        )
+
+    def reader(self) -> MessagesReader:
+        """See Family."""
+        return MessagesReader()
+
+    def rewriter(
+        self, request: ClientRequest, *, engine: str, annotate: bool, continuation: Continuation | None
+    ) -> MessagesRewriter:
+        """See Family."""
+        return MessagesRewriter(continuation)
+
+    def gatherer(self, request: ClientRequest, engine: str) -> MessageAssembler:
+        """See Family."""
+        return MessageAssembler(engine, request.prefill)
+
+    def prompt(self, request: ClientRequest) -> object:
+        """See Family."""
+        return [request.body.get("system"), request.body.get("messages")]
+
+    def error_body(self, notice: Notice) -> bytes:
+        """See Family."""
+        return msgspec.json.encode(_error(notice))
+
+    def error_event(self, notice: Notice) -> bytes:
+        """See Family."""
+        return event_of(_error(notice), "error")
+
+    def resume_blocker(self, engine: str) -> str:
+        """See Family."""
+        return "" if engine in _RESUMABLE else f"{engine} backends do not continue a message"
+
+    def resume_fields(self, request: ClientRequest, text: str, released: int, engine: str) -> dict[str, Any]:
+        """See Family. A text the client itself began is joined: two messages would be two turns."""
+        messages = request.body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise ValueError("there are no messages to resume")
+        last = messages[-1]
+        begun = isinstance(last, dict) and last.get("role") == "assistant"
+        if begun and not isinstance(last.get("content"), str):
+            raise ValueError("the last message has no plain text to continue")
+        known = [*messages[:-1], {**last, "content": last["content"] + text}] if begun else None
+        fields: dict[str, Any] = {"messages": known or [*messages, {"role": "assistant", "content": text}]}
+        if request.max_tokens is not None:
+            fields["max_tokens"] = max(request.max_tokens - released, 1)
+        return fields
+
+
+MESSAGES = MessagesFamily()
+
+
+def _error(notice: Notice) -> dict[str, Any]:
+    error: dict[str, Any] = {"type": _ERROR_TYPES.get(notice.status, "api_error"), "message": notice.message}
+    if notice.code is not None:
+        error["code"] = notice.code
+    return {"type": "error", "error": error}
+
+
+def _prefill(fields: dict[str, Any]) -> str:
+    messages = fields.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "assistant":
+        return ""
+    return text_or_empty(last.get("content"))
+
+
+def _resume_hazards(fields: dict[str, Any]) -> list[str]:
+    hazards: list[str] = []
+    if fields.get("tools"):
+        hazards.append("tools are offered")
+    output = fields.get("output_config")
+    if isinstance(output, dict) and output.get("format"):
+        hazards.append("output_config.format is set")
+    thinking = fields.get("thinking")
+    if isinstance(thinking, dict) and thinking.get("type") != "disabled":
+        hazards.append("thinking is on")
+    messages = fields.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    plain = isinstance(last, dict) and (last.get("role") != "assistant" or isinstance(last.get("content"), str))
+    if not plain:
+        hazards.append("the last message cannot be continued as text")
+    return hazards

@@ -1,0 +1,90 @@
+"""A client's request, as every family reads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import msgspec
+
+from guard.errors import RequestError
+
+if TYPE_CHECKING:
+    from guard.proto.family import Family
+
+
+class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a client asked for.
+
+    Args:
+        family: Whose form the request has.
+        route: Path it was sent to.
+        raw: The body as it came.
+        body: The body decoded.
+        stream: Whether the client wants server-sent events.
+        model: Model name; empty when the client left it to the backend.
+        n: Choices asked for, over all prompts.
+        include_usage: Whether the client asked for the usage chunk of a stream.
+        timings_per_token: Whether the client itself asked for llama.cpp's timings in each chunk.
+        return_token_ids: Whether the client itself asked for vLLM's token ids.
+        max_tokens: Most tokens the client wants; None without a limit. Unit: tokens.
+        resume_hazards: Why continuing a partial answer would be unsafe, one clause each.
+        prefill: Text with which the client itself begins the assistant's turn; empty when it does not.
+    """
+
+    family: Family
+    route: str
+    raw: bytes
+    body: dict[str, Any]
+    stream: bool
+    model: str
+    n: int = 1
+    include_usage: bool = False
+    timings_per_token: bool = False
+    return_token_ids: bool = False
+    max_tokens: int | None = None
+    resume_hazards: tuple[str, ...] = ()
+    prefill: str = ""
+
+
+def decode_object(body: bytes) -> dict[str, Any]:
+    """
+    Read a body that must be one JSON object.
+
+    Raises:
+        RequestError: It is not.
+    """
+    try:
+        if not body.isascii():
+            body.decode()
+        fields = msgspec.json.decode(body)
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body is not UTF-8 (byte {error.start})", code="invalid_json") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(f"the body is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(fields, dict):
+        raise RequestError("the body must be a JSON object", code="invalid_json")
+    return fields
+
+
+def wants_stream(fields: dict[str, Any]) -> bool:
+    """
+    Whether a body asks for server-sent events.
+
+    Raises:
+        RequestError: `stream` is no boolean.
+    """
+    stream = fields.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise RequestError("stream must be true or false", param="stream", code="invalid_type")
+    return stream is True
+
+
+def is_int(value: object) -> TypeGuard[int]:
+    """Whether a JSON value is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def text_or_empty(value: object) -> str:
+    """A JSON value if it is a text, else the empty one."""
+    return value if isinstance(value, str) else ""

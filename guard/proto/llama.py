@@ -1,0 +1,256 @@
+"""
+llama.cpp's own completion route.
+
+A stream is one chunk a token, then for each prompt or choice a closing one with `stop: true`; no
+marker follows. Every chunk stands for one choice, named by `index`.
+
+Source:
+    llama.cpp tools/server/server-task.cpp (`to_json_non_oaicompat`), tools/server/server-context.cpp
+    (`handle_completions_impl`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from guard.errors import ProtocolError
+from guard.proto.chunks import decode_event
+from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.family import Continuation, Family, Identity, Notice
+from guard.proto.frame import event_of, reframe
+from guard.proto.rewrite import ChunkRewriter
+from guard.proto.sse import SseEvent
+from guard.types import StepAcceptance
+from guard.wire import Choice, Chunk, Timings
+
+_GRAMMAR_FIELDS = ("grammar", "json_schema")
+#: Limits a resume lowers by the tokens already released.
+_LIMITS = ("n_predict", "max_tokens")
+_STOP_TYPES = {"limit": "length", "eos": "eos"}
+
+
+class _Event(msgspec.Struct, gc=False):
+    """A closing chunk may lack `stop`, when the client chose its fields (`response_fields`)."""
+
+    index: int = 0
+    content: str = ""
+    stop: bool = True
+    stop_type: str = ""
+    timings: Timings | None = None
+    error: Any = None
+
+
+_DECODER = msgspec.json.Decoder(_Event)
+_FIELDS = msgspec.json.Decoder(dict[str, Any])
+_encode = msgspec.json.encode
+
+
+class CompletionReader:
+    """Reads chunks; the last one is told by the end of the body alone."""
+
+    def read(self, event: SseEvent) -> Chunk:
+        """See Reader."""
+        assert event.data is not None
+        said = decode_event(_DECODER, event.data)
+        if said is None:
+            return Chunk()
+        if said.error is not None:
+            return Chunk(error=said.error)
+        finish = _STOP_TYPES.get(said.stop_type, "stop") if said.stop else None
+        return Chunk(choices=[Choice(said.index, text=said.content, finish_reason=finish)], timings=said.timings)
+
+
+class CompletionRewriter:
+    """
+    Takes the guard's switch out of the chunks, and out of the settings that the closing one repeats.
+
+    Args:
+        request: The client's request.
+        annotate: Add a `guard` object with the steps' counts.
+        continuation: For an attempt whose chunks follow those of an earlier one.
+    """
+
+    def __init__(self, request: ClientRequest, *, annotate: bool, continuation: Continuation | None) -> None:
+        self._request = request
+        self._continuation = continuation
+        self._chunks = ChunkRewriter(request, engine="llama.cpp", annotate=annotate)
+        #: Chunks have nothing that would tell attempts apart.
+        self.identity: Identity | None = Identity(None, None)
+
+    def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
+        """See Rewriter."""
+        closing = any(choice.finish_reason is not None for choice in chunk.choices)
+        if event.data is not None and (closing or self._continuation is not None):
+            data = self._edited(event.data)
+            if data is not None:
+                event = SseEvent(reframe(event, data), data, event.event, event.id)
+        return self._chunks.apply(event, chunk, steps)
+
+    def _edited(self, data: bytes) -> bytes | None:
+        """None when nothing changes."""
+        fields = _FIELDS.decode(data)
+        settings = fields.get("generation_settings")
+        changed = self._continuation is not None and self._continue(fields, settings, self._continuation)
+        if isinstance(settings, dict) and settings.get("timings_per_token") is not self._request.timings_per_token:
+            settings["timings_per_token"] = self._request.timings_per_token
+            changed = True
+        return _encode(fields) if changed else None
+
+    def _continue(self, fields: dict[str, Any], settings: object, continuation: Continuation) -> bool:
+        for name, added in (
+            ("tokens_predicted", continuation.completion_tokens),
+            ("tokens_evaluated", continuation.prompt_tokens),
+        ):
+            if is_int(fields.get(name)):
+                fields[name] = max(fields[name] + added, 0)
+        if "prompt" in fields:
+            fields["prompt"] = self._request.body.get("prompt")
+        for name in _LIMITS:
+            if isinstance(settings, dict) and is_int(settings.get(name)) and settings[name] > 0:
+                settings[name] += continuation.completion_tokens
+        return True
+
+
+class CompletionAssembler:
+    """
+    Collects the chunks of one answer: the closing chunk of each choice with the whole content.
+
+    Args:
+        request: The client's request, whose settings the answer repeats.
+    """
+
+    def __init__(self, request: ClientRequest) -> None:
+        self._request = request
+        self._pieces: dict[int, list[str]] = {}
+        self._tokens: dict[int, list[Any]] = {}
+        self._closing: dict[int, dict[str, Any]] = {}
+
+    def add(self, data: bytes) -> None:
+        """See Gatherer."""
+        said = decode_event(_DECODER, data)
+        if said is None:
+            return
+        fields = _FIELDS.decode(data)
+        self._pieces.setdefault(said.index, []).append(said.content)
+        if isinstance(fields.get("tokens"), list):
+            self._tokens.setdefault(said.index, []).extend(fields["tokens"])
+        if said.stop:
+            self._closing[said.index] = fields
+
+    def result(self) -> bytes:
+        """See Gatherer: one object, or a list of them where several were asked for."""
+        if not self._closing or set(self._closing) != set(self._pieces):
+            raise ProtocolError("the stream ended without a closing chunk")
+        answers = [self._whole(index) for index in sorted(self._closing)]
+        return _encode(answers[0] if len(answers) == 1 else answers)
+
+    def _whole(self, index: int) -> dict[str, Any]:
+        fields = self._closing[index]
+        fields["content"] = "".join(self._pieces[index])
+        if self._request.body.get("return_tokens") is True:
+            fields["tokens"] = self._tokens.get(index, [])
+        settings = fields.get("generation_settings")
+        if isinstance(settings, dict) and "stream" in settings:
+            settings["stream"] = False
+        return fields
+
+
+class CompletionFamily(Family):
+    """`/completion`. Its other name `/completions` means other things elsewhere and passes through."""
+
+    paths = ("/completion",)
+
+    def parse(self, path: str, body: bytes) -> ClientRequest:
+        """See Family."""
+        fields = decode_object(body)
+        prompt = fields.get("prompt")
+        n = next((fields[name] for name in ("n_cmpl", "n") if is_int(fields.get(name))), 1)
+        limit = next((fields[name] for name in _LIMITS if is_int(fields.get(name))), -1)
+        several = isinstance(prompt, list) and any(isinstance(part, (list, dict)) for part in prompt)
+        several = several or (isinstance(prompt, list) and all(isinstance(part, str) for part in prompt))
+        return ClientRequest(
+            family=self,
+            route=path,
+            raw=body,
+            body=fields,
+            stream=wants_stream(fields),
+            model=text_or_empty(fields.get("model")),
+            n=n * (len(prompt) if several and prompt else 1),
+            timings_per_token=fields.get("timings_per_token") is True,
+            max_tokens=limit if limit >= 0 else None,
+            resume_hazards=tuple(_resume_hazards(fields, n)),
+        )
+
+    def reader(self) -> CompletionReader:
+        """See Family."""
+        return CompletionReader()
+
+    def rewriter(
+        self, request: ClientRequest, *, engine: str, annotate: bool, continuation: Continuation | None
+    ) -> CompletionRewriter:
+        """See Family."""
+        return CompletionRewriter(request, annotate=annotate, continuation=continuation)
+
+    def gatherer(self, request: ClientRequest, engine: str) -> CompletionAssembler:
+        """See Family."""
+        return CompletionAssembler(request)
+
+    def prompt(self, request: ClientRequest) -> object:
+        """See Family."""
+        prompt = request.body.get("prompt")
+        return prompt.get("prompt_string") if isinstance(prompt, dict) else prompt
+
+    def error_body(self, notice: Notice) -> bytes:
+        """See Family."""
+        return _encode(_error(notice))
+
+    def error_event(self, notice: Notice) -> bytes:
+        """See Family."""
+        return event_of(_error(notice))
+
+    def stream_hazards(self, request: ClientRequest, engine: str) -> tuple[str, ...]:
+        """See Family. Streams leave out the probabilities of accepted draft tokens."""
+        return tuple(f"{name} is set" for name in ("n_probs", "response_fields") if request.body.get(name))
+
+    def switches(self, request: ClientRequest, engine: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Family."""
+        return wanted if engine == "llama.cpp" else {}
+
+    def resume_blocker(self, engine: str) -> str:
+        """See Family."""
+        return "" if engine == "llama.cpp" else f"{engine} backends have no such route"
+
+    def resume_fields(self, request: ClientRequest, text: str, released: int, engine: str) -> dict[str, Any]:
+        """See Family."""
+        if request.resume_hazards:
+            raise ValueError(f"it cannot be resumed: {request.resume_hazards[0]}")
+        fields: dict[str, Any] = {"prompt": request.body["prompt"] + text}
+        for name in _LIMITS:
+            limit = request.body.get(name)
+            if is_int(limit) and limit >= 0:
+                fields[name] = max(limit - released, 1)
+        return fields
+
+
+COMPLETION = CompletionFamily()
+
+
+def _error(notice: Notice) -> dict[str, Any]:
+    error = {"code": notice.status, "message": notice.message, "type": notice.code or notice.kind}
+    return {"error": error}
+
+
+def _resume_hazards(fields: dict[str, Any], n: int) -> list[str]:
+    hazards = [f"{name} is set" for name in _GRAMMAR_FIELDS if fields.get(name)]
+    if n > 1:
+        hazards.append("n > 1")
+    if fields.get("n_probs"):
+        hazards.append("n_probs is set")
+    if fields.get("response_fields"):
+        hazards.append("response_fields is set")
+    if not isinstance(fields.get("prompt"), str):
+        hazards.append("the prompt is not one string")
+    return hazards

@@ -1,0 +1,196 @@
+"""
+OpenAI's responses, as vLLM, SGLang and llama.cpp serve them.
+
+A stream is `response.created` and `response.in_progress`, then for each output item its `added`,
+`delta` and `done` events, then the whole response once more in `response.completed`, `.incomplete` or
+`.failed`. That last event is the answer that a request without a stream gets.
+
+Source:
+    vLLM 0.32 vllm/entrypoints/openai/responses/{serving,streaming_events,api_router}.py; SGLang 0.5.23
+    python/sglang/srt/entrypoints/openai/serving_responses.py; llama.cpp
+    tools/server/server-task.cpp (`to_json_oaicompat_resp*`), which also answers at `/responses`, puts
+    `timings` beside the delta, and says an error as on its other routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from guard.errors import ProtocolError
+from guard.proto.chunks import LastChunk, decode_event
+from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.family import Continuation, Family, Notice
+from guard.proto.frame import event_of
+from guard.proto.rewrite import ChunkRewriter
+from guard.proto.sse import SseEvent
+from guard.wire import Choice, Chunk, Delta, FunctionDelta, Timings, ToolCallDelta
+
+_CONTENT = frozenset({"response.output_text.delta", "response.refusal.delta"})
+_REASONING = frozenset({"response.reasoning_text.delta", "response.reasoning_summary_text.delta"})
+_TOOL = frozenset(
+    {
+        "response.function_call_arguments.delta",
+        "response.custom_tool_call_input.delta",
+        "response.mcp_call_arguments.delta",
+        "response.code_interpreter_call_code.delta",
+    }
+)
+#: Events that end a stream, and the finish reason they come to.
+_ENDS = {
+    "response.completed": "stop",
+    "response.incomplete": "length",
+    "response.cancelled": "cancelled",
+}
+_FAILED = "response.failed"
+
+
+class _Response(msgspec.Struct, gc=False):
+    id: str | None = None
+    error: Any = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str = ""
+    delta: Any = None
+    response: _Response | None = None
+    timings: Timings | None = None
+    error: Any = None
+
+
+_DECODER = msgspec.json.Decoder(_Event)
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NOTHING = Chunk()
+
+
+class ResponsesReader:
+    """Reads events by the type in their data."""
+
+    def read(self, event: SseEvent) -> Chunk:
+        """See Reader."""
+        assert event.data is not None
+        said = decode_event(_DECODER, event.data)
+        if said is None:
+            return _NOTHING
+        if isinstance(said.delta, str):
+            delta = _delta(said.type, said.delta)
+            return _NOTHING if delta is None else Chunk(choices=[Choice(delta=delta)], timings=said.timings)
+        ident = said.response.id if said.response is not None else None
+        if said.type in _ENDS:
+            end = Choice(delta=Delta(), finish_reason=_ENDS[said.type])
+            return LastChunk(id=ident, choices=[end], timings=said.timings)
+        if said.type == _FAILED:
+            return Chunk(error=(said.response.error if said.response is not None else None) or said.type)
+        if said.type == "error" or said.error is not None:
+            return Chunk(error=said.error or said.type)
+        return _NOTHING if ident is None else Chunk(id=ident)
+
+
+def _delta(kind: str, text: str) -> Delta | None:
+    if kind in _CONTENT:
+        return Delta(content=text)
+    if kind in _REASONING:
+        return Delta(reasoning_content=text)
+    if kind in _TOOL:
+        return Delta(tool_calls=[ToolCallDelta(function=FunctionDelta(arguments=text))])
+    return None
+
+
+class ResponseAssembler:
+    """
+    Takes the whole response out of the event that ends the stream.
+
+    Args:
+        engine: Engine name; llama.cpp's whole answers have a time of completion, its streams do not.
+    """
+
+    def __init__(self, engine: str = "") -> None:
+        self._llama = engine == "llama.cpp"
+        self._response: msgspec.Raw | None = None
+
+    def add(self, data: bytes) -> None:
+        """See Gatherer."""
+        try:
+            fields = _TOP.decode(data)
+            kind = msgspec.json.decode(fields["type"]) if "type" in fields else ""
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ProtocolError(f"the event is no JSON object: {error}") from error
+        if kind in _ENDS and "response" in fields:
+            self._response = fields["response"].copy()
+
+    def result(self) -> bytes:
+        """See Gatherer."""
+        if self._response is None:
+            raise ProtocolError("the stream ended without its response")
+        if not self._llama:
+            return bytes(self._response)
+        fields = _TOP.decode(self._response)
+        if "created_at" in fields:
+            fields.setdefault("completed_at", fields["created_at"])
+        return msgspec.json.encode(fields)
+
+
+class ResponsesFamily(Family):
+    """Making a response; retrieving and cancelling a stored one passes through."""
+
+    paths = ("/v1/responses", "/responses")
+
+    def parse(self, path: str, body: bytes) -> ClientRequest:
+        """See Family."""
+        fields = decode_object(body)
+        limit = fields.get("max_output_tokens")
+        return ClientRequest(
+            family=self,
+            route=path,
+            raw=body,
+            body=fields,
+            stream=wants_stream(fields),
+            model=text_or_empty(fields.get("model")),
+            timings_per_token=fields.get("timings_per_token") is True,
+            max_tokens=limit if is_int(limit) else None,
+            resume_hazards=("this route cannot continue a text",),
+        )
+
+    def reader(self) -> ResponsesReader:
+        """See Family."""
+        return ResponsesReader()
+
+    def rewriter(
+        self, request: ClientRequest, *, engine: str, annotate: bool, continuation: Continuation | None
+    ) -> ChunkRewriter:
+        """See Family. Nothing is continued here."""
+        return ChunkRewriter(request, engine=engine, annotate=annotate)
+
+    def gatherer(self, request: ClientRequest, engine: str) -> ResponseAssembler:
+        """See Family."""
+        return ResponseAssembler(engine)
+
+    def prompt(self, request: ClientRequest) -> object:
+        """See Family."""
+        return [request.body.get("instructions"), request.body.get("input")]
+
+    def error_body(self, notice: Notice) -> bytes:
+        """See Family: as on OpenAI's other routes."""
+        return msgspec.json.encode({"error": _error(notice)})
+
+    def error_event(self, notice: Notice) -> bytes:
+        """See Family. Both the event's own fields and the `error` by which the official SDK raises."""
+        told = {"code": notice.code, "message": notice.message, "param": notice.param}
+        return event_of({"type": "error", **told, "error": _error(notice)}, "error")
+
+    def stream_hazards(self, request: ClientRequest, engine: str) -> tuple[str, ...]:
+        """See Family. A response made in the background is answered before it exists."""
+        return ("background is set",) if request.body.get("background") else ()
+
+    def switches(self, request: ClientRequest, engine: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Family: only llama.cpp's events take a signal."""
+        return wanted if engine == "llama.cpp" else {}
+
+
+RESPONSES = ResponsesFamily()
+
+
+def _error(notice: Notice) -> dict[str, Any]:
+    return {"message": notice.message, "type": notice.kind, "param": notice.param, "code": notice.code}

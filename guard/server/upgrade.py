@@ -1,0 +1,148 @@
+"""
+WebSocket upgrades: the request's head goes to a replica, and from then on bytes pass both ways as they come.
+
+Nothing is parsed after the heads, so that frames, compression, pings and close codes are the peers' own,
+and so is a refusal of the upgrade.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
+from yarl import URL
+
+from guard.server.headers import end_to_end
+from guard.server.upstream import UpstreamPool
+
+#: Most that is read at once, that a response head may have, and that waits for one side. Unit: bytes.
+PIECE = 64 * 1024
+
+
+def is_upgrade(request: web.Request) -> bool:
+    """Whether a request asks for a WebSocket."""
+    tokens = {token.strip().lower() for token in request.headers.get("Connection", "").split(",")}
+    return "upgrade" in tokens and request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+async def tunnel(request: web.Request, pool: UpstreamPool, request_id: str) -> web.StreamResponse:
+    """
+    Pass an upgrade through for as long as both sides keep it open.
+
+    Args:
+        request: The client's.
+        pool: Replicas.
+        request_id: Sent along and back.
+
+    Returns:
+        A response that is written already.
+
+    Raises:
+        OSError, TimeoutError: No replica could be reached; nothing was sent to the client.
+    """
+    upstream = pool.choose()
+    url = URL(upstream.url + request.raw_path, encoded=True)
+    upstream.in_flight += 1
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(pool.idle):
+            reader, writer = await asyncio.open_connection(
+                url.host, url.port, ssl=url.scheme == "https" or None, limit=PIECE
+            )
+            writer.write(_head(request, url, request_id))
+            head = await reader.readuntil(b"\r\n\r\n")
+        client = Client(request, writer)
+        await client.send(_with_id(head, request_id))
+        while data := await reader.read(PIECE):
+            await client.send(data)
+        client.close()
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise ConnectionResetError("the backend did not answer the upgrade") from error
+    finally:
+        upstream.in_flight -= 1
+        if writer is not None:
+            writer.close()
+    written = Written()
+    written.force_close()
+    return written
+
+
+class Client:
+    """
+    The client's connection, taken over from the server's HTTP.
+
+    Args:
+        request: The upgrade.
+        upstream: Where its bytes go.
+    """
+
+    def __init__(self, request: web.Request, upstream: asyncio.StreamWriter) -> None:
+        self._upstream = upstream
+        self._writer: AbstractStreamWriter = request.writer
+        self._transport = request.transport
+        self._resuming: asyncio.Task[None] | None = None
+        request.protocol.set_parser(self)  # type: ignore[arg-type] # what it needs of one is below
+
+    async def send(self, data: bytes) -> None:
+        """Write to the client and wait while it reads slowly; without effect once it has gone."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+            await self._writer.drain()
+
+    def close(self) -> None:
+        """Close the client's connection after what was sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Bytes of the client; while the backend reads slowly no more are taken."""
+        transport = self._upstream.transport
+        if not transport.is_closing():
+            self._upstream.write(data)
+            if transport.get_write_buffer_size() > PIECE and self._resuming is None and self._transport is not None:
+                self._transport.pause_reading()
+                self._resuming = asyncio.get_running_loop().create_task(self._resume())
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """The client has gone."""
+        self._upstream.close()
+
+    async def _resume(self) -> None:
+        try:
+            await self._upstream.drain()
+        except ConnectionError:
+            return
+        finally:
+            self._resuming = None
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+
+class Written(web.StreamResponse):
+    """A response of which nothing is left to write."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Nothing."""
+        return None
+
+    async def write_eof(self, data: bytes | bytearray | memoryview = b"") -> None:
+        """Nothing."""
+
+
+def _head(request: web.Request, url: URL, request_id: str) -> bytes:
+    headers: CIMultiDict[str] = end_to_end(request.headers)
+    port = "" if url.is_default_port() else f":{url.port}"
+    headers["Host"] = f"{url.host_subcomponent}{port}"
+    headers["X-Request-Id"] = request_id
+    headers["Connection"] = "Upgrade"
+    headers["Upgrade"] = request.headers["Upgrade"]
+    lines = [f"{request.method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+
+
+def _with_id(head: bytes, request_id: str) -> bytes:
+    line, end, rest = head.partition(b"\r\n")
+    return line + end + b"X-Request-Id: " + request_id.encode() + end + rest

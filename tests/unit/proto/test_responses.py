@@ -1,0 +1,141 @@
+"""OpenAI's responses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from guard.errors import ProtocolError
+from guard.proto.chunks import LastChunk, sample_texts
+from guard.proto.client import ClientRequest
+from guard.proto.family import Notice
+from guard.proto.prompt import prompt_text
+from guard.proto.request import stream_hazards, upstream_body
+from guard.proto.responses import RESPONSES
+from guard.proto.sse import SseParser
+from guard.types import Channel
+from guard.wire import Chunk
+from tests.unit.proto.streams import SGLANG_RESPONSES, named, plain, recorded, response
+
+
+def request(**fields: Any) -> ClientRequest:
+    return RESPONSES.parse(
+        "/v1/responses", json.dumps({"model": "m", "input": "hi", "stream": True, **fields}).encode()
+    )
+
+
+def read(stream: bytes) -> list[Chunk]:
+    reader = RESPONSES.reader()
+    return [reader.read(event) for event in SseParser().feed(stream) if event.data is not None]
+
+
+def test_deltas_stand_in_their_channels() -> None:
+    chunks = read(SGLANG_RESPONSES)
+    assert [text for chunk in chunks for c in chunk.choices for text in sample_texts(c)] == [
+        (Channel.REASONING, "Hm"),
+        (Channel.CONTENT, "Re"),
+        (Channel.CONTENT, "d 😀"),
+        (Channel.TOOL, '{"a":1}'),
+    ]
+    assert chunks[-1].choices[0].finish_reason == "length"
+    assert chunks[0].id == "resp_1"
+
+
+@pytest.mark.parametrize("name", ["llama_responses", "vllm_responses"])
+def test_a_recorded_stream_ends_with_its_response(name: str) -> None:
+    chunks = read(recorded(name))
+    assert [isinstance(chunk, LastChunk) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert sum(bool(chunk.choices) for chunk in chunks) >= 5
+
+
+@pytest.mark.parametrize("kind", ["refusal.delta", "reasoning_summary_text.delta", "mcp_call_arguments.delta"])
+def test_other_texts_are_watched_too(kind: str) -> None:
+    (chunk,) = read(named(response(kind, delta="x")))
+    assert sample_texts(chunk.choices[0])
+
+
+@pytest.mark.parametrize("event", [response("audio.delta", delta="x"), response("new", delta={"a": 1}), {"type": "x"}])
+def test_what_is_not_known_says_nothing(event: dict[str, Any]) -> None:
+    (chunk,) = read(named(event))
+    assert chunk.choices == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        named(response("failed", response={"id": "r", "error": {"code": "server_error", "message": "x"}})),
+        named(response("failed", response={"id": "r", "error": None})),
+        named({"type": "error", "code": "x", "message": "y"}),
+        plain({"error": {"code": 500, "message": "x"}}, done=False),  # llama.cpp
+    ],
+)
+def test_the_engines_errors_are_known(raw: bytes) -> None:
+    (chunk,) = read(raw)
+    assert chunk.error
+
+
+def rewritten(stream: bytes, engine: str, **fields: Any) -> bytes:
+    rewriter = RESPONSES.rewriter(request(**fields), engine=engine, annotate=False, continuation=None)
+    reader = RESPONSES.reader()
+    return b"".join(rewriter.apply(event, reader.read(event)) for event in SseParser().feed(stream))
+
+
+def test_llama_cpps_timings_go_from_the_deltas_and_stay_at_the_end() -> None:
+    stream = recorded("llama_responses")
+    events = SseParser().feed(rewritten(stream, "llama.cpp"))
+    timed = [event.event for event in events if b'"timings"' in event.raw]
+    assert timed == ["response.completed"]
+    assert [event.event for event in events] == [event.event for event in SseParser().feed(stream)]
+    assert rewritten(stream, "llama.cpp", timings_per_token=True) == stream
+
+
+def test_other_engines_pass_byte_for_byte() -> None:
+    assert rewritten(SGLANG_RESPONSES, "sglang") == SGLANG_RESPONSES
+    assert rewritten(recorded("vllm_responses"), "vllm") == recorded("vllm_responses")
+
+
+def whole(stream: bytes, engine: str) -> Any:
+    gatherer = RESPONSES.gatherer(request(stream=False), engine)
+    for event in SseParser().feed(stream):
+        gatherer.add(event.data or b"")
+    return json.loads(gatherer.result())
+
+
+def test_the_answer_is_the_response_of_the_last_event() -> None:
+    assert whole(SGLANG_RESPONSES, "sglang")["status"] == "incomplete"
+    answer = whole(recorded("llama_responses"), "llama.cpp")
+    assert answer["completed_at"] == answer["created_at"]
+    assert "completed_at" not in whole(recorded("vllm_responses"), "vllm")
+
+
+@pytest.mark.parametrize("stream", [named(response("created", response={"id": "r"})), b"data: 1\n\n"])
+def test_a_stream_without_its_response_is_no_answer(stream: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        whole(stream, "vllm")
+
+
+def test_only_llama_cpp_is_asked_for_its_signal() -> None:
+    switches = {"timings_per_token": True}
+    assert b"timings_per_token" in upstream_body(request(), switches=switches, changes={}, engine="llama.cpp")
+    assert upstream_body(request(), switches={"return_token_ids": True}, changes={}, engine="vllm") == request().raw
+
+
+def test_a_background_response_is_left_to_the_backend() -> None:
+    assert stream_hazards(request(background=True, stream=False), "vllm") == ("background is set",)
+
+
+def test_the_prompt_is_instructions_and_input() -> None:
+    items = [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]
+    assert prompt_text(request(instructions="Be brief.", input=items)) == "Be brief.\nhi"
+    assert prompt_text(request()) == "hi"
+
+
+def test_errors_are_in_openais_form() -> None:
+    notice = Notice("it broke", code="guard_cut")
+    assert json.loads(RESPONSES.error_body(notice))["error"]["code"] == "guard_cut"
+    (event,) = SseParser().feed(RESPONSES.error_event(notice))
+    told = json.loads(event.data or b"")
+    assert event.event == told["type"] == "error"
+    assert told["code"] == told["error"]["code"] == "guard_cut"
