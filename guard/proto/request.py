@@ -48,6 +48,7 @@ def upstream_body(
     if resume_text is not None:
         wanted.update(family.resume_fields(request, resume_text, released_tokens, engine))
     body = request.body
+    wanted = {name: _merged(body.get(name), value) for name, value in wanted.items()}
     edits = {name: value for name, value in wanted.items() if name not in body or not _same(body[name], value)}
     if not edits:
         return request.raw
@@ -69,6 +70,11 @@ def stream_hazards(request: ClientRequest, engine: str) -> tuple[str, ...]:
         One clause each; empty when it may, and always for a request that is streamed anyway.
     """
     return () if request.stream else request.family.stream_hazards(request, engine)
+
+
+def _merged(have: object, want: object) -> object:
+    """An object of the client's keeps its own entries besides those of the guard."""
+    return {**have, **want} if isinstance(have, dict) and isinstance(want, dict) else want
 
 
 def _same(have: object, want: object) -> bool:

@@ -71,7 +71,8 @@ class ChunkRewriter:
         self._cut_timings = engine == "llama.cpp" and not request.timings_per_token
         self._stops = bool(request.body.get("stop"))
         self._cut_tokens = engine == "vllm" and not request.return_token_ids
-        self._cut_metrics = engine == "vllm"
+        asked = request.body.get("vllm_xargs")
+        self._cut_metrics = engine == "vllm" and not (isinstance(asked, dict) and asked.get("guard_acceptance"))
         self._annotate = annotate
         self._withheld: tuple[SseEvent, Chunk] | None = None
         self._untold: list[StepAcceptance] = []  # steps of chunks the client got nothing of

@@ -31,7 +31,8 @@ from guard.signals.text import TokenCounter
 from guard.types import Sample, StepAcceptance
 from guard.wire import Choice, Chunk, SpeculativeDecoding
 
-_SWITCHES: Mapping[str, Json] = {"return_token_ids": True}
+#: The second asks the plugin; a vLLM without it takes no notice.
+_SWITCHES: Mapping[str, Json] = {"return_token_ids": True, "vllm_xargs": {"guard_acceptance": 1}}
 _UNKNOWN = -1
 
 
@@ -51,7 +52,7 @@ class VllmAdapter:
         self._counter = TokenCounter()
 
     def switches(self) -> Mapping[str, Json]:
-        """Ask for the token ids of each chunk."""
+        """Ask for the token ids of each chunk, and the plugin for the steps behind it."""
         return _SWITCHES
 
     def observe(self, chunk: Chunk, texts: Texts) -> list[Sample]:

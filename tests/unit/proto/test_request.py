@@ -60,6 +60,13 @@ def test_switches_and_changes_are_set_and_win_over_the_client() -> None:
     assert (body["return_token_ids"], body["seed"]) == (True, 2)
 
 
+def test_a_switch_inside_an_object_leaves_the_clients_own_entries() -> None:
+    switches = {"vllm_xargs": {"guard_acceptance": 1}}
+    assert sent(chat(stream=True), switches=switches)["vllm_xargs"] == {"guard_acceptance": 1}
+    own = sent(chat(stream=True, vllm_xargs={"ngram_size": 4}), switches=switches)
+    assert own["vllm_xargs"] == {"ngram_size": 4, "guard_acceptance": 1}
+
+
 def test_a_number_is_not_the_boolean_it_equals() -> None:
     assert (
         sent(chat(stream=True, timings_per_token=1), switches={"timings_per_token": True})["timings_per_token"] is True

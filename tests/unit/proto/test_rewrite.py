@@ -161,6 +161,12 @@ def test_the_plugins_steps_are_cut_from_chunks_with_choices() -> None:
     assert vllm(chat_chunk("null", other)) == line(chat_chunk("null", ',"metrics":{"queue_time_ms":0.5}'))
 
 
+def test_steps_that_the_client_asked_the_plugin_for_stay() -> None:
+    asked = vllm(chat_chunk("null", METRICS), vllm_xargs={"guard_acceptance": 1})
+    assert asked == line(chat_chunk("null", METRICS))
+    assert vllm(chat_chunk("null", METRICS), vllm_xargs={"other": 1}) == line(chat_chunk("null"))
+
+
 def test_vllms_own_totals_in_the_closing_chunk_stay() -> None:
     closing = "{" + VLLM + ',"choices":[],"usage":{"prompt_tokens":3}' + METRICS + "}"
     assert vllm(closing) == line(closing)

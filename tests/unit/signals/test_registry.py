@@ -16,7 +16,7 @@ def test_what_each_engine_must_be_asked_for() -> None:
     asked = {engine: dict(adapter_for(engine).switches()) for engine in ENGINES}
     assert asked == {
         "llama.cpp": {"timings_per_token": True},
-        "vllm": {"return_token_ids": True},
+        "vllm": {"return_token_ids": True, "vllm_xargs": {"guard_acceptance": 1}},
         "sglang": {},
         "text": {},
     }
