@@ -2,6 +2,7 @@
 # From a fresh checkout to the demo or the tests in one command, on Debian or Ubuntu with Python 3.11 or later.
 #   bash deploy/dev.sh demo [options of `guard demo`]
 #   bash deploy/dev.sh test [options of pytest]
+#   bash deploy/dev.sh vllm-test [options of pytest]    on real vLLM, on the CPU; makes its environment (3.5 GB)
 # The environment goes to .venv in the checkout; GUARD_PYTHON names an interpreter to use instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -53,7 +54,11 @@ case "$command" in
     environment test
     exec "$python" -m pytest "$@"
     ;;
+  vllm-test)
+    vllm_python="$(bash deploy/vllm_env.sh)"
+    exec "$vllm_python" -m pytest tests/vllm "$@"
+    ;;
   *)
-    fail "say what to do: demo or test"
+    fail "say what to do: demo, test or vllm-test"
     ;;
 esac

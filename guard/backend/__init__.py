@@ -1,1 +1,1 @@
-"""The backend plugin: what the guard adds inside the inference engine. Nothing of the sidecar imports it."""
+"""What runs inside the inference engine, and the real engines it is tested on. Nothing of the sidecar imports it."""

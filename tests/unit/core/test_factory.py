@@ -28,7 +28,11 @@ def body_of(engine: str, *, number: int = 1, mode: str = "first", shown: Shown |
 
 
 @pytest.mark.parametrize(
-    ("engine", "switch"), [("llama.cpp", {"timings_per_token": True}), ("vllm", {"return_token_ids": True, "vllm_xargs": {"guard_acceptance": 1}})]
+    ("engine", "switch"),
+    [
+        ("llama.cpp", {"timings_per_token": True}),
+        ("vllm", {"return_token_ids": True, "vllm_xargs": {"guard_acceptance": 1}}),
+    ],
 )
 def test_the_engines_signal_is_switched_on(engine: str, switch: dict[str, object]) -> None:
     assert switch.items() <= body_of(engine).items()

@@ -1,0 +1,112 @@
+"""
+The entry point: vLLM calls `register` in each of its processes, in some more than once.
+
+Nothing here may stop vLLM from starting. What cannot be done is said loudly, and vLLM serves
+without it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, Final
+
+from guard.backend.vllm.acceptance.hooks import plan
+from guard.backend.vllm.acceptance.switch import VARIABLE, Mode, Switch, mode
+from guard.backend.vllm.releases import RELEASES, Hook, line_of
+from guard.backend.vllm.selfcheck import Reader, findings, installed, problems
+
+# Below "vllm", whose handlers and level it then has.
+_log = logging.getLogger("vllm.plugins.guard")
+_FAULTS: Final = "GUARD_VLLM_FAULTS"
+_done: Final[set[str]] = set()
+
+
+def register() -> None:
+    """Switch on what the environment asks for; once in a process, however often it is called."""
+    _once("acceptance", lambda: install_acceptance(_version()))
+    if os.environ.get(_FAULTS) == "1":
+        _once("faults", _install_faults)
+
+
+def install_acceptance(
+    version: str,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    read: Reader | None = None,
+) -> bool:
+    """
+    Patch vLLM so that it tells each verify step's acceptance.
+
+    Args:
+        version: Of vLLM.
+        environ: The process's environment.
+        read: Gives vLLM's source files; None for those of the installation.
+
+    Returns:
+        Whether the hooks are in place. If not, and it was not switched off, a log line says why.
+    """
+    try:
+        asked = mode(environ)
+    except ValueError as error:
+        _refuse(version, [str(error)])
+        return False
+    if asked is Mode.OFF:
+        return False
+    hooks = RELEASES.get(line_of(version))
+    if hooks is None:
+        _refuse(version, [f"release line {line_of(version)} is not known; known are {', '.join(RELEASES)}"])
+        return False
+    wrong = problems(hooks, findings(hooks, read or installed()))
+    if wrong:
+        _refuse(version, wrong)
+        return False
+    return _patch(version, hooks, asked)
+
+
+def _patch(version: str, hooks: Mapping[str, Hook], asked: Mode) -> bool:
+    refusals: list[str] = []
+
+    def refused(reason: str) -> None:
+        refusals.append(reason)
+        _refuse(version, [reason])
+
+    plan(hooks, Switch(asked), refused).install()
+    if refusals:
+        return False
+    whom = "all requests" if asked is Mode.ALL else "requests that ask for it"
+    _log.info("guard: exact acceptance of each verify step for %s (vLLM %s)", whom, version)
+    return True
+
+
+def _refuse(version: str, reasons: list[str]) -> None:
+    _log.error(
+        "guard: REFUSED to patch vLLM %s: %s. Nothing is patched; vLLM serves on without per-step acceptance. "
+        "Install a guard that knows this release, or set %s=0.",
+        version,
+        "; ".join(reasons),
+        VARIABLE,
+    )
+
+
+def _version() -> str:
+    import vllm  # noqa: PLC0415 - only in the vLLM environment
+
+    version: str = vllm.__version__
+    return version
+
+
+def _install_faults() -> None:
+    import_module("guard.backend.vllm.faults").install()
+
+
+def _once(name: str, do: Callable[[], Any]) -> None:
+    if name in _done:
+        return
+    _done.add(name)
+    try:
+        do()
+    except Exception:
+        _log.exception("guard: %s is not in place; vLLM serves on without it", name)

@@ -1,0 +1,41 @@
+"""guard.backend.testbed.launch: the server does not outlive the process that started it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+CHILD = """
+from guard.backend.testbed.launch import die_with_parent
+import signal
+die_with_parent()
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def test_the_child_dies_with_its_parent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        gone = _watch(child)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        assert gone.wait(20) == 0
+
+
+def _watch(pid: int) -> subprocess.Popen[bytes]:
+    """A process that ends when another one does; `tail` waits for any process, not only its own children."""
+    assert Path(f"/proc/{pid}").is_dir()
+    return subprocess.Popen(["tail", f"--pid={pid}", "-s", "0.05", "-f", "/dev/null"])
