@@ -43,13 +43,17 @@ _COUNTER_DIGITS = 9
 _PLACES: dict[str, int] = {}
 #: Words remembered so. Unit: words.
 _MOST_PLACES = 16384
+#: Characters up to which a word is worth it; clauses of scripts without blanks are longer, and never come back.
+_SHORT = 24
 
 
 def _remember(word: str) -> int:
     """Place of a word in the table of any stream."""
-    if len(_PLACES) >= _MOST_PLACES:
-        _PLACES.clear()
-    place = _PLACES[word] = crc32(word.encode()) & _MASK
+    place = crc32(word.encode()) & _MASK
+    if len(word) <= _SHORT:
+        if len(_PLACES) >= _MOST_PLACES:
+            _PLACES.clear()
+        _PLACES[word] = place
     return place
 
 

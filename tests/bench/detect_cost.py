@@ -18,6 +18,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 
 from guard.core.monitor import Monitor
+from guard.detect import familiar
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
@@ -168,17 +169,20 @@ def whole(judge: Judge, chunks: list[Sample]) -> None:
 
 
 def memory(judge: Judge, text: Callable[[int], str]) -> float:
-    """KiB that one stream holds after MEMORY_TOKENS tokens."""
+    """KiB that one stream holds after MEMORY_TOKENS tokens, without what all streams share."""
     chunks = samples(text(MEMORY_TOKENS * TOKEN), MEMORY_TOKENS)
     warm = Monitor(judge, None, "")
-    for chunk in chunks[:2000]:
+    for chunk in chunks:
         warm.observe((chunk,))
+    del warm
+    familiar._PLACES.clear()
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     monitor = Monitor(judge, None, "Tell me of the ferry.")
     for chunk in chunks:
         monitor.observe((chunk,))
+    familiar._PLACES.clear()
     gc.collect()
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
