@@ -119,10 +119,9 @@ class DetectorBank:
                 if channel is None:
                     channel = self._channels[name] = TextChannel(refs, self._prompt)
                     self._forget(1, 1)
-                pages = channel.pages
                 blocks = channel.feed(text, before, self._tokens)
                 if blocks:
-                    self._forget(blocks, channel.pages - pages)
+                    self._forget(blocks, channel.pages_in(blocks))
 
     def read(self, ref: SignalRef) -> float:
         """Reading of one of the signals given at construction; nan while unknown."""

@@ -75,10 +75,9 @@ class TextChannel:
         part = self._parts[index] = self._pages.part(name, pages_in(ref.window))
         return part.value
 
-    @property
-    def pages(self) -> int:
-        """Whole pages so far."""
-        return self._size // PAGE
+    def pages_in(self, blocks: int) -> int:
+        """Pages that the latest blocks completed."""
+        return self._size // PAGE - (self._size - blocks * BLOCK) // PAGE
 
     def onset(self, index: int) -> int:
         """Token at which what one signal shows began, by its place in `refs`."""

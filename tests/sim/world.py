@@ -10,6 +10,7 @@ What is wrong is judged here, by the world's own ledger and tags, never by the b
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ class Fault(NamedTuple):
     text: str
 
 
-class World:
+class World(ABC):
     """
     A world; the concrete ones add `enabled`, `good`, `key` and a method `on_<name>` for each event.
 
@@ -49,24 +50,24 @@ class World:
         #: Events of a script that could not happen.
         self.skipped: list[Event] = []
 
+    @abstractmethod
     def enabled(self) -> list[Event]:
         """What may happen next."""
-        raise NotImplementedError
 
+    @abstractmethod
     def good(self) -> bool:
         """Whether every request has ended and every block is back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def key(self) -> Any:
         """The state, equal for states that differ in names only."""
-        raise NotImplementedError
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - a world may have no invariant of its own
         """The invariants, after every event."""
 
+    @abstractmethod
     def fair(self, event: Event) -> bool:
         """Whether the event happens in the end if it stays possible. Faults and wishes of clients need not."""
-        raise NotImplementedError
 
     def do(self, *event: Any) -> bool:
         """
