@@ -51,6 +51,7 @@ case "$command" in
     exec "$python" -m guard demo "$@"
     ;;
   test)
+    bash deploy/servers.sh
     environment test
     exec "$python" -m pytest "$@"
     ;;
