@@ -3,7 +3,8 @@ Anthropic's messages, as vLLM, SGLang and llama.cpp serve them.
 
 A stream is `message_start`, then for each content block `content_block_start`, its deltas and
 `content_block_stop`, then `message_delta` with the stop reason and `message_stop`; `ping` may stand
-anywhere, `error` ends it. No engine puts acceptance into these events: text is all there is to watch.
+anywhere, `error` ends it. vLLM's plugin puts `metrics` beside a delta of text and into `message_delta`;
+other engines tell no acceptance here: text is all there is to watch.
 
 Source:
     vLLM 0.32 vllm/entrypoints/anthropic/{protocol,serving}.py (`message_stream_converter`,
@@ -15,7 +16,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,9 +27,10 @@ from guard.proto.chunks import LastChunk, decode_event
 from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Identity, Notice
 from guard.proto.frame import event_of, reframe
+from guard.proto.rewrite import cuts_metrics, for_plugin, without_metrics
 from guard.proto.sse import SseEvent
 from guard.types import StepAcceptance
-from guard.wire import Choice, Chunk, Delta, FunctionDelta, ToolCallDelta
+from guard.wire import Choice, Chunk, Delta, FunctionDelta, Metrics, ToolCallDelta
 
 #: Anthropic's own names of errors by HTTP status; others are "api_error".
 _ERROR_TYPES = {
@@ -62,6 +64,7 @@ class _Event(msgspec.Struct, gc=False):
     type: str = ""
     delta: _Delta | None = None
     message: _Message | None = None
+    metrics: Metrics | None = None
     error: Any = None
 
 
@@ -82,9 +85,10 @@ class MessagesReader:
         if said is None:
             return _NOTHING
         if said.type == "content_block_delta" and said.delta is not None:
-            return _block_delta(said.delta)
+            return _block_delta(said.delta, said.metrics)
         if said.type == "message_delta" and said.delta is not None:
-            return Chunk(choices=[Choice(delta=Delta(), finish_reason=said.delta.stop_reason or UNNAMED)])
+            end = Choice(delta=Delta(), finish_reason=said.delta.stop_reason or UNNAMED)
+            return Chunk(choices=[end], metrics=said.metrics)
         if said.type == "message_stop":
             return LastChunk()
         if said.type == "message_start" and said.message is not None:
@@ -94,15 +98,18 @@ class MessagesReader:
         return _NOTHING
 
 
-def _block_delta(delta: _Delta) -> Chunk:
+def _block_delta(delta: _Delta, metrics: Metrics | None) -> Chunk:
     if delta.text:
-        return Chunk(choices=[Choice(delta=Delta(content=delta.text))])
-    if delta.thinking:
-        return Chunk(choices=[Choice(delta=Delta(reasoning_content=delta.thinking))])
-    if delta.partial_json:
-        call = ToolCallDelta(function=FunctionDelta(arguments=delta.partial_json))
-        return Chunk(choices=[Choice(delta=Delta(tool_calls=[call]))])
-    return _NOTHING
+        said = Delta(content=delta.text)
+    elif delta.thinking:
+        said = Delta(reasoning_content=delta.thinking)
+    elif delta.partial_json:
+        said = Delta(tool_calls=[ToolCallDelta(function=FunctionDelta(arguments=delta.partial_json))])
+    elif metrics is None:
+        return _NOTHING
+    else:
+        said = Delta()
+    return Chunk(choices=[Choice(delta=said)], metrics=metrics)
 
 
 class MessagesRewriter:
@@ -112,20 +119,30 @@ class MessagesRewriter:
     Args:
         continuation: For an attempt whose events follow those of an earlier one: the client has the
             start of the message and an open block of text, number 0.
+        cut_metrics: Take the plugin's steps out.
+        annotate: Add a `guard` object with the steps' counts to events that complete steps.
     """
 
-    def __init__(self, continuation: Continuation | None = None) -> None:
+    def __init__(
+        self, continuation: Continuation | None = None, *, cut_metrics: bool = False, annotate: bool = False
+    ) -> None:
         self._continuation = continuation
+        self._cut_metrics = cut_metrics
+        self._annotate = annotate
         self._open = continuation is not None
         self.identity: Identity | None = None
 
     def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
-        """See Rewriter. There are never steps on this route."""
+        """See Rewriter."""
         if event.data is None or chunk.error is not None:
             return event.raw
         if self.identity is None and chunk.id is not None:
             self.identity = Identity(msgspec.json.encode(chunk.id), None)
-        return event.raw if self._continuation is None else self._follow(event, event.data, self._continuation)
+        if self._continuation is not None:
+            return self._follow(event, event.data, self._continuation)
+        if chunk.metrics is None:
+            return event.raw
+        return without_metrics(event, steps if self._annotate else (), cut=self._cut_metrics)
 
     def _follow(self, event: SseEvent, data: bytes, continuation: Continuation) -> bytes:
         fields = _FIELDS.decode(data)
@@ -186,7 +203,7 @@ class MessagesFamily(Family):
         self, request: ClientRequest, *, engine: str, annotate: bool, continuation: Continuation | None
     ) -> MessagesRewriter:
         """See Family."""
-        return MessagesRewriter(continuation)
+        return MessagesRewriter(continuation, cut_metrics=cuts_metrics(request, engine), annotate=annotate)
 
     def gatherer(self, request: ClientRequest, engine: str) -> MessageAssembler:
         """See Family."""
@@ -203,6 +220,10 @@ class MessagesFamily(Family):
     def error_event(self, notice: Notice) -> bytes:
         """See Family."""
         return event_of(_error(notice), "error")
+
+    def switches(self, request: ClientRequest, engine: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Family: only vLLM's plugin puts steps into these events."""
+        return for_plugin(wanted)
 
     def resume_blocker(self, engine: str) -> str:
         """See Family."""

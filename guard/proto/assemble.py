@@ -17,6 +17,8 @@ from guard.proto.chunks import Route, is_done
 
 #: Strings of a message that come in pieces.
 _PIECEWISE = frozenset({"content", "reasoning", "reasoning_content", "refusal"})
+#: What a message may have instead of a content.
+_INSTEAD = ("tool_calls", "function_call", "reasoning", "reasoning_content", "refusal")
 #: Top-level fields that only streams have.
 _STREAM_ONLY = frozenset({"object", "prompt_progress"})
 #: What llama.cpp's whole answer takes from its first choice; its streams have it once a choice.
@@ -79,10 +81,12 @@ class Assembler:
         engine: Engine name; "vllm" adds the nulls that its whole answers have.
         prefill: Text with which the client began the assistant's turn. llama.cpp repeats it in a
             whole answer, not in a stream.
+        forced_tool: Whether the client demanded a tool call.
     """
 
-    def __init__(self, route: Route, engine: str = "", prefill: str = "") -> None:
+    def __init__(self, route: Route, engine: str = "", prefill: str = "", *, forced_tool: bool = False) -> None:
         self._route = route
+        self._forced_tool = forced_tool
         self._engine = engine
         self._prefill = prefill if engine == "llama.cpp" and route is Route.CHAT else ""
         self._index = 0  # the choice spoken of last
@@ -137,7 +141,8 @@ class Assembler:
         chat = self._route is Route.CHAT
         known = [self._choices[index] for index in sorted(self._choices)]
         answer: Object = {**self._top, "object": _OBJECTS[self._route]}
-        answer["choices"] = [choice.whole(chat=chat, engine=self._engine) for choice in known]
+        always_text = self._engine == "llama.cpp" or (self._engine == "vllm" and self._forced_tool)
+        answer["choices"] = [choice.whole(chat=chat, always_text=always_text) for choice in known]
         if self._prefill:
             for choice in answer["choices"]:
                 message = choice["message"]
@@ -184,8 +189,14 @@ class _Choice:
             elif value is not None or name not in self._fields:
                 self._fields[name] = value
 
-    def whole(self, *, chat: bool, engine: str) -> Object:
-        """The choice as a whole answer has it."""
+    def whole(self, *, chat: bool, always_text: bool) -> Object:
+        """
+        The choice as a whole answer has it.
+
+        A content without text is null where reasoning or tool calls were found instead, and "" in a
+        plain empty answer; with `always_text` it is never null: llama.cpp, and vLLM where the client
+        demanded the call.
+        """
         if not chat:
             return {**self._fields, "text": "".join(self._pieces.get("text", ()))}
         message: Object = {"role": "assistant", "content": None, **self._message}
@@ -196,20 +207,9 @@ class _Choice:
         if self._call:
             message["function_call"]["arguments"] = "".join(self._call)
         if not message["content"]:
-            message["content"] = self._empty_content(message, engine)
+            instead = not always_text and any(message.get(name) for name in _INSTEAD)
+            message["content"] = None if instead else ""
         return {**self._fields, "message": message}
-
-    def _empty_content(self, message: Object, engine: str) -> str | None:
-        """
-        What stands for a content without text.
-
-        llama.cpp writes "" always. vLLM writes "" for a plain empty answer and null where its
-        parsers found reasoning or tool calls instead.
-        """
-        if engine == "llama.cpp":
-            return ""
-        instead = ("tool_calls", "function_call", "reasoning", "reasoning_content", "refusal")
-        return None if any(message.get(name) for name in instead) else ""
 
     def _piece(self, name: str, value: object) -> None:
         if isinstance(value, str):

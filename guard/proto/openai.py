@@ -106,7 +106,9 @@ class OpenAiFamily(Family):
 
     def gatherer(self, request: ClientRequest, engine: str) -> Assembler:
         """See Family."""
-        return Assembler(self.route, engine, request.prefill)
+        choice = request.body.get("tool_choice")
+        forced = isinstance(choice, dict) or choice == "required"
+        return Assembler(self.route, engine, request.prefill, forced_tool=forced)
 
     def prompt(self, request: ClientRequest) -> object:
         """See Family."""

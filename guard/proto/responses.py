@@ -9,7 +9,7 @@ Source:
     vLLM 0.32 vllm/entrypoints/openai/responses/{serving,streaming_events,api_router}.py; SGLang 0.5.23
     python/sglang/srt/entrypoints/openai/serving_responses.py; llama.cpp
     tools/server/server-task.cpp (`to_json_oaicompat_resp*`), which also answers at `/responses`, puts
-    `timings` beside the delta, and says an error as on its other routes.
+    `timings` beside the delta, and says an error as on its other routes. vLLM's plugin puts `metrics` there.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from guard.proto.chunks import LastChunk, decode_event
 from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Notice
 from guard.proto.frame import event_of
-from guard.proto.rewrite import ChunkRewriter
+from guard.proto.rewrite import ChunkRewriter, for_plugin
 from guard.proto.sse import SseEvent
-from guard.wire import Choice, Chunk, Delta, FunctionDelta, Timings, ToolCallDelta
+from guard.wire import Choice, Chunk, Delta, FunctionDelta, Metrics, Timings, ToolCallDelta
 
 _CONTENT = frozenset({"response.output_text.delta", "response.refusal.delta"})
 _REASONING = frozenset({"response.reasoning_text.delta", "response.reasoning_summary_text.delta"})
@@ -57,6 +57,7 @@ class _Event(msgspec.Struct, gc=False):
     delta: Any = None
     response: _Response | None = None
     timings: Timings | None = None
+    metrics: Metrics | None = None
     error: Any = None
 
 
@@ -76,11 +77,13 @@ class ResponsesReader:
             return _NOTHING
         if isinstance(said.delta, str):
             delta = _delta(said.type, said.delta)
-            return _NOTHING if delta is None else Chunk(choices=[Choice(delta=delta)], timings=said.timings)
+            if delta is None and said.metrics is None:
+                return _NOTHING
+            return Chunk(choices=[Choice(delta=delta)], timings=said.timings, metrics=said.metrics)
         ident = said.response.id if said.response is not None else None
         if said.type in _ENDS:
             end = Choice(delta=Delta(), finish_reason=_ENDS[said.type])
-            return LastChunk(id=ident, choices=[end], timings=said.timings)
+            return LastChunk(id=ident, choices=[end], timings=said.timings, metrics=said.metrics)
         if said.type == _FAILED:
             return Chunk(error=(said.response.error if said.response is not None else None) or said.type)
         if said.type == "error" or said.error is not None:
@@ -185,8 +188,8 @@ class ResponsesFamily(Family):
         return ("background is set",) if request.body.get("background") else ()
 
     def switches(self, request: ClientRequest, engine: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See Family: only llama.cpp's events take a signal."""
-        return wanted if engine == "llama.cpp" else {}
+        """See Family: llama.cpp's events take its signal, and vLLM's that of the plugin, but no token ids."""
+        return wanted if engine == "llama.cpp" else for_plugin(wanted)
 
 
 RESPONSES = ResponsesFamily()

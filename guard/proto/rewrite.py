@@ -19,7 +19,7 @@ Source:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -70,9 +70,10 @@ class ChunkRewriter:
     ) -> None:
         self._cut_timings = engine == "llama.cpp" and not request.timings_per_token
         self._stops = bool(request.body.get("stop"))
-        self._cut_tokens = engine == "vllm" and not request.return_token_ids
-        asked = request.body.get("vllm_xargs")
-        self._cut_metrics = engine == "vllm" and not (isinstance(asked, dict) and asked.get("guard_acceptance"))
+        # With an echo the guard does not ask for token ids, and vLLM's streams have the prompt's unasked.
+        echo = request.stream and bool(request.body.get("echo"))
+        self._cut_tokens = engine == "vllm" and not (request.return_token_ids or echo)
+        self._cut_metrics = cuts_metrics(request, engine)
         self._annotate = annotate
         self._withheld: tuple[SseEvent, Chunk] | None = None
         self._untold: list[StepAcceptance] = []  # steps of chunks the client got nothing of
@@ -96,7 +97,8 @@ class ChunkRewriter:
         if event.data is None:
             return event.raw
         if isinstance(chunk, LastChunk):
-            return self._release(chunk) + event.raw if self._withheld is not None else event.raw
+            raw = without_metrics(event) if self._cut_metrics and chunk.metrics is not None else event.raw
+            return self._release(chunk) + raw if self._withheld is not None else raw
         if self.identity is None and chunk.id is not None:
             self.identity = identity_of(event.data)
         timings = self._cut_timings and chunk.timings is not None and _midway(chunk)
@@ -157,6 +159,39 @@ class ChunkRewriter:
             fields["guard"] = steps_object([*self._untold, *steps])
             self._untold.clear()
         return reframe(event, _encode(fields))
+
+
+def cuts_metrics(request: ClientRequest, engine: str) -> bool:
+    """Whether the plugin's steps go out of what this client gets: unless it asked for them itself."""
+    asked = request.body.get("vllm_xargs")
+    return engine == "vllm" and not (isinstance(asked, dict) and asked.get("guard_acceptance"))
+
+
+def for_plugin(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the fields that turn a signal on, the one that vLLM's plugin reads on every route."""
+    return {name: value for name, value in wanted.items() if name == "vllm_xargs"}
+
+
+def without_metrics(event: SseEvent, steps: Sequence[StepAcceptance] = (), *, cut: bool = True) -> bytes:
+    """
+    An event's bytes with nothing changed but what stands at its top.
+
+    Args:
+        event: One with data.
+        steps: To be told under the name `guard`; none: no such object.
+        cut: Take the plugin's steps out; the event must have them.
+    """
+    assert event.data is not None
+    if not steps:
+        quick = _cut_metrics(event.raw) if cut and one_line(event) else None
+        if quick is not None or not cut:
+            return quick or event.raw
+    fields: dict[str, Any] = _TOP.decode(event.data)
+    if cut:
+        _drop_metrics(fields)
+    if steps:
+        fields["guard"] = steps_object(steps)
+    return reframe(event, _encode(fields))
 
 
 def identity_of(data: bytes) -> Identity:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any
 
 import aiohttp
@@ -11,51 +9,16 @@ import pytest
 
 from guard.config import Config, Listen, TimeoutSettings, UpstreamSettings
 from guard.policy.judge import Judge
-from guard.proto.sse import SseParser
 from guard.server.run import running_guard
 from guard.shipped import find_policy
 from tests.integration.conftest import LiveBackend
+from tests.integration.differential import answer
 from tests.integration.shapes import Shape, shapes
 
 pytestmark = pytest.mark.embedded
 
 SHAPES = shapes(tokens=4)
 PARTS = 12
-#: Ids, times, and what depends on which of a prompt was still in the backend's cache.
-VOLATILE = re.compile(r"^(id|created|created_at|completed_at|item_id|call_id|id_slot|encrypted_content)$")
-CACHE = {"prompt_tokens_details", "input_tokens_details", "cache_read_input_tokens", "tokens_cached", "prompt_progress"}
-
-
-def lasting(value: Any) -> Any:
-    if isinstance(value, str):
-        # Where the token limit cuts a character, llama.cpp's whole answers show its half, its streams do not.
-        return value.rstrip("\ufffd")
-    if isinstance(value, dict):
-        claude = "output_tokens" in value and "total_tokens" not in value
-        kept = {k: lasting(v) for k, v in value.items() if k not in CACHE and not (claude and k == "input_tokens")}
-        return {k: "any" if VOLATILE.match(k) else sorted(v) if k == "timings" else v for k, v in kept.items()}
-    return [lasting(part) for part in value] if isinstance(value, list) else value
-
-
-async def answer(client: aiohttp.ClientSession, url: str, shape: Shape) -> list[Any]:
-    """Status, then the body or the stream's events with their names, by choice where there are several."""
-    path, body = shape
-    async with client.post(url + path, json=body, headers={"Connection": "close"}) as reply:
-        data = await reply.read()
-        if reply.content_type != "text/event-stream":
-            return [reply.status, reply.content_type, lasting(json.loads(data))]
-    said = [(e.event, e.data) for e in SseParser().feed(data) if e.data is not None]
-    events = [(name, data if data == b"[DONE]" else lasting(json.loads(data))) for name, data in said]
-    # Choices come in whatever order their slots are computed.
-    return [reply.status, *sorted(events, key=lambda event: _choice(event[1]))]
-
-
-def _choice(event: Any) -> int:
-    if not isinstance(event, dict):
-        return 99
-    choices = event.get("choices")
-    index = choices[0].get("index", 0) if choices else event.get("index", 0)
-    return index if isinstance(index, int) and "type" not in event else 0
 
 
 def at_stop_word(shape: Shape) -> bool:

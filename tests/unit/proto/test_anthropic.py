@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from guard.errors import ProtocolError
-from guard.proto.anthropic import MESSAGES, UNNAMED, MessagesRewriter
+from guard.proto.anthropic import MESSAGES, UNNAMED, MessagesReader, MessagesRewriter
 from guard.proto.chunks import LastChunk, sample_texts
 from guard.proto.client import ClientRequest
 from guard.proto.family import Continuation, Identity, Notice
 from guard.proto.prompt import prompt_text
 from guard.proto.request import upstream_body
 from guard.proto.sse import SseEvent, SseParser
-from guard.types import Channel
+from guard.types import Channel, StepAcceptance
 from guard.wire import Chunk
 from tests.unit.proto.streams import SGLANG_MESSAGES, STOP, block, delta, end, named, recorded, start, stop
 
@@ -196,3 +196,22 @@ def test_errors_are_in_anthropics_form(status: int, kind: str) -> None:
 
 def test_comments_pass() -> None:
     assert MessagesRewriter(CONTINUED).apply(SseEvent(b": x\n\n", None), Chunk()) == b": x\n\n"
+
+
+METRICS = '"metrics":{"speculative_decoding":{"per_step_accepted":[2],"per_step_drafted":[3]}}'
+DELTA = '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}'
+
+
+@pytest.mark.parametrize("space", ["", " "])
+def test_the_steps_of_vllms_plugin_are_read_and_taken_out(space: str) -> None:
+    data = DELTA + "," + space + METRICS + "}"
+    (event,) = SseParser().feed(f"event: content_block_delta\ndata: {data}\n\n".encode())
+    chunk = MessagesReader().read(event)
+    assert chunk.metrics is not None
+    assert chunk.metrics.speculative_decoding is not None
+    assert chunk.metrics.speculative_decoding.per_step_accepted == [2]
+    plain = f"event: content_block_delta\ndata: {DELTA}}}\n\n".encode()
+    assert MessagesRewriter(cut_metrics=True).apply(event, chunk) == plain
+    assert MessagesRewriter().apply(event, chunk) == event.raw
+    told = MessagesRewriter(cut_metrics=True, annotate=True).apply(event, chunk, [StepAcceptance(2, 3, 3, True)])
+    assert told == plain.replace(b"}\n\n", b',"guard":{"accepted":[2],"drafted":[3]}}\n\n')

@@ -68,6 +68,17 @@ def test_an_empty_llama_cpp_answer_has_an_empty_content_even_with_tool_calls() -
     }
 
 
+@pytest.mark.parametrize(("forced", "content"), [(True, ""), (False, None)])
+def test_vllm_writes_an_empty_content_beside_a_tool_call_that_the_client_demanded(
+    forced: bool, content: str | None
+) -> None:
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    answer = assembled(
+        Assembler(Route.CHAT, "vllm", forced_tool=forced), vllm_delta({"tool_calls": [call]}), vllm_delta({}, "stop")
+    )
+    assert answer["choices"][0]["message"]["content"] == content
+
+
 def test_llama_cpp_repeats_the_clients_own_beginning_in_a_whole_answer() -> None:
     chunks = (llama_delta({"role": "assistant", "content": None}), llama_delta({"content": " so"}))
     content = assembled(Assembler(Route.CHAT, "llama.cpp", "It is"), *chunks)["choices"][0]["message"]

@@ -13,7 +13,7 @@ from guard.proto.client import ClientRequest
 from guard.proto.family import Notice
 from guard.proto.prompt import prompt_text
 from guard.proto.request import stream_hazards, upstream_body
-from guard.proto.responses import RESPONSES
+from guard.proto.responses import RESPONSES, ResponsesReader
 from guard.proto.sse import SseParser
 from guard.types import Channel
 from guard.wire import Chunk
@@ -139,3 +139,20 @@ def test_errors_are_in_openais_form() -> None:
     told = json.loads(event.data or b"")
     assert event.event == told["type"] == "error"
     assert told["code"] == told["error"]["code"] == "guard_cut"
+
+
+@pytest.mark.parametrize("kind", ["response.output_text.delta", "response.completed"])
+def test_the_steps_of_vllms_plugin_are_read_and_taken_out(kind: str) -> None:
+    metrics = '"metrics":{"speculative_decoding":{"per_step_accepted":[2],"per_step_drafted":[3]}}'
+    body = (
+        f'{{"type":"{kind}","delta":"Hi","response":{{"id":"r"}}'
+        if "completed" in kind
+        else (f'{{"type":"{kind}","delta":"Hi"')
+    )
+    (event,) = SseParser().feed(f"event: {kind}\ndata: {body},{metrics}}}\n\n".encode())
+    chunk = ResponsesReader().read(event)
+    assert chunk.metrics is not None
+    for asked, left in (({}, ""), ({"vllm_xargs": {"guard_acceptance": 1}}, "," + metrics)):
+        request = RESPONSES.parse("/v1/responses", json.dumps({"input": "a", "stream": True, **asked}).encode())
+        rewriter = RESPONSES.rewriter(request, engine="vllm", annotate=False, continuation=None)
+        assert rewriter.apply(event, chunk) == f"event: {kind}\ndata: {body}{left}}}\n\n".encode()
