@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh checkout to the demo or the tests in one command, on Debian or Ubuntu with Python 3.11 or later.
 #   bash deploy/dev.sh demo [options of `guard demo`]
+#   bash deploy/dev.sh vllm-demo [options of `guard demo`]    the same on a real vLLM, on the CPU (makes its environment)
 #   bash deploy/dev.sh test [options of pytest]
 #   bash deploy/dev.sh vllm-test [options of pytest]    on real vLLM, on the CPU; makes its environment (3.5 GB)
 # The environment goes to .venv in the checkout; GUARD_PYTHON names an interpreter to use instead.
@@ -55,11 +56,15 @@ case "$command" in
     environment test
     exec "$python" -m pytest "$@"
     ;;
+  vllm-demo)
+    vllm_python="$(bash deploy/vllm_env.sh)"
+    exec "$vllm_python" -m guard demo --backend vllm "$@"
+    ;;
   vllm-test)
     vllm_python="$(bash deploy/vllm_env.sh)"
     exec "$vllm_python" -m pytest tests/vllm "$@"
     ;;
   *)
-    fail "say what to do: demo, test or vllm-test"
+    fail "say what to do: demo, vllm-demo, test or vllm-test"
     ;;
 esac

@@ -77,6 +77,9 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="stop after the story instead of serving on")
     parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
     parser.add_argument("--policy", default="demo", help="policy file, or the name of a shipped one")
+    parser.add_argument(
+        "--backend", choices=("embedded", "vllm"), default="embedded", help="llama.cpp (default), or an installed vLLM"
+    )
     parser.set_defaults(command=_demo)
 
 
@@ -149,7 +152,7 @@ def _demo(args: argparse.Namespace) -> int:
     from guard.lab.demo import run_demo  # noqa: PLC0415
 
     with asyncio.Runner() as runner:
-        ok = runner.run(run_demo(policy=args.policy, once=args.once, as_json=args.json))
+        ok = runner.run(run_demo(policy=args.policy, once=args.once, as_json=args.json, backend=args.backend))
     return EXIT_GOOD if ok else EXIT_FAILED
 
 

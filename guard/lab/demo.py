@@ -17,6 +17,7 @@ from rich.console import Console
 from guard.config import Config, Listen, UpstreamSettings
 from guard.core.record import Outcome
 from guard.detect.baseline import Baseline
+from guard.lab import vllm_replica
 from guard.lab.baseline import find_baseline
 from guard.lab.draft import DEFAULT_DRAFT
 from guard.lab.embedded import EmbeddedBackend, EmbeddedOptions
@@ -24,6 +25,8 @@ from guard.lab.faulty import FaultPlan, FaultyReplica
 from guard.lab.progress import best_progress
 from guard.lab.show import Show, acceptance_length
 from guard.lab.story import Answer, FaultOutcome, Stage
+from guard.lab.victim import Victim
+from guard.lab.vllm_replica import VllmReplica, vllm_python
 from guard.policy.judge import Judge
 from guard.policy.schema import HoldBack, HoldMode, Policy
 from guard.server.run import Running, running_guard
@@ -42,11 +45,12 @@ WINDOW = 64
 SPLICE_TOKENS = 80
 
 
-async def run_demo(*, policy: str, once: bool, as_json: bool) -> bool:
+async def run_demo(*, policy: str, once: bool, as_json: bool, backend: str = "embedded") -> bool:
     """
     Play the demo.
 
     Args:
+        backend: `embedded`, a llama.cpp server made here, or `vllm`, where vLLM is installed.
         policy: Policy for the faults in the prompt's cache; a file, or the name of a shipped one.
         once: Stop after the story instead of serving on.
         as_json: Print one JSON object on standard output; the account goes to standard error.
@@ -62,11 +66,13 @@ async def run_demo(*, policy: str, once: bool, as_json: bool) -> bool:
     console = Console(stderr=as_json, highlight=False)
     show = Show(console)
     console.print("[bold]The output-quality guard[/], in front of a real model with real speculative decoding.")
-    async with _replica() as (replica, baseline), _guard(judge, replica, baseline) as running:
-        stage = Stage(running.url, running.admin_url, replica)
+    stages = {"embedded": _replica, "vllm": _vllm_replica}
+    model = "smollm2-135m"
+    async with stages[backend]() as (replica, baseline), _guard(judge, replica, baseline) as running:
+        stage = Stage(running.url, running.admin_url, replica, model)
         healthy, faults, ok = await _play(stage, show)
         async with _guard(Judge(_windowed(find_policy("default"))), replica, baseline) as streaming:
-            middle = await _play_middle(Stage(streaming.url, streaming.admin_url, replica), healthy, show)
+            middle = await _play_middle(Stage(streaming.url, streaming.admin_url, replica, model), healthy, show)
         console.print()
         console.print("[bold green]All rescued.[/]" if ok else "[bold red]Not all was rescued.[/]")
         if as_json:
@@ -119,7 +125,7 @@ async def _play_middle(stage: Stage, healthy: Answer, show: Show) -> FaultOutcom
     return outcome
 
 
-async def _serve_on(console: Console, running: Running, replica: FaultyReplica) -> None:
+async def _serve_on(console: Console, running: Running, replica: Victim) -> None:
     console.print()
     console.print("The guard serves on; Ctrl-C ends it. Try, in another terminal:")
     ask = '{"messages": [{"role": "user", "content": "Why is the sky blue?"}], "stream": true}'
@@ -127,7 +133,7 @@ async def _serve_on(console: Console, running: Running, replica: FaultyReplica) 
         f"curl -N {running.url}/v1/chat/completions -H 'content-type: application/json' -d '{ask}'",
         f"curl -N {running.admin_url}/guard/live        # every verify step of every stream",
         f"curl {running.admin_url}/guard/requests       # what became of each request",
-        f'curl {replica.url}/lab/fault -d \'{{"fault": "noise"}}\'   # corrupt the next answer\'s cache',
+        replica.hint,
     ):
         console.print(f"  {line}", soft_wrap=True)
     await asyncio.Event().wait()
@@ -139,7 +145,7 @@ def _windowed(policy: Policy) -> Policy:
 
 
 @contextlib.asynccontextmanager
-async def _replica() -> AsyncIterator[tuple[FaultyReplica, Baseline]]:
+async def _replica() -> AsyncIterator[tuple[Victim, Baseline]]:
     options = EmbeddedOptions(num_slots=1, allow_faults=True)
     async with contextlib.AsyncExitStack() as stack:
         with best_progress() as progress:
@@ -150,7 +156,15 @@ async def _replica() -> AsyncIterator[tuple[FaultyReplica, Baseline]]:
 
 
 @contextlib.asynccontextmanager
-async def _guard(judge: Judge, replica: FaultyReplica, baseline: Baseline) -> AsyncIterator[Running]:
+async def _vllm_replica() -> AsyncIterator[tuple[Victim, Baseline]]:
+    python = vllm_python()
+    print("Starting vLLM with a small model and its draft; this takes a minute or two ...", file=sys.stderr, flush=True)
+    async with VllmReplica(python) as replica:
+        yield replica, find_baseline(vllm_replica.DRAFT, vllm_replica.NUM_SPECULATIVE_TOKENS)
+
+
+@contextlib.asynccontextmanager
+async def _guard(judge: Judge, replica: Victim, baseline: Baseline) -> AsyncIterator[Running]:
     config = Config(
         upstreams=[UpstreamSettings(url=replica.url, name="replica-1")],
         listen=Listen(port=0),

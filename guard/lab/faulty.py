@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import msgspec
@@ -77,6 +77,15 @@ class FaultyReplica:
     def disarm(self) -> None:
         """Hit nothing more. What is corrupted stays corrupted; see `heal`."""
         self.plan = None
+
+    def fields(self) -> dict[str, Any]:
+        """Requests carry nothing for it: the proxy sees them all."""
+        return {}
+
+    @property
+    def hint(self) -> str:
+        """How to spoil an answer by hand."""
+        return f'curl {self.url}/lab/fault -d \'{{"fault": "noise"}}\'   # corrupt the next answer\'s cache'
 
     async def heal(self) -> None:
         """Erase the slot that faults were put into, so that no later prompt reuses its rows."""

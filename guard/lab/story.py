@@ -13,7 +13,8 @@ import httpx
 import msgspec
 
 from guard.core.record import ExchangeRecord, Outcome
-from guard.lab.faulty import FaultPlan, FaultyReplica
+from guard.lab.inject import FaultPlan
+from guard.lab.victim import Victim
 
 #: What the demo asks. Greedy, so that the healthy answer is the same each time.
 PROMPT = "What is photosynthesis, and why does it matter?"
@@ -90,13 +91,15 @@ class Stage:
         url: Client port of the guard.
         admin_url: Admin port of the guard.
         replica: The replica behind it.
+        model: Model name that the replica knows; llama.cpp takes any.
         healthy: The healthy answer, once it is known.
     """
 
-    def __init__(self, url: str, admin_url: str, replica: FaultyReplica) -> None:
+    def __init__(self, url: str, admin_url: str, replica: Victim, model: str = "demo") -> None:
         self.url = url
         self.admin_url = admin_url
         self.replica = replica
+        self.model = model
         self.healthy: Answer | None = None
         self._asked = 0
 
@@ -112,13 +115,14 @@ class Stage:
         self._asked += 1
         request_id = f"demo-{name}-{self._asked}"
         body = {
-            "model": "demo",
+            "model": self.model,
             "messages": [{"role": "user", "content": PROMPT}],
             "stream": True,
             "temperature": 0,
             "max_tokens": max_tokens,
             # A corrupted model often says "end of text" at once, which would end the story early.
             "ignore_eos": True,
+            **self.replica.fields(),
         }
         async with httpx.AsyncClient(timeout=TIMEOUT) as client:
             async with _watching(client, self.admin_url, request_id, on_step):
