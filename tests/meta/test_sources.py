@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,17 @@ def test_no_test_is_skipped_but_those_that_need_a_gpu() -> None:
         if any(mark in path.read_text(encoding="utf-8") for mark in marks) and "gpu" not in path.parts
     ]
     assert offenders == []
+
+
+PAGES = [p for p in ROOT.rglob("*.md") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    inline = re.findall(r"\]\(([^)\s]+)\)", text)
+    named = {name.lower(): place for name, place in re.findall(r"^\[([^\]]+)\]:\s*(\S+)", text, flags=re.MULTILINE)}
+    used = [name.lower() for name in re.findall(r"\]\[([^\]]+)\]", text)]
+    assert [name for name in used if name not in named] == []
+    places = [place.partition("#")[0] for place in (*inline, *named.values()) if "://" not in place]
+    assert [place for place in places if place and not (page.parent / place).exists()] == []
