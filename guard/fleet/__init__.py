@@ -1,0 +1,1 @@
+"""Which replica an attempt goes to, and which replicas are out of choice. Pure: times are arguments."""
