@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from guard.fleet.settings import PoolSettings, problem
 from guard.observe.recorder import RecorderSettings
 from guard.shipped import read_text
 from guard.yamldoc import Document, to_struct
@@ -31,6 +32,8 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     Args:
         url: Base URL, with any path prefix its routes have.
+        resolve: Makes the URL's host a name that is resolved again and again, each address being one replica: "host"
+            by its A or AAAA records (a headless service of Kubernetes), "srv" by its SRV records. Only with http.
         name: Name in logs and metrics; the URL if not given.
         engine: Which signal to read; "auto" asks the backend.
         num_speculative_tokens: Draft depth k. Unit: tokens. Needed only for vLLM without the plugin.
@@ -38,6 +41,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """
 
     url: str
+    resolve: Literal["host", "srv"] | None = None
     name: str = ""
     engine: Literal["auto", "llama.cpp", "vllm", "sglang", "text"] = "auto"
     num_speculative_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
@@ -81,6 +85,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Args:
         upstreams: At least one replica, all serving the same model.
+        pool: How replicas are chosen, checked and left out.
         policy: Policy file; a bare name ("default") means a shipped policy. A list is tried in order, the
             first whose `match` fits a request is taken; the last one fits all.
         shadow_policy: A policy judged beside it; what it would have done is only counted.
@@ -94,6 +99,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shadow_policy: str | None = None
     listen: Listen = Listen()
     admin: Listen = Listen(port=8001)
+    pool: PoolSettings = PoolSettings()
     limits: Limits = Limits()
     timeouts: TimeoutSettings = TimeoutSettings()
     log: LogSettings = LogSettings()
@@ -112,11 +118,31 @@ def load_config(path: Path) -> Config:
     config = to_struct(document, Config)
     if not config.upstreams:
         document.fail("upstreams", "name at least one upstream")
+    seen: dict[str, int] = {}
     for index, upstream in enumerate(config.upstreams):
-        problem = url_problem(upstream.url)
-        if problem:
-            document.fail(f"upstreams[{index}].url", problem)
+        wrong = url_problem(upstream.url)
+        if not wrong and upstream.resolve is not None:
+            wrong = _resolve_problem(upstream)
+        if wrong:
+            document.fail(f"upstreams[{index}].url", wrong)
+        name = upstream.name or upstream.url.rstrip("/")
+        if name in seen:
+            where = f"upstreams[{index}].{'name' if upstream.name else 'url'}"
+            document.fail(where, f"{name!r} is upstreams[{seen[name]}] already; give each replica once")
+        seen[name] = index
+    found = problem(config.pool)
+    if found is not None:
+        document.fail(f"pool.{found[0]}", found[1])
     return config
+
+
+def _resolve_problem(upstream: UpstreamSettings) -> str:
+    parts = urlsplit(upstream.url)
+    if parts.scheme != "http":
+        return "resolve works with http only: a certificate names the host, not its addresses"
+    if upstream.resolve == "srv" and parts.port is not None:
+        return "SRV records have the ports; leave the port out"
+    return ""
 
 
 def url_problem(url: str) -> str:

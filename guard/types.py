@@ -145,6 +145,7 @@ class Change(enum.StrEnum):
     CACHE = "cache"
     SEED = "seed"
     TEMPERATURE = "temperature"
+    PENALTY = "penalty"
 
 
 class WhenExhausted(enum.StrEnum):
@@ -152,6 +153,7 @@ class WhenExhausted(enum.StrEnum):
 
     CUT = "cut"
     PASS = "pass"  # noqa: S105 - not a password
+    BEST = "best"
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):

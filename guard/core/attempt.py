@@ -104,6 +104,21 @@ class Attempt:
         """Id and creation time of this attempt's chunks, once one was read."""
         return self._rewriter.identity
 
+    def recall(self, text: str, tokens: int) -> None:
+        """
+        The attempt continues an answer: its detectors know what stands before, and tokens count on from there.
+
+        Args:
+            text: Content of the answer so far.
+            tokens: In it. Unit: tokens.
+        """
+        self._counts[0] = tokens
+        self.monitor.recall(text, tokens)
+
+    def answered(self, choices: int) -> bool:
+        """Whether the whole answer was read, whatever becomes of the connection."""
+        return self.finish_reasons_complete and len(self.finished) >= choices and not self.pending
+
     def finish(self) -> None:
         """Account for verify steps that the end of the stream completes."""
         self._account(self._adapter.finish())

@@ -145,6 +145,8 @@ class WholeDelivery:
             ("x-guard-policy", self._policy),
             ("x-guard-verdict", record.outcome.value),
             ("x-guard-attempts", str(len(record.attempts))),
+            ("x-guard-tokens-shown", str(record.tokens_shown)),
+            ("x-guard-tokens-burned", str(record.tokens_burned)),
             *_kept(head),
         )
         return [SendHead(200, headers), SendBody(body)]
@@ -189,6 +191,7 @@ def plain_error(family: Family, failure: Failure, record: ExchangeRecord, policy
         ("x-guard-policy", policy),
         ("x-guard-verdict", record.outcome.value),
         ("x-guard-attempts", str(len(record.attempts))),
+        ("x-guard-tokens-burned", str(record.tokens_burned)),
     )
     return [SendHead(failure.status, headers), SendBody(body)]
 

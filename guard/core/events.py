@@ -11,11 +11,20 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class UpstreamHead(msgspec.Struct, frozen=True):
-    """The response head of attempt `attempt` arrived."""
+    """
+    The response head of attempt `attempt` arrived.
+
+    Args:
+        attempt: Number of the attempt.
+        status: HTTP status.
+        headers: Names in lower case.
+        elsewhere: Whether another replica could be asked instead.
+    """
 
     attempt: int
     status: int
     headers: Headers
+    elsewhere: bool = False
 
 
 class UpstreamData(msgspec.Struct, frozen=True):
@@ -38,11 +47,18 @@ class UpstreamFailed(msgspec.Struct, frozen=True):
     fault: UpstreamError
 
 
+class RetryRefused(msgspec.Struct, frozen=True):
+    """Attempt `attempt` may not be made: the retries of the fleet are used up. `reason` says so for people."""
+
+    attempt: int
+    reason: str
+
+
 class ClientGone(msgspec.Struct, frozen=True):
     """The client closed its connection."""
 
 
-Event = UpstreamHead | UpstreamData | UpstreamEnd | UpstreamFailed | ClientGone
+Event = UpstreamHead | UpstreamData | UpstreamEnd | UpstreamFailed | RetryRefused | ClientGone
 
 
 class OpenAttempt(msgspec.Struct, frozen=True):

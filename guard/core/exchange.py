@@ -14,15 +14,12 @@ of each attempt. Promises, whatever the order of events:
 from __future__ import annotations
 
 from guard.core.attempt import Attempt, Judged
-from guard.core.delivery import delivery_for
 from guard.core.events import (
-    AbortAttempt,
     ClientGone,
     Command,
     Event,
-    Finish,
     Observed,
-    OpenAttempt,
+    RetryRefused,
     SendBody,
     SendHead,
     UpstreamData,
@@ -30,22 +27,27 @@ from guard.core.events import (
     UpstreamFailed,
     UpstreamHead,
 )
-from guard.core.factory import Shown, make_attempt, resume_blocker
-from guard.core.failure import Failure, of_error_event, of_fault, of_verdict
-from guard.core.holdback import MAX_HELD_BYTES, Held
-from guard.core.ledger import Ledger
+from guard.core.factory import make_attempt
+from guard.core.failure import of_error_event, of_fault, of_refusal, of_verdict
+from guard.core.holdback import Held
+from guard.core.outgoing import Outgoing
 from guard.core.phases import LEGAL, Phase
-from guard.core.record import ExchangeRecord, Outcome
-from guard.core.settings import ExchangeSettings, Target
+from guard.core.record import Outcome
+from guard.core.settings import Target
 from guard.errors import ProtocolError, UpstreamError
-from guard.proto.client import ClientRequest
 from guard.proto.request import stream_hazards
 from guard.proto.sse import SseEvent
-from guard.retry.planner import Plan, Situation, Step, plan
+from guard.retry.planner import Plan, Step, plan
 from guard.types import Action, Kind, Verdict
 
+#: Answers to a first attempt after which another replica is asked, if there is one.
+_ASK_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
 
-class Exchange:
+#: Faults that take nothing from an answer of which all was read.
+_LATE = frozenset({"reset", "timeout", "truncated"})
+
+
+class Exchange(Outgoing):
     """
     See the module.
 
@@ -54,37 +56,6 @@ class Exchange:
         settings: Policy and wishes.
         now: Arrival time. Unit: seconds of the caller's monotonic clock.
     """
-
-    def __init__(self, request: ClientRequest, settings: ExchangeSettings, now: float) -> None:
-        policy = settings.judge.policy
-        self._request = request
-        self._settings = settings
-        self._policy = policy
-        self._now = now
-        self._phase = Phase.OPENING
-        self._attempt: Attempt | None = None
-        self._number = 0
-        self._mode = "first"
-        self._watching = True
-        self._relays = False
-        self._shown = Shown()
-        self._opening = request.stream and request.family.opening_waits
-        self._delivery = delivery_for(request, policy.name, settings.max_event_bytes)
-        #: Set while somebody listens to the live feed.
-        self.live = False
-        self.record = ExchangeRecord(
-            settings.request_id, request.route, request.model, policy.name, stream=request.stream
-        )
-        self._ledger = Ledger(self.record, now)
-
-    @property
-    def _is_closing(self) -> bool:
-        return self._phase is Phase.CLOSING
-
-    @property
-    def done(self) -> bool:
-        """Whether Finish was given."""
-        return self._phase is Phase.DONE
 
     def start(self) -> list[Command]:
         """The first command. Call once."""
@@ -101,7 +72,14 @@ class Exchange:
             JSON to POST to the request's own route.
         """
         attempt, body = make_attempt(
-            self._request, self._settings, target, number=self._number, mode=self._mode, shown=self._shown
+            self._request,
+            self._settings,
+            target,
+            number=self._number,
+            mode=self._mode,
+            shown=self._shown,
+            wanted=self._recovery.changes,
+            verdicts=self._recovery.verdicts,
         )
         self._attempt = attempt
         self.record.attempts.append(attempt.record)
@@ -141,10 +119,14 @@ class Exchange:
                 return self._on_end()
             case UpstreamFailed(fault=fault):
                 return self._on_fault(fault, alive=False)
+            case RetryRefused(reason=reason):
+                return self._on_refused(reason)
 
     def _on_client_gone(self) -> list[Command]:
         if self._phase is not Phase.CLOSING:
             self.record.outcome = Outcome.CLIENT_GONE
+        if not self._delivery.started:
+            self._ledger.taken_back()
         return [*self._abort("client gone"), *self._finish()]
 
     def _on_head(self, event: UpstreamHead) -> list[Command]:
@@ -154,7 +136,8 @@ class Exchange:
         if not self._relays and event.status == 200 and content_type.startswith("text/event-stream"):
             self._phase = Phase.STREAMING
             return []
-        if self._number > 1:
+        elsewhere = event.elsewhere and event.status in _ASK_ELSEWHERE and self._policy.max_attempts() > 1
+        if self._number > 1 or elsewhere:
             fault = UpstreamError("status", f"attempt {self._number} was answered {event.status}")
             return self._on_fault(fault, alive=True)
         self._phase = Phase.RELAYING
@@ -234,6 +217,12 @@ class Exchange:
         out: list[Command] = []
         if attempt is None or attempt.record.number != self._number:
             return self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault))
+        if fault.kind in _LATE and self._phase is Phase.STREAMING and attempt.answered(self._request.n):
+            # All of the answer was read; only the end of the connection was not as it should be.
+            out = self._abort(str(fault)) if alive else []
+            attempt.open = False
+            out += self._complete(b"")
+            return [*out, *self._finish()] if self._is_closing else out
         attempt.record.fault = fault.kind
         attempt.record.reason = attempt.record.reason or fault.message
         if alive:
@@ -247,10 +236,28 @@ class Exchange:
         # What was judged good before the fault is the client's.
         if attempt.monitor.suspicion < self._policy.hold_back.hold_at and not self._only_opened(attempt):
             out += self._flush()
+        self._recovery.failure = of_fault(fault)
         decision = self._plan(None, alive=False)
         if decision.step in (Step.RESTART, Step.RESUME):
             return [*out, *self._again(decision)]
+        if decision.step is Step.BEST:
+            return [*out, *self._end_best(decision.reason)]
         return [*out, *self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault))]
+
+    def _on_refused(self, reason: str) -> list[Command]:
+        """The attempt that was asked for is not made; the one before is lost already."""
+        attempt = self._current()
+        self._number -= 1
+        self._phase = Phase.STREAMING
+        kind = attempt.record.kind
+        decision = self._plan(kind, alive=False, refused=reason)
+        if decision.step is Step.BEST:
+            return self._end_best(decision.reason)
+        self.record.plan_reason = reason
+        failure = self._recovery.failure or of_refusal(reason)
+        kept = self._recovery.latest
+        out = self._send(list(kept.held)) if kept is not None and kind is not None and self._request.stream else []
+        return [*out, *self._fail(Outcome.EXHAUSTED if kind else Outcome.UPSTREAM_ERROR, failure)]
 
     def _on_verdict(self, verdict: Verdict) -> list[Command]:
         if verdict.action in (Action.PASS, Action.HOLD):
@@ -265,136 +272,48 @@ class Exchange:
         attempt.record.judge(verdict)
         if verdict.action is Action.CUT:
             return self._cut(verdict, "the policy cuts", "guard_cut")
+        self._recovery.keep(attempt, verdict, begun=self._delivery.text_released)
         decision = self._plan(verdict.kind, alive=True)
         if decision.step is Step.PASS:
             return self._let_pass(decision.reason)
         if decision.step is Step.CUT:
             return self._cut(verdict, decision.reason, "guard_exhausted")
+        if decision.step is Step.BEST:
+            return [*self._abort(verdict.reason), *self._end_best(decision.reason)]
+        refused = "no retry is allowed now"
+        self._recovery.failure = of_verdict(verdict, code="guard_exhausted", attempts=self._number, reason=refused)
         out = self._abort(verdict.reason)
         self.record.outcome = Outcome.RESCUED
         return [*out, *self._again(decision)]
 
-    def _let_pass(self, reason: str) -> list[Command]:
-        self.record.outcome, self.record.plan_reason = Outcome.NOTED, reason
-        self._watching = False
-        return self._flush()
-
-    def _cut(self, verdict: Verdict, reason: str, code: str) -> list[Command]:
-        attempt = self._current()
-        ended = self._end_choice(attempt, verdict, reason)
-        if ended is not None:
-            return ended
-        if self._request.n > 1:
-            attempt.hold.drop_choice(verdict.choice, verdict.onset_token)
-            out = self._flush()
-        else:
-            out = self._send(attempt.hold.take_before(verdict.onset_token))
-        self.record.plan_reason = reason
-        failure = of_verdict(verdict, code=code, attempts=self._number, reason=reason)
-        outcome = Outcome.EXHAUSTED if code == "guard_exhausted" else Outcome.CUT
-        return [*out, *self._fail(outcome, failure)]
-
-    def _end_choice(self, attempt: Attempt, verdict: Verdict, reason: str) -> list[Command] | None:
-        """End the bad choice alone, if there are others and the protocol has a way to; None if not."""
-        if len(attempt.ended) + 1 >= self._request.n:
-            return None
-        event = self._request.family.end_choice(attempt.latest, verdict.choice)
-        if not event:
-            return None
-        attempt.end_choice(verdict.choice, verdict.onset_token, event)
-        self.record.outcome, self.record.plan_reason = Outcome.CUT, f"choice {verdict.choice} was ended: {reason}"
-        return []
-
-    def _plan(self, kind: Kind | None, *, alive: bool) -> Plan:
-        attempt = self._current()
+    def _plan(self, kind: Kind | None, *, alive: bool, refused: str = "") -> Plan:
+        released = self._delivery.text_released
         return plan(
-            Situation(
-                attempts_made=self._number,
-                max_attempts=self._policy.max_attempts(kind),
-                text_released=self._delivery.text_released,
-                resume_blocker=resume_blocker(self._request, attempt.target.engine, self._shown),
-                when_exhausted=self._policy.when_exhausted,
-                attempt_alive=alive,
+            self._recovery.situation(
+                self._current(),
+                self._shown,
+                number=self._number,
+                kind=kind,
+                released=released,
+                alive=alive,
+                refused=refused,
             )
         )
 
     def _again(self, decision: Plan) -> list[Command]:
-        self._ledger.burned(self._current())
+        self._current().hold.drop()
         if decision.step is Step.RESTART:
             self._ledger.taken_back()
         return self._open(decision.step.value)
-
-    def _release(self) -> list[Command]:
-        attempt = self._current()
-        held_tokens = attempt.hold.tokens
-        if self._only_opened(attempt):
-            return []
-        self._ledger.held(held_tokens)
-        # An attempt that was let pass is no longer suspected, whatever its last score was.
-        suspicion = attempt.monitor.suspicion if self._watching else 0.0
-        released = attempt.hold.release(suspicion)
-        if suspicion >= self._policy.hold_back.hold_at and len(attempt.hold):
-            attempt.record.held_from_token = attempt.record.held_from_token or attempt.record.tokens
-        return self._send(released)
-
-    def _only_opened(self, attempt: Attempt) -> bool:
-        """Whether nothing but the opening of an answer was read, in a family where it waits for text."""
-        if not self._opening or self._delivery.text_released or attempt.hold.tokens:
-            return False
-        self._opening = attempt.hold.size < MAX_HELD_BYTES
-        # An opening that went before its text cannot be taken back by a restart.
-        self._delivery.text_released = not self._opening
-        return self._opening
-
-    def _flush(self) -> list[Command]:
-        return self._send(self._current().hold.flush())
-
-    def _send(self, released: list[Held]) -> list[Command]:
-        if not released:
-            return []
-        attempt = self._current()
-        self._ledger.shown(attempt, released, self._now)
-        if self._request.stream:
-            self._shown.note(released, attempt)
-        return self._delivery.send(released, attempt.head)
 
     def _complete(self, closing: bytes) -> list[Command]:
         attempt = self._current()
         attempt.finish()
         out = self._flush()
+        self._ledger.settle()
         try:
             out += self._delivery.complete(closing, attempt.head, self.record)
         except ProtocolError as error:
             return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=attempt.open)]
         self._phase, self.record.status = Phase.CLOSING, 200
         return out
-
-    def _fail(self, outcome: Outcome, failure: Failure) -> list[Command]:
-        self.record.outcome, self.record.status = outcome, 200 if self._delivery.started else failure.status
-        if self._attempt is not None:
-            self._ledger.burned(self._attempt)
-        if not self._delivery.started:
-            self._ledger.taken_back()
-        out = self._abort(failure.message)
-        return [*out, *self._delivery.fail(failure, self.record), *self._finish()]
-
-    def _open(self, mode: str) -> list[Command]:
-        self._number += 1
-        self._mode, self._phase = mode, Phase.OPENING
-        return [OpenAttempt(self._number)]
-
-    def _abort(self, reason: str) -> list[Command]:
-        attempt = self._attempt
-        if attempt is None or not attempt.open:
-            return []
-        attempt.open = False
-        return [AbortAttempt(attempt.record.number, reason, attempt.rid)]
-
-    def _finish(self, *, whole: bool = True) -> list[Command]:
-        self._phase = Phase.DONE
-        self._ledger.closed(self._attempt, self._now)
-        return [Finish(whole)]
-
-    def _current(self) -> Attempt:
-        assert self._attempt is not None
-        return self._attempt

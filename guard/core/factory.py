@@ -15,6 +15,7 @@ from guard.proto.prompt import prompt_text
 from guard.proto.request import upstream_body
 from guard.retry.changes import changes_for
 from guard.signals.registry import adapter_for
+from guard.types import Change, WhenExhausted
 
 
 class Shown:
@@ -73,6 +74,8 @@ def make_attempt(
     number: int,
     mode: str,
     shown: Shown,
+    wanted: Sequence[Change] = (),
+    verdicts: int = 0,
 ) -> tuple[Attempt, bytes]:
     """
     Everything for attempt `number`.
@@ -84,6 +87,8 @@ def make_attempt(
         number: 1 for the first.
         mode: "first", "restart" or "resume".
         shown: What the client has seen.
+        wanted: What this attempt does differently from those before.
+        verdicts: Attempts given up for what they said, from which steps of temperature are counted.
 
     Returns:
         The attempt, and the upstream request body.
@@ -93,8 +98,8 @@ def make_attempt(
     family = request.family
     changes = changes_for(
         target.engine,
-        policy.retry.change,
-        attempt=number,
+        wanted,
+        attempt=verdicts + 1,
         nonce=settings.nonce,
         body=family.sampling(request),
     )
@@ -118,7 +123,10 @@ def make_attempt(
         continuation=_continuation(shown, resumes=resumes),
     )
     window, prompt = _window(policy, request), prompt_text(request)
-    return Attempt(target, settings, record, adapter, family.reader(), rewriter, window, rid, prompt), body
+    attempt = Attempt(target, settings, record, adapter, family.reader(), rewriter, window, rid, prompt)
+    if resumes:
+        attempt.recall(shown.text, shown.tokens)
+    return attempt, body
 
 
 def _rid(request: ClientRequest, engine: str, nonce: str, number: int) -> str:
@@ -145,6 +153,9 @@ def _continuation(shown: Shown, *, resumes: bool) -> Continuation | None:
 
 def _window(policy: Policy, request: ClientRequest) -> HoldBack:
     hold = policy.hold_back
+    if not request.stream and policy.when_exhausted is WhenExhausted.BEST:
+        # The healthy part of each attempt may still be wanted.
+        return HoldBack(hold_at=0.0, window=0, limit=None)
     if not request.stream or hold.mode == "off":
         # Not streamed: the whole body is the window, see WholeDelivery.
         return HoldBack(hold_at=2.0, window=0, limit=1)

@@ -39,6 +39,11 @@ def of_fault(fault: UpstreamError) -> Failure:
     return Failure(_FAULT_STATUS.get(fault.kind, 502), f"upstream_{fault.kind}", str(fault))
 
 
+def of_refusal(reason: str) -> Failure:
+    """The failure that a retry not allowed comes to, where none was known before."""
+    return Failure(503, "guard_retry_refused", f"The answer was lost and may not be tried again now: {reason}.")
+
+
 def of_error_event(data: bytes) -> Failure:
     """
     The failure that a backend's own error event comes to, for an answer that is not a stream.

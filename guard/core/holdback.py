@@ -96,6 +96,15 @@ class HoldBack:
             out.append(self._pop())
         return out
 
+    def before(self, token: int) -> list[Held]:
+        """The chunks that end at or before `token` of the only choice; they stay in the window."""
+        out: list[Held] = []
+        for held in self._queue:
+            if held.end_token > token:
+                break
+            out.append(held)
+        return out
+
     def drop_choice(self, choice: int, token: int) -> int:
         """Forget the chunks of one choice that end after its `token`; the tokens they had."""
         dropped = 0

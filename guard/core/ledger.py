@@ -1,4 +1,7 @@
-"""The account of an exchange's tokens: each one generated is shown to the client or burned."""
+"""
+The two accounts of an exchange: tokens the client was shown, as if there had been one attempt, and tokens
+burned, by attempt. Each token generated is in exactly one of them.
+"""
 
 from __future__ import annotations
 
@@ -39,20 +42,19 @@ class Ledger:
         self._record.tokens_shown += tokens
         attempt.record.tokens_shown += tokens
 
-    def burned(self, attempt: Attempt) -> None:
-        """What an attempt still holds will never be shown."""
-        self._record.tokens_burned += attempt.hold.tokens
-        attempt.hold.drop()
-
     def taken_back(self) -> None:
-        """What was only gathered for a body that will not be sent counts as burned."""
-        self._record.tokens_burned += self._record.tokens_shown
+        """What was only gathered for a body that will not be sent was never shown."""
         self._record.tokens_shown = 0
         for attempt in self._record.attempts:
             attempt.tokens_shown = 0
 
-    def closed(self, attempt: Attempt | None, now: float) -> None:
+    def settle(self) -> None:
+        """What was not shown until now counts as burned; may be called again when more was shown."""
+        for attempt in self._record.attempts:
+            attempt.tokens_burned = max(attempt.tokens - attempt.tokens_shown, 0)
+        self._record.tokens_burned = sum(attempt.tokens_burned for attempt in self._record.attempts)
+
+    def closed(self, now: float) -> None:
         """The exchange is over."""
-        if attempt is not None:
-            self._record.tokens_burned += attempt.tokens_dropped
+        self.settle()
         self._record.duration = now - self._started_at

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
 from guard.policy.judge import Judge, JudgeState
-from guard.types import Action, Sample, Verdict
+from guard.types import Action, Channel, Sample, Verdict
 
 #: Choices of one request that are judged; the rest pass unwatched (memory stays bounded).
 MAX_CHOICES = 64
+
+#: Most of an answer's text that the detectors of its continuation are given: more than any of them looks back.
+#: Unit: characters.
+MAX_RECALL = 8192
 
 CLEAN = Verdict(action=Action.PASS, suspicion=0.0)
 
@@ -77,6 +81,22 @@ class Monitor:
                 worst = verdict
         self.suspicion = max(self._suspicion.values(), default=0.0)
         return worst
+
+    def recall(self, text: str, tokens: int) -> None:
+        """
+        The first choice continues a text that was judged before: detectors take it in, nothing is decided on it.
+
+        A loop that goes on over the joint is then found as soon as without one.
+
+        Args:
+            text: The answer so far.
+            tokens: In it. Unit: tokens.
+        """
+        watched = self._choices[0] = self._new_choice()
+        tail = text[-MAX_RECALL:]
+        near = tokens * len(tail) // max(len(text), 1)
+        watched.bank.observe(Sample(0, (), tokens - near))
+        watched.bank.observe(Sample(0, ((Channel.CONTENT, tail),), near))
 
     def forget(self, choice: int) -> None:
         """A choice was ended: what it was suspected of no longer counts."""

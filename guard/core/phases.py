@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from guard.core.events import ClientGone, UpstreamData, UpstreamEnd, UpstreamFailed, UpstreamHead
+from guard.core.events import ClientGone, RetryRefused, UpstreamData, UpstreamEnd, UpstreamFailed, UpstreamHead
 
 
 class Phase(enum.Enum):
@@ -19,7 +19,7 @@ class Phase(enum.Enum):
 
 #: Events that may come in each phase; any other is a defect of the caller.
 LEGAL: dict[Phase, frozenset[type]] = {
-    Phase.OPENING: frozenset({UpstreamHead, UpstreamFailed, ClientGone}),
+    Phase.OPENING: frozenset({UpstreamHead, UpstreamFailed, RetryRefused, ClientGone}),
     Phase.STREAMING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
     Phase.RELAYING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
     Phase.CLOSING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),

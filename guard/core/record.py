@@ -25,6 +25,7 @@ class Outcome(enum.StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     CLIENT_GONE = "client_gone"
     RELAYED = "relayed"
+    BEST = "best"
 
 
 class AttemptRecord(msgspec.Struct):
@@ -39,6 +40,7 @@ class AttemptRecord(msgspec.Struct):
         changes: Request fields changed for it.
         tokens: Tokens it generated. Unit: tokens.
         tokens_shown: Of those, sent to the client. Unit: tokens.
+        tokens_burned: Of those, the rest. Unit: tokens.
         held_from_token: First token after which suspicion kept text back; None if it never did.
         accepted: Accepted draft tokens of each verify step, bonus excluded.
         drafted: Drafted tokens of each verify step; -1 where unknown.
@@ -57,6 +59,7 @@ class AttemptRecord(msgspec.Struct):
     changes: dict[str, str | int | float | bool] = {}
     tokens: int = 0
     tokens_shown: int = 0
+    tokens_burned: int = 0
     held_from_token: int | None = None
     accepted: list[int] = []
     drafted: list[int] = []
@@ -85,14 +88,21 @@ class AttemptRecord(msgspec.Struct):
         self.verdict_token = verdict.token
         self.reason = verdict.reason
 
+    @property
+    def burned_by(self) -> str:
+        """Why its tokens were thrown away: what was found, "fault", or "left" (the client did, or nothing followed)."""
+        if self.kind is not None and self.verdict not in ("pass", "note"):
+            return self.kind.value
+        return "fault" if self.fault else "left"
+
 
 class ExchangeRecord(msgspec.Struct):
     """
     One client request, whole. Times are seconds from its arrival.
 
     Args:
-        tokens_shown: Tokens the client received. Unit: tokens.
-        tokens_burned: Tokens generated and thrown away. Unit: tokens.
+        tokens_shown: Tokens the client received: its usage, as if there had been one attempt. Unit: tokens.
+        tokens_burned: Tokens generated and thrown away, over all attempts. Unit: tokens.
         ttft_upstream: Until the first token of the first attempt arrived at the guard.
         ttft_delivered: Until the first token was sent to the client.
         held_tokens_max: Most tokens the hold-back window kept at once. Unit: tokens.
@@ -124,6 +134,8 @@ class ExchangeRecord(msgspec.Struct):
             "verdict": last.verdict if last else "pass",
             "attempts": len(self.attempts),
         }
+        if self.tokens_burned:
+            out["tokens_shown"], out["tokens_burned"] = self.tokens_shown, self.tokens_burned
         if bad is not None and bad.kind is not None:
             out["kind"] = bad.kind.value
             out["reason"] = bad.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 import msgspec
@@ -149,6 +150,25 @@ class PoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     confirm_aborts: Annotated[float, Meta(ge=0)] = 5.0
 
 
+def parse_nameserver(text: str) -> tuple[str, int]:
+    """
+    Address and port of a name server, from "10.0.0.10", "10.0.0.10:5353", "fd00::a" or "[fd00::a]:5353".
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    host, port = text, "53"
+    if text.count(":") == 1 or text.startswith("["):
+        host, _, port = text.rpartition(":")
+    try:
+        address, number = str(ipaddress.ip_address(host.strip("[]"))), int(port)
+    except ValueError:
+        number = 0
+    if not 0 < number < 65_536:
+        raise ValueError(f"{text!r} is no address of a name server; write it like 10.0.0.10, or 10.0.0.10:5353")
+    return address, number
+
+
 def problem(settings: PoolSettings) -> tuple[str, str] | None:
     """Setting (below `pool`) and complaint, where two settings do not go together; None where all do."""
     ejection, dns = settings.ejection, settings.dns
@@ -163,4 +183,9 @@ def problem(settings: PoolSettings) -> tuple[str, str] | None:
         return "transport.most_time", f"must not be below transport.time ({settings.transport.time:g})"
     if dns.most_interval < dns.interval:
         return "dns.most_interval", f"must not be below dns.interval ({dns.interval:g})"
+    for index, nameserver in enumerate(dns.nameservers):
+        try:
+            parse_nameserver(nameserver)
+        except ValueError as error:
+            return f"dns.nameservers[{index}]", str(error)
     return None

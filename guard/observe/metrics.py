@@ -27,8 +27,14 @@ NAMES = {
     "guard_verdicts": "Verdicts other than pass, by kind and action.",
     "guard_upstream_faults": "Upstream attempts lost, by fault.",
     "guard_aborts_sent": "Upstream attempts the guard closed before their end.",
+    "guard_aborts_confirmed": "Of those, the ones after which the backend ran no more than is wanted of it.",
+    "guard_aborts_unconfirmed": "Of those, the ones whose effect could not be seen.",
+    "guard_aborts_repeated": "Aborts of an attempt aborted before; always 0.",
+    "guard_retries_refused": "Retries that the fleet's budget did not allow.",
+    "guard_replicas": "Replicas, by whether they are in choice or why not.",
+    "guard_replica_ejections": "Replicas left out for a time, by cause.",
     "guard_tokens_shown": "Tokens delivered to clients.",
-    "guard_tokens_burned": "Tokens generated and thrown away.",
+    "guard_tokens_burned": "Tokens generated and thrown away, by what was wrong: a kind, a fault, or the client left.",
     "guard_verify_steps": "Verify steps seen that had a draft of known depth.",
     "guard_draft_tokens": "Draft tokens proposed in those steps.",
     "guard_accepted_draft_tokens": "Draft tokens kept in those steps, bonus excluded.",
@@ -68,10 +74,53 @@ class RecorderCounts(Protocol):
     failed: int
 
 
+class AbortCounts(Protocol):
+    """What became of aborts."""
+
+    confirmed: int
+    unconfirmed: int
+
+
+class PoolCounts(Protocol):
+    """What the process knows of its replicas, as plain numbers."""
+
+    retries_refused: int
+    ejections: Counter[str]
+
+    @property
+    def aborter(self) -> AbortCounts:
+        """What became of aborts."""
+        ...
+
+    def standings(self) -> Counter[str]:
+        """Replicas by standing."""
+        ...
+
+
 class NoRecorder:
     """Where nothing is recorded."""
 
     written = dropped = failed = 0
+
+
+class NoPool:
+    """Where there are no replicas."""
+
+    retries_refused = 0
+
+    class Aborter:
+        """Of no attempts."""
+
+        confirmed = unconfirmed = 0
+
+    aborter: AbortCounts = Aborter()
+
+    def __init__(self) -> None:
+        self.ejections: Counter[str] = Counter()
+
+    def standings(self) -> Counter[str]:
+        """None."""
+        return Counter()
 
 
 class NoPolicies:
@@ -113,17 +162,25 @@ class Histogram:
 class Metrics(Collector):
     """All series of one process."""
 
-    def __init__(self, policies: PolicyCounts | None = None, recorder: RecorderCounts | None = None) -> None:
+    def __init__(
+        self,
+        policies: PolicyCounts | None = None,
+        recorder: RecorderCounts | None = None,
+        pool: PoolCounts | None = None,
+    ) -> None:
         self._policies: PolicyCounts = policies or NoPolicies()
         self._recorder: RecorderCounts = recorder or NoRecorder()
+        self._pool: PoolCounts = pool or NoPool()
         self.in_flight = 0
         self.passthrough = 0
         self.aborts_sent = 0
+        self.aborts_repeated = 0
         self.live_listeners = 0
         self._outcomes: Counter[str] = Counter()
         self._modes: Counter[str] = Counter()
         self._verdicts: Counter[tuple[str, str]] = Counter()
         self._faults: Counter[str] = Counter()
+        self._burned: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
         self._histograms = {
             "guard_ttft_upstream_seconds": Histogram(SECONDS),
@@ -136,7 +193,6 @@ class Metrics(Collector):
         """Take in one finished exchange."""
         self._outcomes[record.outcome.value] += 1
         self._sums["guard_tokens_shown"] += record.tokens_shown
-        self._sums["guard_tokens_burned"] += record.tokens_burned
         self._observe("guard_ttft_upstream_seconds", record.ttft_upstream)
         self._observe("guard_ttft_delivered_seconds", record.ttft_delivered)
         self._observe("guard_held_tokens", record.held_tokens_max or None)
@@ -145,6 +201,8 @@ class Metrics(Collector):
 
     def _count_attempt(self, attempt: AttemptRecord) -> None:
         self._modes[attempt.mode] += 1
+        if attempt.tokens_burned:
+            self._burned[attempt.burned_by] += attempt.tokens_burned
         if attempt.fault:
             self._faults[attempt.fault] += 1
         if attempt.kind is not None:
@@ -167,10 +225,13 @@ class Metrics(Collector):
         yield _gauge("guard_live_listeners", self.live_listeners)
         yield _counter("guard_passthrough_requests", (), [((), self.passthrough)])
         yield _counter("guard_aborts_sent", (), [((), self.aborts_sent)])
+        yield _counter("guard_aborts_repeated", (), [((), self.aborts_repeated)])
+        yield from _of_pool(self._pool)
         yield _counter("guard_exchanges", ("outcome",), _one_label(self._outcomes))
         yield _counter("guard_attempts", ("mode",), _one_label(self._modes))
         yield _counter("guard_verdicts", ("kind", "action"), self._verdicts.items())
         yield _counter("guard_upstream_faults", ("fault",), _one_label(self._faults))
+        yield _counter("guard_tokens_burned", ("cause",), _one_label(self._burned))
         for name in _SUMS:
             yield _counter(name, (), [((), self._sums[name])])
         recorded = self._recorder
@@ -183,11 +244,21 @@ class Metrics(Collector):
 
 _SUMS = (
     "guard_tokens_shown",
-    "guard_tokens_burned",
     "guard_verify_steps",
     "guard_draft_tokens",
     "guard_accepted_draft_tokens",
 )
+
+
+def _of_pool(pool: PoolCounts) -> Iterator[Metric]:
+    yield _counter("guard_aborts_confirmed", (), [((), pool.aborter.confirmed)])
+    yield _counter("guard_aborts_unconfirmed", (), [((), pool.aborter.unconfirmed)])
+    yield _counter("guard_retries_refused", (), [((), pool.retries_refused)])
+    yield _counter("guard_replica_ejections", ("cause",), _one_label(pool.ejections))
+    standings = GaugeMetricFamily("guard_replicas", NAMES["guard_replicas"], labels=("standing",))
+    for standing, count in pool.standings().items():
+        standings.add_metric([standing], count)
+    yield standings
 
 
 def _of_policies(counts: PolicyCounts) -> Iterator[Metric]:

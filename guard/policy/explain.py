@@ -20,13 +20,15 @@ def explain(policy: Policy) -> str:
     if wanted:
         lines.append(f"For requests with {wanted}.")
     lines.append(_hold_back(policy.hold_back))
-    changes = ", ".join(policy.retry.change) or "nothing"
+    changed = ", ".join(policy.retry.change) or "nothing"
     lines.append(
-        f"A bad answer is tried at most {policy.retry.max_attempts} times in all, changing {changes};"
+        f"A bad answer is tried at most {policy.retry.max_attempts} times in all, changing {changed};"
         f" when none is left: {policy.when_exhausted}."
     )
     for kind, attempts in policy.kind_attempts.items():
         lines.append(f"After a verdict of {kind}: at most {attempts} in all.")
+    for kind, changes in policy.kind_changes.items():
+        lines.append(f"A retry after a verdict of {kind} changes {', '.join(changes)}.")
     for rule in policy.rules:
         wait = f", once this has held for {rule.persist} tokens" if rule.persist else ""
         lines.append(f"{rule.name} ({rule.kind}): {_ACTIONS[rule.action]} when {_say(rule.when)}{wait}.")

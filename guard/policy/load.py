@@ -110,6 +110,7 @@ def load_policy(
     hold_back = build_hold_back(*merged.hold_back)
     rules = tuple(_rule(written, catalogue) for written in merged.rules)
     _refuse_idle(merged.rules, rules, hold_back.act_at, catalogue)
+    attempts, changes = build_kinds(*merged.kinds, [rule.kind for rule in rules])
     return Policy(
         name=source.name,
         description=source.description,
@@ -117,7 +118,8 @@ def load_policy(
         match=Match() if isinstance(source.match, UnsetType) else build_match(document, source.match),
         hold_back=hold_back,
         retry=build_retry(*merged.retry, [rule.action for rule in rules]),
-        kind_attempts=build_kinds(*merged.kinds, [rule.kind for rule in rules]),
+        kind_attempts=attempts,
+        kind_changes=changes,
         when_exhausted=merged.when_exhausted,
         rules=rules,
     )

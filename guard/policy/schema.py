@@ -141,6 +141,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         kind_attempts: Attempts in all after a verdict of these kinds, in place of `retry.max_attempts`.
+        kind_changes: What a retry after a verdict of these kinds changes, in place of `retry.change`.
     """
 
     name: str
@@ -151,8 +152,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     hold_back: HoldBack = HoldBack()
     retry: Retry = Retry()
     kind_attempts: dict[Kind, int] = {}
+    kind_changes: dict[Kind, tuple[Change, ...]] = {}
     when_exhausted: WhenExhausted = WhenExhausted.CUT
 
     def max_attempts(self, kind: Kind | None = None) -> int:
         """Attempts in all, the first included, after a verdict of this kind; None for a transport fault."""
         return self.retry.max_attempts if kind is None else self.kind_attempts.get(kind, self.retry.max_attempts)
+
+    def changes(self, kind: Kind) -> tuple[Change, ...]:
+        """What a retry after a verdict of this kind does differently."""
+        return self.kind_changes.get(kind, self.retry.change)

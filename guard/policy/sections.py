@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
 from guard.policy.schema import HoldBack, HoldMode, Match, Retry, Span
 from guard.policy.source import MAX_ATTEMPTS, HoldBackSource, KindSource, MatchSource, RetrySource, SpanSource
 from guard.policy.units import parse_tokens
-from guard.types import Action, Kind
+from guard.types import Action, Change, Kind
 from guard.yamldoc import Document
 
+_NAME_ONE = f"name one of {', '.join(Change)}"
 #: Longest glob. Unit: characters.
 MAX_GLOB = 256
 
@@ -66,13 +67,14 @@ def build_retry(document: Document, source: RetrySource, actions: Iterable[Actio
     """
     _check_attempts(document, "retry.max_attempts", source.max_attempts)
     if Action.RETRY in actions and source.max_attempts > 1 and not source.change:
-        document.fail("retry.change", "a retry that changes nothing repeats the fault; name cache, seed or temperature")
-    if len(set(source.change)) != len(source.change):
-        document.fail("retry.change", "a change is listed twice")
+        document.fail("retry.change", f"a retry that changes nothing repeats the fault; {_NAME_ONE}")
+    _check_twice(document, "retry.change", source.change)
     return Retry(max_attempts=source.max_attempts, change=source.change)
 
 
-def build_kinds(document: Document, source: dict[Kind, KindSource], kinds: Iterable[Kind]) -> dict[Kind, int]:
+def build_kinds(
+    document: Document, source: dict[Kind, KindSource], kinds: Iterable[Kind]
+) -> tuple[dict[Kind, int], dict[Kind, tuple[Change, ...]]]:
     """
     `kinds`, checked.
 
@@ -82,25 +84,36 @@ def build_kinds(document: Document, source: dict[Kind, KindSource], kinds: Itera
         kinds: Of the policy's rules.
 
     Returns:
-        Attempts in all, for the kinds that have a number of their own.
+        Attempts in all, and what a retry changes, for the kinds that have their own.
 
     Raises:
         ConfigError: No rule is of that kind, or a setting of it is wrong.
     """
     known = set(kinds)
     attempts: dict[Kind, int] = {}
+    changes: dict[Kind, tuple[Change, ...]] = {}
     for kind, settings in source.items():
         where = f"kinds.{kind.value}"
         if kind not in known:
             document.fail(where, f"no rule is of this kind; there are {', '.join(sorted(known))}")
-        if settings.action is UNSET and settings.max_attempts is UNSET:
-            document.fail(where, "give action or max_attempts, or leave it out")
+        if settings == KindSource():
+            document.fail(where, "give action, max_attempts or change, or leave it out")
         if not isinstance(settings.action, UnsetType):
             check_action(document, f"{where}.action", settings.action)
         if not isinstance(settings.max_attempts, UnsetType):
             _check_attempts(document, f"{where}.max_attempts", settings.max_attempts)
             attempts[kind] = settings.max_attempts
-    return attempts
+        if not isinstance(settings.change, UnsetType):
+            _check_twice(document, f"{where}.change", settings.change)
+            if not settings.change:
+                document.fail(f"{where}.change", f"a retry that changes nothing repeats the fault; {_NAME_ONE}")
+            changes[kind] = settings.change
+    return attempts, changes
+
+
+def _check_twice(document: Document, where: str, changes: tuple[Change, ...]) -> None:
+    if len(set(changes)) != len(changes):
+        document.fail(where, "a change is listed twice")
 
 
 def _check_attempts(document: Document, where: str, attempts: int) -> None:

@@ -111,6 +111,7 @@ class KindSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     action: Annotated[Action | UnsetType, _help("Takes the place of the action of rules of this kind.")] = UNSET
     max_attempts: Annotated[int | UnsetType, _help("Takes the place of retry.max_attempts.")] = UNSET
+    change: Annotated[tuple[Change, ...] | UnsetType, _help("Takes the place of retry.change.")] = UNSET
 
 
 class PolicySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -201,9 +201,12 @@ class Family(abc.ABC):
         """
         raise ValueError("this route cannot continue a text")
 
+    #: What follows the last event of a stream; sent where the guard itself ends one.
+    terminal: bytes = b""
+
     def end_choice(self, data: bytes, choice: int) -> bytes:
         """
-        An event that ends one choice of several, while the others go on.
+        An event that ends one choice as one of which text was left out.
 
         Args:
             data: Data of an event of this answer, to take its id from.

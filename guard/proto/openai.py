@@ -64,6 +64,8 @@ class OpenAiFamily(Family):
     #: The opening delta, which only names the role, passes at once; `Continuation` keeps it single.
     opening_waits = False
 
+    terminal = b"data: [DONE]\n\n"
+
     def __init__(self, route: Route, *aliases: str) -> None:
         self.route = route
         self.paths = (route.value, *aliases)

@@ -37,7 +37,7 @@ _PIECEWISE = (
     "output_token_sampling_logprobs",
 )
 #: A retry's changes, as this route names them.
-_SAMPLING = {"temperature": "temperature", "seed": "sampling_seed"}
+_SAMPLING = {"temperature": "temperature", "seed": "sampling_seed", "frequency_penalty": "frequency_penalty"}
 _TOP = {"cache_salt": "extra_key"}
 
 Object = dict[str, Any]

@@ -1,6 +1,13 @@
 """
 What a retry changes. A greedy retry over the same prefix cache repeats the fault byte for byte, so
-every retry changes something; which fields do it depends on the engine.
+every retry changes something; which fields do it depends on the engine. (Another replica is asked first in any
+case; that is the pool's part. Speculation cannot be switched off for one request: vLLM 0.32 and SGLang have no field
+for it, and llama.cpp's of October 2026 drafts on whatever `speculative.*` a request has.)
+
+Source:
+    vLLM 0.32 vllm/entrypoints/openai/chat_completion/protocol.py (`cache_salt`); SGLang
+    python/sglang/srt/entrypoints/openai/protocol.py (`cache_salt`, `extra_key`); llama.cpp
+    tools/server/server-task.cpp (`cache_prompt`).
 """
 
 from __future__ import annotations
@@ -15,6 +22,10 @@ Scalar = str | int | float | bool
 MAX_SEED = 2**31 - 1
 #: How much a `temperature` change adds per retry.
 TEMPERATURE_STEP = 0.1
+#: How much a `penalty` change adds to `frequency_penalty` per retry: enough to leave a loop, too little to show.
+PENALTY_STEP = 0.2
+#: Largest penalty that OpenAI's routes take.
+_MOST_PENALTY = 2.0
 
 
 def changes_for(
@@ -42,7 +53,10 @@ def changes_for(
         elif change is Change.SEED:
             fields["seed"] = _stepped_seed(body.get("seed"), attempt)
         elif change is Change.TEMPERATURE:
-            fields["temperature"] = _stepped_temperature(body.get("temperature"), attempt)
+            fields["temperature"] = _stepped(body.get("temperature"), 1.0, TEMPERATURE_STEP * (attempt - 1))
+        elif change is Change.PENALTY:
+            step = PENALTY_STEP * (attempt - 1)
+            fields["frequency_penalty"] = _stepped(body.get("frequency_penalty"), 0.0, step)
     return fields
 
 
@@ -59,7 +73,8 @@ def _stepped_seed(seed: object, attempt: int) -> int:
     return (base + attempt - 1) % MAX_SEED
 
 
-def _stepped_temperature(temperature: object, attempt: int) -> float:
-    known = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    base = float(temperature) if known else 1.0  # type: ignore[arg-type]
-    return round(min(base + TEMPERATURE_STEP * (attempt - 1), 2.0), 4)
+def _stepped(value: object, default: float, step: float) -> float:
+    """The client's temperature or penalty, or the engines' default, and a step more; both end at 2."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    base = float(value) if known else default  # type: ignore[arg-type]
+    return round(min(base + step, max(_MOST_PENALTY, base)), 4)

@@ -51,6 +51,9 @@ def admin_application(guard: Guard) -> web.Application:
     async def baselines(_: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(guard.baselines.report()), content_type="application/json")
 
+    async def replicas(_: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(guard.pool.report()), content_type="application/json")
+
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
@@ -61,4 +64,5 @@ def admin_application(guard: Guard) -> web.Application:
     app.router.add_get("/guard/policies", policies)
     app.router.add_get("/guard/baselines", baselines)
     app.router.add_get("/guard/shadow", shadow)
+    app.router.add_get("/guard/replicas", replicas)
     return app

@@ -15,11 +15,13 @@ from guard.core.exchange import Exchange
 from guard.core.settings import ExchangeSettings
 from guard.core.tape import Tapes
 from guard.errors import RequestError
+from guard.fleet.affinity import prefix_key
 from guard.observe.log import log_exchange
 from guard.observe.metrics import Metrics
 from guard.observe.recorder import Recorder
 from guard.observe.records import RecordStore
 from guard.proto.family import Family, Notice
+from guard.proto.prompt import prompt_beginning
 from guard.proto.registry import family_at
 from guard.server.baselines import Baselines
 from guard.server.driver import Driver
@@ -51,7 +53,7 @@ class Guard:
         self.policies = policies
         self.pool = pool
         self.clock = clock
-        self.metrics = Metrics(policies, recorder)
+        self.metrics = Metrics(policies, recorder, pool)
         self.records = RecordStore()
         self.live = LiveHub(self.metrics)
         self.baselines = baselines
@@ -99,7 +101,9 @@ class Guard:
             tapes=tapes,
         )
         exchange = Exchange(asked, settings, self.clock.now())
-        driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live)
+        characters = self.config.pool.affinity.characters
+        key = prefix_key(asked.model, prompt_beginning(asked, characters), characters)
+        driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, key)
         self.metrics.in_flight += 1
         try:
             response = await driver.run()
@@ -113,6 +117,8 @@ class Guard:
     def _over(self, exchange: Exchange, driver: Driver) -> None:
         record = exchange.record
         self.metrics.aborts_sent += driver.aborts_sent
+        self.metrics.aborts_repeated += driver.aborts_repeated
+        self.pool.learn(record)
         self.metrics.count(record)
         if self.policies.shadowed:
             for attempt in record.attempts:

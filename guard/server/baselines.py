@@ -35,6 +35,16 @@ class Baselines:
         learned = learner.baseline() if learner is not None else None
         return learned or self._measured.get(replica)
 
+    def measured_like(self, replica: str, other: str) -> None:
+        """A replica of the same deployment as another: what was measured there holds for it."""
+        if other in self._measured:
+            self._measured[replica] = self._measured[other]
+
+    def forget(self, replica: str) -> None:
+        """A replica is gone for good."""
+        for known in (self._measured, self._learners):
+            known.pop(replica, None)
+
     def learn(self, record: ExchangeRecord) -> None:
         """Take in a finished exchange; only attempts that no rule objected to count."""
         if record.outcome not in (Outcome.HEALTHY, Outcome.RESCUED):

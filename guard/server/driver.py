@@ -17,6 +17,7 @@ from guard.core.events import (
     Finish,
     Observed,
     OpenAttempt,
+    RetryRefused,
     SendBody,
     SendHead,
     UpstreamData,
@@ -58,6 +59,7 @@ class Driver:
         clock: Times for the record.
         request_id: Sent upstream and back.
         sink: Live feed.
+        key: `prefix_key` of the prompt, for the choice of the first replica.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Driver:
         clock: Clock,
         request_id: str,
         sink: LiveSink,
+        key: int | None = None,
     ) -> None:
         self._exchange = exchange
         self._request = request
@@ -75,6 +78,7 @@ class Driver:
         self._clock = clock
         self._request_id = request_id
         self._sink = sink
+        self._key = key
         self._response: web.StreamResponse | None = None
         self._pulse: Pulse | None = None
         self._number = 0
@@ -83,7 +87,11 @@ class Driver:
         self._occupied: Upstream | None = None
         self._reply: aiohttp.ClientResponse | None = None
         self._tried: set[ReplicaId] = set()
+        self._admitted = False
+        self._aborted: set[int] = set()
         self.aborts_sent = 0
+        #: Aborts of an attempt that had been aborted before: there are none, and this shows it.
+        self.aborts_repeated = 0
 
     async def run(self) -> web.StreamResponse | None:
         """
@@ -96,6 +104,7 @@ class Driver:
             asyncio.CancelledError: The client went, or the server stops; the attempt in flight
                 was aborted.
         """
+        self._pool.exchanges += 1
         try:
             await self._perform(self._exchange.start())
             while not self._exchange.done:
@@ -109,6 +118,7 @@ class Driver:
         except ClientLeft:
             self._client_gone()
         finally:
+            self._pool.exchanges -= 1
             self._leave()
             self._still()
         return self._response
@@ -134,8 +144,16 @@ class Driver:
         self._wanted = False
         self._leave()
         session = self._pool.session
+        if self._number > 1 and not await self._admit():
+            refused = RetryRefused(self._number, "the retries that the fleet allows are used up")
+            await self._perform(self._exchange.handle(refused, self._clock.now()))
+            return
         previous = self._upstream
-        upstream = self._pool.choose(self._tried, previous.engine if previous else None)
+        try:
+            upstream = self._pool.choose(self._tried, previous.engine if previous else None, self._key)
+        except UpstreamError as error:
+            await self._failed(error)
+            return
         self._upstream = self._occupied = upstream
         self._tried.add(upstream.name)
         upstream.in_flight += 1
@@ -146,8 +164,17 @@ class Driver:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             await self._failed(as_fault(error))
             return
-        head = UpstreamHead(self._number, self._reply.status, lowered(self._reply.headers.items()))
+        status = self._reply.status
+        self._pool.answered(upstream, status, self._reply.headers.get("Retry-After"))
+        elsewhere = status != 200 and self._pool.has_other(self._tried)
+        head = UpstreamHead(self._number, status, lowered(self._reply.headers.items()), elsewhere)
         await self._perform(self._exchange.handle(head, self._clock.now()))
+
+    async def _admit(self) -> bool:
+        """Ask the fleet's budget for this retry; it is given back when the replica is let go of."""
+        self._admitted = await self._pool.shared.admit_retry(self._pool.exchanges)
+        self._pool.retries_refused += not self._admitted
+        return self._admitted
 
     async def _post(self, upstream: Upstream, body: bytes) -> aiohttp.ClientResponse:
         """
@@ -188,9 +215,13 @@ class Driver:
         except (TimeoutError, aiohttp.ClientError) as error:
             await self._failed(as_fault(error))
             return
+        if reply.status < 400 and self._occupied is not None:
+            self._pool.went_well(self._occupied)
         await self._perform(exchange.handle(UpstreamEnd(number), clock.now()))
 
     async def _failed(self, fault: UpstreamError) -> None:
+        if self._occupied is not None:
+            self._pool.failed(self._occupied, fault)
         await self._perform(self._exchange.handle(UpstreamFailed(self._number, fault), self._clock.now()))
 
     def _client_gone(self) -> None:
@@ -202,9 +233,12 @@ class Driver:
 
     def _abort(self, command: AbortAttempt) -> None:
         self.aborts_sent += 1
-        if self._upstream is not None:
-            self._pool.aborter.send(self._pool.session, self._upstream.url, self._upstream.engine, command.rid)
+        self.aborts_repeated += command.attempt in self._aborted
+        self._aborted.add(command.attempt)
+        upstream = self._occupied
         self._leave()
+        if upstream is not None:
+            self._pool.aborted(upstream, command.rid)
 
     def _leave(self) -> None:
         """
@@ -214,6 +248,9 @@ class Driver:
         if self._occupied is not None:
             self._occupied.in_flight -= 1
             self._occupied = None
+        if self._admitted:
+            self._admitted = False
+            self._pool.retry_done()
         if self._reply is not None:
             self._reply.close()
             self._reply = None

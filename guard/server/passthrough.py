@@ -6,6 +6,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from guard.errors import UpstreamError
 from guard.proto.family import Notice
 from guard.proto.registry import family_near
 from guard.server.headers import end_to_end
@@ -31,9 +32,12 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
     if is_upgrade(request):
         try:
             return await tunnel(request, pool, request_id)
-        except (TimeoutError, OSError) as error:
+        except (TimeoutError, OSError, UpstreamError) as error:
             return _unreachable(error, request.path, request_id)
-    upstream = pool.choose()
+    try:
+        upstream = pool.choose()
+    except UpstreamError as error:
+        return _unreachable(error, request.path, request_id)
     headers = end_to_end(request.headers)
     headers.popall("Host", None)
     headers["X-Request-Id"] = request_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
@@ -20,8 +21,10 @@ from guard.policy.judge import Judge
 from guard.server.admin import admin_application
 from guard.server.app import Guard
 from guard.server.baselines import Baselines
+from guard.server.discovery import Discovery, DnsResolver
+from guard.server.health import HealthChecks
 from guard.server.policies import PolicySet
-from guard.server.upstream import Upstream, UpstreamPool
+from guard.server.upstream import UpstreamPool
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -51,14 +54,21 @@ async def running_guard(
     """
     by_url = baselines or {}
     learned = Baselines({u.name or u.url.rstrip("/"): by_url[u.url] for u in config.upstreams if u.url in by_url})
-    upstreams = [Upstream(settings, learned) for settings in config.upstreams]
     clock = MonotonicClock()
-    pool = UpstreamPool(upstreams, config.timeouts, clock)
+    fixed = [upstream for upstream in config.upstreams if upstream.resolve is None]
+    pool = UpstreamPool(fixed, learned, config.timeouts, clock, config.pool)
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
     recorder = Recorder(config.recording) if config.recording is not None else None
     guard = Guard(config, policies, pool, clock, learned, recorder)
     await pool.open()
-    watch = asyncio.create_task(policies.watch())
+    named = [upstream for upstream in config.upstreams if upstream.resolve is not None]
+    discovery = Discovery(pool, named, config.pool.dns, DnsResolver(config.pool.dns)) if named else None
+    if discovery is not None:
+        await discovery.start()
+    checks = HealthChecks(pool, config.pool.health, clock, random.Random())
+    watches = [asyncio.create_task(policies.watch()), asyncio.create_task(checks.run())]
+    if discovery is not None:
+        watches.append(asyncio.create_task(discovery.run()))
     try:
         async with (
             _port(admin_application(guard), config.admin, "admin", drain=1.0) as admin_url,
@@ -70,8 +80,9 @@ async def running_guard(
                 guard.draining = True
                 guard.live.close()
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
         await pool.close()
         if recorder is not None:
             await asyncio.to_thread(recorder.close)

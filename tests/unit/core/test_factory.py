@@ -11,7 +11,7 @@ from guard.core.holdback import Held
 from guard.core.settings import ExchangeSettings, Target
 from guard.policy.judge import Judge
 from guard.proto.openai import ClientRequest, Route, parse_request
-from guard.types import ReplicaId, RequestId
+from guard.types import Change, ReplicaId, RequestId
 from tests.unit.core.transcript import policy
 
 
@@ -23,7 +23,16 @@ def request(**fields: object) -> ClientRequest:
 def body_of(engine: str, *, number: int = 1, mode: str = "first", shown: Shown | None = None, **fields: object) -> dict:
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     target = Target(ReplicaId("a"), engine)
-    _, body = make_attempt(request(**fields), settings, target, number=number, mode=mode, shown=shown or Shown())
+    _, body = make_attempt(
+        request(**fields),
+        settings,
+        target,
+        number=number,
+        mode=mode,
+        shown=shown or Shown(),
+        wanted=(Change.CACHE, Change.SEED) if number > 1 else (),
+        verdicts=number - 1,
+    )
     return json.loads(body)
 
 

@@ -16,21 +16,22 @@ from tests.unit.core.transcript import policy
 def test_shown_taken_back_and_burned() -> None:
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     request = parse_request(Route.CHAT, b'{"messages": []}')
-    attempt, _ = make_attempt(request, settings, Target(ReplicaId("a"), "vllm"), number=1, mode="first", shown=Shown())
+    target = Target(ReplicaId("a"), "vllm")
+    attempt, _ = make_attempt(request, settings, target, number=1, mode="first", shown=Shown())
     record = ExchangeRecord("r1", "/v1/chat/completions", "m", "p", stream=False, attempts=[attempt.record])
     ledger = Ledger(record, started_at=10.0)
     ledger.arrived(10.5)
     ledger.arrived(11.0)
     ledger.held(4)
     ledger.held(2)
+    attempt.record.tokens = 6
     ledger.shown(attempt, [Held(b"", "", 0, 0)], 11.0)
     ledger.shown(attempt, [Held(b"a", "a", 3, 3)], 12.0)
     assert (record.ttft_upstream, record.ttft_delivered, record.held_tokens_max) == (0.5, 2.0, 4)
     assert (record.tokens_shown, attempt.record.tokens_shown) == (3, 3)
-    attempt.hold.push(Held(b"b", "b", 2, 5))
-    ledger.burned(attempt)
-    ledger.burned(attempt)
+    ledger.settle()
+    assert (record.tokens_burned, attempt.record.tokens_burned) == (3, 3)
     ledger.taken_back()
-    attempt.tokens_dropped = 1
-    ledger.closed(attempt, 15.0)
+    ledger.closed(15.0)
     assert (record.tokens_shown, record.tokens_burned, record.duration) == (0, 6, 5.0)
+    assert attempt.record.tokens_burned == 6

@@ -12,11 +12,14 @@ def test_summary_names_the_first_bad_attempt() -> None:
     bad.judge(Verdict(Action.RETRY, 1.0, Kind.GARBLED, "garbled", 0, 64, 40, (finding,)))
     good = AttemptRecord(2, "b", "vllm", "restart")
     record = ExchangeRecord("r", "route", "m", "p", stream=True, outcome=Outcome.RESCUED, attempts=[bad, good])
+    record.tokens_shown, record.tokens_burned = 80, 64
     assert record.summary() == {
         "request_id": "r",
         "outcome": "rescued",
         "verdict": "pass",
         "attempts": 2,
+        "tokens_shown": 80,
+        "tokens_burned": 64,
         "kind": "garbled",
         "reason": "words are broken",
     }
@@ -26,6 +29,14 @@ def test_summary_names_the_first_bad_attempt() -> None:
 def test_summary_of_a_healthy_exchange_is_short() -> None:
     record = ExchangeRecord("r", "route", "m", "p", stream=True, attempts=[AttemptRecord(1, "a", "vllm", "first")])
     assert record.summary() == {"request_id": "r", "outcome": "healthy", "verdict": "pass", "attempts": 1}
+
+
+def test_what_was_burned_has_a_cause() -> None:
+    made = [AttemptRecord(i, "a", "vllm", "first") for i in range(4)]
+    made[0].judge(Verdict(Action.RETRY, 1.0, Kind.REPETITION))
+    made[1].judge(Verdict(Action.NOTE, 1.0, Kind.REPETITION))
+    made[2].fault = "reset"
+    assert [attempt.burned_by for attempt in made] == ["repetition", "left", "fault", "left"]
 
 
 def test_records_do_not_share_their_lists() -> None:

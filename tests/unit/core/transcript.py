@@ -11,6 +11,7 @@ from guard.core.events import (
     Event,
     Finish,
     OpenAttempt,
+    RetryRefused,
     SendBody,
     SendHead,
     UpstreamData,
@@ -82,14 +83,20 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Client:
-    """Drives one exchange and keeps what a client would have seen."""
+    """
+    Drives one exchange and keeps what a client would have seen. Attempts after `retries` more than the first
+    are refused.
+    """
 
-    def __init__(self, judged: Policy, *, stream: bool = True, engine: str = "vllm", **fields: Any) -> None:
+    def __init__(
+        self, judged: Policy, *, stream: bool = True, engine: str = "vllm", retries: int = 99, **fields: Any
+    ) -> None:
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **fields}
         request = parse_request(Route.CHAT, json.dumps(body).encode())
         settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(judged), nonce="r1")
         self.exchange = Exchange(request, settings, now=0.0)
         self.engine = engine
+        self._retries = retries
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.sent = b""
@@ -120,7 +127,9 @@ class Client:
     def _take(self, commands: list[Command]) -> None:
         for command in commands:
             assert not self.finished, "a command after Finish"
-            if isinstance(command, OpenAttempt):
+            if isinstance(command, OpenAttempt) and command.attempt > 1 + self._retries:
+                self._take(self.exchange.handle(RetryRefused(command.attempt, "used up"), now=1.0))
+            elif isinstance(command, OpenAttempt):
                 body = self.exchange.begin(Target(ReplicaId(f"replica-{command.attempt}"), self.engine))
                 self.opened.append(json.loads(body))
             elif isinstance(command, AbortAttempt):

@@ -30,7 +30,7 @@ def test_an_exchange_is_counted_with_its_attempts() -> None:
     metrics = Metrics()
     bad = AttemptRecord(
         1, "a", "vllm", "first", accepted=[0, 2, 0], drafted=[3, 3, -1], verdict="retry", kind=Kind.GARBLED,
-        onset_token=10, verdict_token=40,
+        onset_token=10, verdict_token=40, tokens_burned=5,
     )  # fmt: skip
     good = AttemptRecord(2, "a", "vllm", "restart", fault="reset")
     metrics.count(
@@ -43,7 +43,7 @@ def test_an_exchange_is_counted_with_its_attempts() -> None:
         'guard_verdicts_total{action="retry",kind="garbled"} 1.0',
         'guard_upstream_faults_total{fault="reset"} 1.0',
         "guard_tokens_shown_total 7.0",
-        "guard_tokens_burned_total 5.0",
+        'guard_tokens_burned_total{cause="garbled"} 5.0',
         # The step of unknown depth is in no sum.
         "guard_verify_steps_total 2.0",
         "guard_draft_tokens_total 6.0",

@@ -35,7 +35,7 @@ def test_a_bare_off_is_a_mode() -> None:
         ("extend: default\n", "extend", 3, "did you mean 'extends'?"),
         ("hold_back:\n", "hold_back", 3, "has no value"),
         ("hold_back: {limit: 12}\n", "hold_back.limit", 3, "'48 tokens'"),
-        ("when_exhausted: stop\n", "when_exhausted", 3, "one of cut, pass"),
+        ("when_exhausted: throw\n", "when_exhausted", 3, "one of best, cut, pass"),
         ("retry: {change: [sead]}\n", "retry.change[0]", 3, "did you mean 'seed'?"),
     ],
 )

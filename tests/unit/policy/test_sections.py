@@ -10,7 +10,7 @@ from guard.errors import ConfigError
 from guard.policy.schema import Match, Span
 from guard.policy.sections import build_hold_back, build_kinds, build_match, build_retry, check_action
 from guard.policy.source import HoldBackSource, KindSource, MatchSource, RetrySource, SpanSource
-from guard.types import Action, Kind
+from guard.types import Action, Change, Kind
 from guard.yamldoc import Document
 
 DOCUMENT = Document("version: 1\n", "p.yaml")
@@ -54,15 +54,22 @@ def test_matches_refused(source: MatchSource, where: str, says: str) -> None:
 
 def test_kinds_give_their_attempts() -> None:
     source = {Kind.GARBLED: KindSource(max_attempts=2), Kind.RARE_CHARS: KindSource(action=Action.CUT)}
-    assert build_kinds(DOCUMENT, source, [Kind.GARBLED, Kind.RARE_CHARS]) == {Kind.GARBLED: 2}
+    assert build_kinds(DOCUMENT, source, [Kind.GARBLED, Kind.RARE_CHARS]) == ({Kind.GARBLED: 2}, {})
+
+
+def test_kinds_give_their_changes() -> None:
+    source = {Kind.REPETITION: KindSource(change=(Change.TEMPERATURE,))}
+    assert build_kinds(DOCUMENT, source, [Kind.REPETITION]) == ({}, {Kind.REPETITION: (Change.TEMPERATURE,)})
 
 
 @pytest.mark.parametrize(
     ("source", "where", "says"),
     [
         ({Kind.REPETITION: KindSource(max_attempts=2)}, "kinds.repetition", "no rule is of this kind"),
-        ({Kind.GARBLED: KindSource()}, "kinds.garbled", "give action or max_attempts"),
+        ({Kind.GARBLED: KindSource()}, "kinds.garbled", "give action, max_attempts or change"),
         ({Kind.GARBLED: KindSource(max_attempts=11)}, "kinds.garbled.max_attempts", "outside 1 to 10"),
+        ({Kind.GARBLED: KindSource(change=())}, "kinds.garbled.change", "changes nothing repeats the fault"),
+        ({Kind.GARBLED: KindSource(change=(Change.SEED,) * 2)}, "kinds.garbled.change", "listed twice"),
         ({Kind.GARBLED: KindSource(action=Action.PASS)}, "kinds.garbled.action", "'note' only records"),
     ],
 )

@@ -1,0 +1,228 @@
+"""What lost attempts leave behind: the best of them, what a retry changes, and what a refused retry still delivers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from guard.core.events import UpstreamFailed, UpstreamHead
+from guard.core.record import Outcome
+from guard.errors import UpstreamError
+from guard.types import Action, Change, Kind, WhenExhausted
+from tests.unit.core.transcript import BAD, DONE, FULL, Client, chunk, policy
+
+BEST = WhenExhausted.BEST
+END = chunk("", finish="stop")
+
+
+def fail(client: Client, kind: str = "reset") -> None:
+    client.give(UpstreamFailed(client.attempt, UpstreamError(kind, "it broke")))
+
+
+def finishes(client: Client) -> list[str]:
+    lines = [line for line in client.sent.decode().splitlines() if line.startswith("data: {")]
+    said = [choice.get("finish_reason") for line in lines for choice in json.loads(line[6:]).get("choices", [])]
+    return [finish for finish in said if finish]
+
+
+def attempt(client: Client, *texts: str) -> None:
+    client.head()
+    client.data(*map(chunk, texts))
+
+
+# -- when_exhausted: best -------------------------------------------------------------------------------
+
+
+def test_the_longest_healthy_part_is_delivered_and_marked() -> None:
+    client = Client(policy(attempts=3, hold=FULL, exhausted=BEST))
+    attempt(client, "One ", "two ", BAD)
+    attempt(client, "Uno ", "due ", "tre ", BAD)
+    attempt(client, "Eins ", BAD)
+    record = client.exchange.record
+    assert client.finished == [True]
+    assert client.text == "Uno due tre "
+    assert finishes(client) == ["content_filter"]
+    assert client.sent.endswith(DONE)
+    assert record.outcome is Outcome.BEST
+    assert b'"outcome":"best"' in client.sent
+    assert client.aborted == [1, 2, 3]
+    assert [a.tokens_shown for a in record.attempts] == [0, 9, 0]
+    assert record.tokens_shown + record.tokens_burned == sum(a.tokens for a in record.attempts)
+
+
+def test_one_body_is_the_best_attempt_too() -> None:
+    client = Client(policy(attempts=2, exhausted=BEST), stream=False)
+    attempt(client, "One ", "two ", BAD)
+    attempt(client, "Eins ", BAD)
+    answer = json.loads(client.sent)
+    assert client.status == 200
+    assert answer["choices"][0]["message"]["content"] == "One two "
+    assert answer["choices"][0]["finish_reason"] == "content_filter"
+    assert client.headers["x-guard-verdict"] == "best"
+    assert (client.headers["x-guard-tokens-shown"], client.headers["x-guard-tokens-burned"]) == ("6", "5")
+
+
+def test_a_healthy_answer_held_for_it_is_delivered_as_ever() -> None:
+    client = Client(policy(attempts=2, exhausted=BEST), stream=False)
+    attempt(client, "One ", BAD)
+    attempt(client, "All ", "good")
+    client.data(END, DONE)
+    assert json.loads(client.sent)["choices"][0]["message"]["content"] == "All good"
+    assert client.headers["x-guard-verdict"] == "rescued"
+
+
+def test_text_that_went_out_is_ended_honestly_where_nothing_better_is_known() -> None:
+    client = Client(policy(attempts=1, exhausted=BEST))
+    attempt(client, "One ", "two ", BAD)
+    assert client.text == "One two "
+    assert finishes(client) == ["content_filter"]
+
+
+def test_what_earlier_attempts_would_have_said_is_void_once_text_went_out() -> None:
+    client = Client(policy(attempts=2, exhausted=BEST))
+    attempt(client, "One ", BAD)  # released, then bad
+    attempt(client, "two ", "three ", BAD)  # continues
+    assert client.text == "One two three "
+    assert finishes(client) == ["content_filter"]
+
+
+def test_nothing_healthy_at_all_is_an_error() -> None:
+    client = Client(policy(attempts=2, hold=FULL, exhausted=BEST))
+    attempt(client, BAD)
+    attempt(client, BAD)
+    assert client.status == 502
+    assert client.error is not None
+    assert client.error["code"] == "guard_exhausted"
+
+
+def test_half_a_tool_call_is_never_the_best() -> None:
+    client = Client(policy(attempts=1, hold=FULL, exhausted=BEST))
+    client.head()
+    call: dict[str, Any] = {"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a'}}
+    body = {"id": "c1", "choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
+    client.data(b"data: " + json.dumps(body).encode() + b"\n\n", chunk(BAD))
+    assert finishes(client) == []
+    assert client.error is not None
+
+
+def test_the_best_is_delivered_after_a_fault_as_well() -> None:
+    client = Client(policy(attempts=2, hold=FULL, exhausted=BEST))
+    attempt(client, "One ", "two ", BAD)
+    client.head()
+    fail(client)
+    assert client.text == "One two "
+    assert client.finished == [True]
+
+
+# -- the budget -----------------------------------------------------------------------------------------
+
+
+def test_a_refused_retry_ends_with_what_was_good_and_an_error() -> None:
+    client = Client(policy(hold=FULL), retries=0)
+    attempt(client, "One ", "two ", BAD)
+    assert client.aborted == [1]
+    assert client.finished == [True]
+    assert client.text == "One two "
+    assert client.error is not None
+    assert client.error["code"] == "guard_exhausted"
+    record = client.exchange.record
+    assert (record.outcome, record.plan_reason, len(record.attempts)) == (Outcome.EXHAUSTED, "used up", 1)
+
+
+def test_a_refused_retry_of_one_body_is_a_plain_error() -> None:
+    client = Client(policy(), stream=False, retries=0)
+    attempt(client, "One ", BAD)
+    assert client.status == 502
+    assert client.exchange.record.tokens_shown == 0
+    assert client.exchange.record.tokens_burned == 4
+
+
+def test_a_refused_retry_after_a_fault_tells_the_fault() -> None:
+    client = Client(policy(), retries=0)
+    client.head()
+    fail(client, "timeout")
+    assert client.status == 504
+    assert client.error is not None
+    assert client.error["code"] == "upstream_timeout"
+
+
+def test_a_refused_retry_delivers_the_best_where_the_policy_says_so() -> None:
+    client = Client(policy(hold=FULL, exhausted=BEST), retries=0)
+    attempt(client, "One ", "two ", BAD)
+    assert client.text == "One two "
+    assert finishes(client) == ["content_filter"]
+
+
+# -- what a retry changes -------------------------------------------------------------------------------
+
+
+def test_a_verdict_changes_the_next_request_and_a_fault_does_not() -> None:
+    client = Client(policy(attempts=4, hold=FULL))
+    client.head()
+    fail(client)
+    assert "cache_salt" not in client.opened[1]
+    attempt(client, BAD)
+    assert client.opened[2]["cache_salt"].startswith("guard-")
+    assert client.opened[2]["seed"] == 1
+    client.head()
+    fail(client)
+    assert client.opened[3]["seed"] == 1, "a fault takes no further step"
+
+
+def test_each_kind_has_its_own_changes() -> None:
+    judged = msgspec.structs.replace(policy(hold=FULL), kind_changes={Kind.GARBLED: (Change.TEMPERATURE,)})
+    client = Client(judged, temperature=0)
+    attempt(client, BAD)
+    attempt(client, BAD)
+    assert [opened["temperature"] for opened in client.opened] == [0, 0.1, 0.2]
+    assert "cache_salt" not in client.opened[1]
+
+
+# -- faults ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["reset", "timeout"])
+def test_an_answer_that_was_read_whole_is_not_tried_again(kind: str) -> None:
+    client = Client(policy())
+    attempt(client, "One ")
+    client.data(END)
+    fail(client, kind)
+    assert client.finished == [True]
+    assert client.attempt == 1
+    assert client.text == "One "
+    assert client.error is None
+    assert client.exchange.record.outcome is Outcome.HEALTHY
+
+
+def test_of_two_choices_one_that_has_not_begun_is_not_complete() -> None:
+    client = Client(policy(), n=2)
+    attempt(client, "One ")
+    client.data(END)
+    fail(client)
+    assert client.error is not None
+
+
+def test_a_busy_replica_is_left_for_another_where_there_is_one() -> None:
+    client = Client(policy())
+    client.give(UpstreamHead(1, 503, (("content-type", "application/json"),), elsewhere=True))
+    assert client.attempt == 2
+    attempt(client, "Fine")
+    client.data(END, DONE)
+    assert client.text == "Fine"
+
+
+@pytest.mark.parametrize(("status", "elsewhere", "attempts"), [(503, False, 3), (404, True, 3), (503, True, 1)])
+def test_else_its_answer_is_the_clients(status: int, elsewhere: bool, attempts: int) -> None:
+    client = Client(policy(attempts=attempts))
+    client.give(UpstreamHead(1, status, (("content-type", "application/json"),), elsewhere=elsewhere))
+    assert (client.attempt, client.status) == (1, status)
+
+
+def test_a_cut_is_no_matter_of_retries() -> None:
+    client = Client(policy(Action.CUT, exhausted=BEST))
+    attempt(client, "One ", BAD)
+    assert client.error is not None
+    assert client.error["code"] == "guard_cut"
