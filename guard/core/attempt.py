@@ -112,7 +112,7 @@ class Attempt:
             text: Content of the answer so far.
             tokens: In it. Unit: tokens.
         """
-        self._counts[0] = tokens
+        self._counts[0] = self.record.began_at = tokens
         self.monitor.recall(text, tokens)
 
     def answered(self, choices: int) -> bool:

@@ -41,11 +41,12 @@ class AttemptRecord(msgspec.Struct):
         tokens: Tokens it generated. Unit: tokens.
         tokens_shown: Of those, sent to the client. Unit: tokens.
         tokens_burned: Of those, the rest. Unit: tokens.
+        began_at: Tokens of the answer before it; onset and verdict count from the answer's beginning. Unit: tokens.
         held_from_token: First token after which suspicion kept text back; None if it never did.
         accepted: Accepted draft tokens of each verify step, bonus excluded.
         drafted: Drafted tokens of each verify step; -1 where unknown.
         verdict: The decision that ended or marked it, if any.
-        onset_token: Estimated first bad token of the attempt.
+        onset_token: Estimated first bad token.
         verdict_token: Token at which the decision fell.
         reason: The evidence, readable.
         fault: Transport or protocol fault, if any.
@@ -60,6 +61,7 @@ class AttemptRecord(msgspec.Struct):
     tokens: int = 0
     tokens_shown: int = 0
     tokens_burned: int = 0
+    began_at: int = 0
     held_from_token: int | None = None
     accepted: list[int] = []
     drafted: list[int] = []

@@ -103,7 +103,7 @@ def line_of(recording: Recording, text: Text = "redacted", key: bytes = b"") -> 
         # A continuation starts in the middle of a text.
         subkind="continued" if attempt.mode == "resume" else "recorded",
         num_speculative_tokens=_depth(recording.samples),
-        first_bad_token=(attempt.onset_token or 0) if bad else None,
+        first_bad_token=max((attempt.onset_token or 0) - attempt.began_at, 0) if bad else None,
         hard_negative=None,
         request_id=record.request_id,
         model=record.model,

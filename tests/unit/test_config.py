@@ -35,6 +35,27 @@ def test_one_upstream_is_enough(tmp_path: Path) -> None:
         ("upstreams: [{url: http://h, engine: vlm}]\n", "upstreams[0].engine"),
         ("upstreams: [{url: http://h}]\npolcy: x\n", "did you mean 'policy'"),
         ("upstreams: [{url: http://h}]\ntimeouts: {idle: 0}\n", "timeouts.idle"),
+        (
+            "upstreams:\n  - url: http://h\n  - url: http://h/\n",
+            "guard.yaml:3: upstreams[1].url: 'http://h' is upstreams[0]",
+        ),
+        (
+            "upstreams:\n  - {url: http://h, name: a}\n  - {url: http://i, name: a}\n",
+            "upstreams[1].name: 'a' is upstreams[0]",
+        ),
+        ("upstreams: [{url: https://h, resolve: host}]\n", "upstreams[0].url: resolve works with http only"),
+        ("upstreams: [{url: http://h:80, resolve: srv}]\n", "SRV records have the ports"),
+        ("upstreams: [{url: http://h, resolve: dns}]\n", "upstreams[0].resolve"),
+        (
+            "upstreams: [{url: http://h}]\npool:\n  ejection: {time: 5}\n",
+            "guard.yaml:3: pool.ejection.time: must not be",
+        ),
+        (
+            "upstreams: [{url: http://h}]\npool: {dns: {nameservers: [ns1]}}\n",
+            "pool.dns.nameservers[0]: 'ns1' is no address",
+        ),
+        ("upstreams: [{url: http://h}]\npool: {panick: 0.5}\n", "did you mean 'panic'"),
+        ("upstreams: [{url: http://h}]\npool: {health: {path: health}}\n", "pool.health.path"),
     ],
 )
 def test_refusals_name_the_place(tmp_path: Path, text: str, says: str) -> None:

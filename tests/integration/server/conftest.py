@@ -8,9 +8,13 @@ from collections.abc import AsyncIterator
 import aiohttp
 
 from guard.config import Config, Limits, Listen, TimeoutSettings, UpstreamSettings
+from guard.fleet.settings import HealthSettings, PoolSettings
 from guard.policy.judge import Judge
 from guard.policy.schema import Policy
 from guard.server.run import Running, running_guard
+
+#: Scripted backends know no questions but those of their script.
+QUIET = PoolSettings(health=HealthSettings(interval=0.0), confirm_aborts=0.0)
 
 
 @contextlib.asynccontextmanager
@@ -20,6 +24,7 @@ async def guarded(
     engine: str = "vllm",
     limits: Limits | None = None,
     timeouts: TimeoutSettings | None = None,
+    pool: PoolSettings | None = None,
 ) -> AsyncIterator[tuple[Running, aiohttp.ClientSession]]:
     """A running guard and a plain HTTP client."""
     config = Config(
@@ -28,6 +33,7 @@ async def guarded(
         admin=Listen(port=0),
         limits=limits or Limits(),
         timeouts=timeouts or TimeoutSettings(drain=0.2),
+        pool=pool or QUIET,
     )
     async with running_guard(config, Judge(policy)) as running, aiohttp.ClientSession() as client:
         yield running, client

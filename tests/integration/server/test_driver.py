@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from guard.config import Limits, TimeoutSettings
+from guard.server.shared import LocalShared
 from tests.integration.server.conftest import guarded
-from tests.integration.server.scripted import CHUNKED_SSE, OK_SSE, backend, chunked
+from tests.integration.server.scripted import CHUNKED_SSE, OK_SSE, Backend, backend, chunked
 from tests.unit.core.transcript import BAD, DONE, FULL, chunk, policy
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -32,6 +35,19 @@ def error_of(body: str) -> dict[str, str]:
         if line.startswith("data: {") and "error" in json.loads(line[6:]):
             return json.loads(line[6:])["error"]
     return json.loads(body)["error"]
+
+
+@contextlib.asynccontextmanager
+async def two(
+    first: list[bytes | float | None], later: list[bytes | float | None]
+) -> AsyncIterator[tuple[Backend, Backend]]:
+    """Two replicas; whichever is asked first plays `first`, all else is answered by `later`."""
+    asked = iter([first])
+    async with (
+        backend(lambda _: next(asked, later)) as one,
+        backend(lambda _: next(asked, later)) as other,
+    ):
+        yield one, other
 
 
 async def test_a_bad_stream_is_aborted_and_the_next_attempt_reaches_the_client() -> None:
@@ -233,13 +249,71 @@ async def test_per_step_acceptance_is_streamed_on_when_asked() -> None:
 
 async def test_a_retry_goes_to_another_replica() -> None:
     async with (
-        backend(lambda _: [OK_SSE, chunk(BAD), None]) as sick,
-        backend(lambda _: [OK_SSE, chunk("Fine"), END]) as well,
-        guarded(sick.url, well.url, policy=policy(hold=FULL)) as (running, client),
+        two([OK_SSE, chunk(BAD), None], [OK_SSE, chunk("Fine"), END]) as (one, other),
+        guarded(one.url, other.url, policy=policy(hold=FULL)) as (running, client),
     ):
         async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
             assert text_of(await response.text()) == "Fine"
-        assert (len(sick.requests), len(well.requests)) == (1, 1)
+        assert (len(one.requests), len(other.requests)) == (1, 1)
+
+
+async def test_a_replica_that_dies_in_the_middle_is_replaced_and_the_text_goes_on() -> None:
+    async with (
+        two([CHUNKED_SSE, chunked(chunk("One ")), chunked(chunk("two "))], [OK_SSE, chunk("three"), END]) as (
+            one,
+            other,
+        ),
+        guarded(one.url, other.url, policy=policy()) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            body = await response.text()
+        assert text_of(body) == "One two three"
+        assert body.rstrip().endswith("data: [DONE]")
+        assert (len(one.requests), len(other.requests)) == (1, 1)
+        resumed = json.loads(max(one.requests + other.requests, key=lambda r: len(r.body)).body)
+        assert resumed["messages"][-1] == {"role": "assistant", "content": "One two "}
+        assert "cache_salt" not in resumed
+        assert sorted(u.replica.standing(running.guard.clock.now()) for u in running.guard.pool.upstreams) == [
+            "busy",
+            "ready",
+        ]
+        record = running.guard.records.latest(1)[0]
+        assert [a.fault for a in record.attempts] == ["reset", ""]
+
+
+async def test_a_busy_replica_is_left_for_another_and_rests() -> None:
+    busy = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with (
+        two([busy], [OK_SSE, chunk("Fine"), END]) as (one, other),
+        guarded(one.url, other.url, policy=policy()) as (running, client),
+    ):
+        for _ in range(3):
+            async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+                assert text_of(await response.text()) == "Fine"
+        assert sorted([len(one.requests), len(other.requests)]) == [1, 3]
+
+
+async def test_a_retry_that_the_fleet_refuses_ends_honestly_and_one_allowed_is_given_back() -> None:
+    class Budget(LocalShared):
+        left = 1
+
+        async def admit_retry(self, active: int) -> bool:
+            assert active == 1
+            self.left -= 1
+            return self.left >= 0 and await super().admit_retry(active)
+
+    async with (
+        backend(lambda _: [OK_SSE, chunk("One "), chunk(BAD), None]) as upstream,
+        guarded(upstream.url, policy=policy(hold=FULL)) as (running, client),
+    ):
+        pool = running.guard.pool
+        pool.shared = budget = Budget(60.0)
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            body = await response.text()
+        assert len(upstream.requests) == 2
+        assert error_of(body)["code"] == "guard_exhausted"
+        assert text_of(body) == "One "
+        assert (budget.retries, pool.retries_refused) == (0, 1)
 
 
 async def test_a_slow_client_does_not_lose_anything() -> None:
@@ -293,7 +367,7 @@ async def test_sglang_is_told_to_abort_once_by_an_id_of_the_guards_own() -> None
             await response.content.readany()
             response.close()
         await asyncio.wait_for(upstream.peer_gone.wait(), 1)
-        while running.guard.pool.aborter.confirmed == 0:
+        while len(upstream.requests) < 2:
             await asyncio.sleep(0.01)
     rid = json.loads(upstream.requests[0].body)["rid"]
     assert len(rid) == 34
