@@ -41,7 +41,6 @@ from guard.core.events import (
     UpstreamHead,
 )
 from guard.core.exchange import Exchange
-from guard.core.record import Outcome
 from guard.core.settings import ExchangeSettings
 from guard.fleet.affinity import prefix_key
 from guard.fleet.replica import Standing
@@ -171,7 +170,8 @@ def continued(chunks: tuple[CaseChunk, ...], shown: str) -> list[CaseChunk]:
             if common == len(text):
                 continue
             same = False
-            one = one._replace(text=text[common:])
+            out.append(one._replace(text=text[common:]))
+            continue
         out.append(one)
     return out
 
@@ -318,9 +318,7 @@ class SimGuard:
         self.baselines = Baselines({})
         upstreams = [UpstreamSettings(url=f"http://{name}", name=name, engine="vllm") for name in world.replicas]
         clock = world.clock
-        self.pool = UpstreamPool(
-            upstreams, self.baselines, TimeoutSettings(), clock, settings, world.shared, clock.now
-        )
+        self.pool = UpstreamPool(upstreams, self.baselines, TimeoutSettings(), clock, settings, world.shared, clock.now)
 
 
 @dataclass(frozen=True)
@@ -344,7 +342,7 @@ class Plan:
     exchanges: int = 10_000
     per_second: float = 20.0
     policy: str = "default"
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     ejects: bool = True
     seed: int = 1
 

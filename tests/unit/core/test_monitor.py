@@ -5,6 +5,7 @@ from __future__ import annotations
 from guard.core import monitor
 from guard.core.monitor import Monitor
 from guard.policy.judge import Judge
+from guard.shipped import find_policy
 from guard.types import Action, Channel, Sample, StepAcceptance
 from tests.unit.core.transcript import policy
 
@@ -38,3 +39,44 @@ def test_choices_beyond_the_bound_pass_unwatched() -> None:
 
 def test_no_samples_is_no_verdict() -> None:
     assert Monitor(Judge(policy()), None).observe([]).action is Action.PASS
+
+
+def test_a_continuation_is_judged_with_what_stands_before() -> None:
+    """The default policy, a loop of which three rounds were shown: the fourth and fifth are in the continuation."""
+    judge = Judge(find_policy("default"))
+    line = "and so the keeper went up the stair to light the lamp, "
+
+    def tokens_until_verdict(watch: Monitor) -> int:
+        for number in range(1, 400):
+            at = (number - 1) * 4 % len(line)
+            step = StepAcceptance(3, 3, 4, exact=True)
+            text = (line * 2)[at : at + 4]
+            verdict = watch.observe([Sample(0, ((Channel.CONTENT, text),), 1, (step,))])
+            if verdict.action is Action.RETRY:
+                return number
+        return 400
+
+    blind, told = Monitor(judge, None), Monitor(judge, None)
+    told.recall("It was night. " + line * 3, 50)
+    found = tokens_until_verdict(told)
+    assert found < 0.6 * tokens_until_verdict(blind)
+    verdict = told.observe([Sample(0, ((Channel.CONTENT, line),), 14)])
+    assert verdict.onset_token < 50, "the loop began in the text shown before"
+
+
+def test_a_continuation_that_leaves_the_loop_is_left_alone() -> None:
+    judge = Judge(find_policy("default"))
+    watch = Monitor(judge, None)
+    watch.recall("and so the keeper went up to light the lamp, " * 3, 40)
+    text = "At dawn a ship came in from the north with timber, two goats and a letter for the schoolmaster's wife. "
+    for start in range(0, len(text), 5):
+        step = StepAcceptance(2, 3, 3, exact=True)
+        verdict = watch.observe([Sample(0, ((Channel.CONTENT, text[start : start + 5]),), 1, (step,))])
+        assert verdict.action in (Action.PASS, Action.HOLD)
+    assert watch.suspicion == 0.0
+
+
+def test_much_text_before_is_taken_in_from_its_end() -> None:
+    watch = Monitor(Judge(find_policy("default")), None)
+    watch.recall("word " * 100_000, 100_000)
+    assert watch._choices[0].bank.tokens == 100_000
