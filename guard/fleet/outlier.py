@@ -58,12 +58,16 @@ def outliers(counts: Counts, settings: QualitySettings, *, returning: Collection
         returning: Replicas on probation, for which fewer answers are enough.
     """
     left = {replica: both for replica, both in counts.items() if sum(both)}
-    allowed = settings.false_alarm / max(len(left), 1)
+    size = max(len(left), 1)
     found: list[Outlier] = []
     while len(left) > 1:
-        suspects = [
-            (p, r) for r in left if (p := _chance(r, left, settings, r in returning)) is not None and p < allowed
-        ]
+        suspects: list[tuple[float, ReplicaId]] = []
+        for replica in left:
+            again = replica in returning
+            chance = _chance(replica, left, settings, again)
+            allowed = settings.returning_false_alarm if again else settings.false_alarm
+            if chance is not None and chance < allowed / size:
+                suspects.append((chance, replica))
         if not suspects:
             return found
         chance, worst = min(suspects)

@@ -169,4 +169,4 @@ class Replica:
 
     def on_probation(self, now: float) -> bool:
         """Whether it was ejected for bad answers not long ago, so that less evidence is enough."""
-        return self.quality.number > 0 and now - self.quality.until < self._ejection.slow_start * 2
+        return self.quality.number > 0 and 0 <= now - self.quality.until < self._ejection.slow_start * 2

@@ -34,6 +34,7 @@ class QualitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         window: How far back answers count. Unit: seconds.
         sample: Answers before a replica is judged, and least answers of all the others together.
         returning_sample: The same for a replica that has just come back and has yet to show that it is well.
+        returning_false_alarm: The same for `false_alarm`: one that was bad before is the likelier to be bad.
         least_rate: Share of bad answers below which no replica is ejected.
         ratio: How many times the rate of the others it must have at least.
         false_alarm: Chance that a healthy fleet loses any replica in one look (one-sided Fisher test).
@@ -46,6 +47,7 @@ class QualitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     least_rate: Share = 0.05
     ratio: Annotated[float, Meta(ge=1)] = 3.0
     false_alarm: Annotated[float, Meta(gt=0, lt=1)] = 1e-4
+    returning_false_alarm: Annotated[float, Meta(gt=0, lt=1)] = 1e-3
     kinds: tuple[str, ...] = ("garbled", "rare_chars")
 
 
@@ -65,7 +67,7 @@ class EjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """
 
     time: Seconds = 60.0
-    growth: Annotated[float, Meta(ge=1)] = 2.0
+    growth: Annotated[float, Meta(ge=1)] = 3.0
     most_time: Seconds = 1800.0
     forgive: Seconds = 900.0
     share: Share = 0.34

@@ -266,7 +266,14 @@ class UpstreamPool:
                 self._broke(upstream, attempt.reason)
 
     def charge(self, replica: ReplicaId, *, bad: bool) -> None:
-        """Count one answer of a replica; told to the fleet within EXCHANGE_EVERY."""
+        """
+        Count one answer of a replica; told to the fleet within EXCHANGE_EVERY.
+
+        What it does while it is left out would only send it out again on its return, so it does not count.
+        """
+        upstream = self._by_name.get(replica)
+        if upstream is not None and upstream.replica.quality.holds(self._clock.now()):
+            return
         self._fresh.setdefault(replica, [0, 0])[bad] += 1
 
     def aborted(self, upstream: Upstream, rid: str) -> None:

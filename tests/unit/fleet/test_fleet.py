@@ -179,4 +179,4 @@ def test_a_returned_replica_that_is_still_bad_goes_at_once_and_for_longer() -> N
     made = fleet("a", "b")
     made.judge(counts(a=(14, 6), b=(140, 0)), 0.0)
     (again,) = made.judge(counts(a=(2, 3), b=(300, 0)), 70.0)
-    assert again.seconds == 120.0
+    assert again.seconds == 180.0
