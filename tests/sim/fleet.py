@@ -189,9 +189,12 @@ class FleetState(LocalShared):
 
     async def admit_retry(self, active: int) -> bool:
         """See Shared."""
-        if self.retries >= self._budget.allowance(self._world.active):
+        world = self._world
+        if self.retries >= self._budget.allowance(world.active):
             self.refused += 1
             return False
+        if self.retries >= self._budget.floor:
+            world.most_retries = max(world.most_retries, (self.retries + 1) / world.active)
         return await super().admit_retry(active)
 
 
@@ -418,11 +421,24 @@ class World:
 
 @dataclass(frozen=True)
 class Figures:
-    """What came of a run. Shares are of all exchanges; loads are against the tokens that the answers have."""
+    """
+    What came of a run.
+
+    Args:
+        bad: Answers that look complete and are not, to the character, what a healthy replica would have said.
+        garbage_characters: Characters that clients got and no healthy replica would have said.
+        honest_errors: Answers that ended with an error, or marked as cut short.
+        dishonest: Exchanges that ended otherwise than whole or with an error.
+        load: Tokens generated, against those that the answers have.
+        refused: Retries that the budget did not allow.
+        asked: Attempts on each replica.
+        ejections: When, and which, as the first guard saw it.
+        seconds: Virtual time.
+    """
 
     exchanges: int
     bad: int
-    leaked_tokens_like: int
+    garbage_characters: int
     honest_errors: int
     dishonest: int
     attempts_per_exchange: float
@@ -435,25 +451,24 @@ class Figures:
 
 
 def figures(world: World) -> Figures:
-    """
-    Judge what the clients got.
-
-    Bad is every answer that looks complete and is not, to the character, what a healthy replica would have said.
-    """
-    bad = honest = dishonest = leaked = 0
+    """Judge what the clients got."""
+    bad = honest = dishonest = characters = 0
     for seen in world.seen:
         text, truth = seen.text(), seen.question.text
-        if seen.honest:
-            honest += 1
-            leaked += not truth.startswith(text)
-        elif text != truth:
-            bad += 1
+        same = next(
+            (i for i, (a, b) in enumerate(zip(text, truth, strict=False)) if a != b), min(len(text), len(truth))
+        )
+        resumed = text.endswith(truth[same:])
+        characters += len(text) - len(truth) if resumed and text != truth else len(text) - same
+        honest += seen.honest
+        bad += not seen.honest and text != truth
+        # An end without an error, or one that nobody could take for whole.
         dishonest += not seen.whole
     done = len(world.seen)
     return Figures(
         exchanges=done,
         bad=bad,
-        leaked_tokens_like=leaked,
+        garbage_characters=characters,
         honest_errors=honest,
         dishonest=dishonest,
         attempts_per_exchange=world.attempts / done,
