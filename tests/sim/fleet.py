@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import os
 import random
 import sys
 from collections import Counter
@@ -455,9 +456,7 @@ def figures(world: World) -> Figures:
     bad = honest = dishonest = characters = 0
     for seen in world.seen:
         text, truth = seen.text(), seen.question.text
-        same = next(
-            (i for i, (a, b) in enumerate(zip(text, truth, strict=False)) if a != b), min(len(text), len(truth))
-        )
+        same = len(os.path.commonprefix([text, truth]))
         resumed = text.endswith(truth[same:])
         characters += len(text) - len(truth) if resumed and text != truth else len(text) - same
         honest += seen.honest
