@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
-import os
 import random
 import sys
 from collections import Counter
@@ -456,7 +455,8 @@ def figures(world: World) -> Figures:
     bad = honest = dishonest = characters = 0
     for seen in world.seen:
         text, truth = seen.text(), seen.question.text
-        same = len(os.path.commonprefix([text, truth]))
+        pairs = zip(text, truth, strict=False)
+        same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(text), len(truth)))
         resumed = text.endswith(truth[same:])
         characters += len(text) - len(truth) if resumed and text != truth else len(text) - same
         honest += seen.honest
