@@ -6,7 +6,7 @@ evidence, the planner, the budget's rule); simulated are the clock, the network 
 recorded streams. A garbling replica plays the recorded healthy answer up to some point and then the garbage
 that a corrupted cache really produced. The same seed gives the same run, to the last choice.
 
-    python -m tests.sim.fleet [--exchanges N] [--seed S]
+    python -m tests.sim.fleet [--exchanges N] [--seed S] [--only TITLE]
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from guard.core.settings import ExchangeSettings
 from guard.fleet.affinity import prefix_key
 from guard.fleet.replica import Standing
 from guard.fleet.settings import PoolSettings
-from guard.lab.cases import Case, CaseChunk, read_cases
+from guard.lab.cases import Case, CaseChunk, read_cases, run_case
 from guard.policy.judge import Judge
 from guard.proto.openai import Route, parse_request
 from guard.proto.prompt import prompt_beginning
@@ -85,6 +85,13 @@ def recorded() -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     cases = [case for name in ("tuning", "unseen") for case in read_cases(TRACES / f"{name}.jsonl.gz")]
     healthy = tuple(c for c in cases if c.kind == "healthy" and c.subkind != "draft_only" and not c.hard_negative)
     return healthy, tuple(c for c in cases if c.kind == "garbled")
+
+
+@cache
+def found(policy: str) -> tuple[int, ...]:
+    """The garbled streams that a policy finds as they were recorded, by number."""
+    judge = Judge(find_policy(policy))
+    return tuple(number for number, case in enumerate(recorded()[1]) if run_case(judge, case).acted)
 
 
 @cache
@@ -137,11 +144,13 @@ class SimReplica:
         name: Its name.
         garbles: Share of its answers that turn into garbage.
         dice: Its own.
+        kinds: Which garbage it says, by number.
     """
 
     name: str
     garbles: float
     dice: random.Random
+    kinds: tuple[int, ...]
     running: int = 0
     tokens: int = 0
     asked: int = 0
@@ -151,7 +160,7 @@ class SimReplica:
         self.asked += 1
         chunks = continued(question.answer.chunks, shown)
         if self.dice.random() < self.garbles:
-            bad = garbage(self.dice.randrange(len(recorded()[1])))
+            bad = garbage(self.dice.choice(self.kinds))
             chunks = chunks[: self.dice.randrange(max(len(chunks) * 2 // 3, 1))] + list(bad)
         depth = question.answer.num_speculative_tokens
         return [*(wire(one, depth) for one in chunks), LAST]
@@ -337,6 +346,8 @@ class Plan:
         policy: Name of the policy.
         budget: Of retries; None for a world without a guard's retries.
         ejects: Whether replicas are left out for bad answers.
+        all_garbage: Also the recorded garbage that the policy is known to miss: what the detectors miss, no fleet
+            can mend.
         seed: Of everything.
     """
 
@@ -347,6 +358,7 @@ class Plan:
     policy: str = "default"
     budget: Budget = field(default_factory=Budget)
     ejects: bool = True
+    all_garbage: bool = False
     seed: int = 1
 
 
@@ -359,8 +371,9 @@ class World:
         self.dice = random.Random(plan.seed)
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
+        kinds = tuple(range(len(recorded()[1]))) if plan.all_garbage else found("demo")
         self.replicas = {
-            f"replica-{i}": SimReplica(f"replica-{i}", share, random.Random(f"{plan.seed}/{i}"))
+            f"replica-{i}": SimReplica(f"replica-{i}", share, random.Random(f"{plan.seed}/{i}"), kinds)
             for i, share in enumerate(plan.garbles)
         }
         settings = PoolSettings()
@@ -488,20 +501,28 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--exchanges", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", help="runs whose title has this in it")
     args = parser.parse_args()
     sick = (0.3, *[0.0] * 7)
     runs: dict[str, dict[str, Any]] = {
         "one replica garbles 30 %, no guard": {"garbles": sick, **UNGUARDED},
         "one replica garbles 30 %, demo policy": {"garbles": sick, "policy": "demo"},
+        "one replica garbles 30 %, demo policy, garbage that it misses as well": {
+            "garbles": sick,
+            "policy": "demo",
+            "all_garbage": True,
+        },
         "one replica garbles 30 %, default policy": {"garbles": sick},
         "all garble 30 %, demo policy": {"garbles": (0.3,) * 8, "policy": "demo"},
         "all garble always, demo policy": {"garbles": (1.0,) * 8, "policy": "demo"},
     }
     for title, fields in runs.items():
-        found = World(Plan(exchanges=args.exchanges, seed=args.seed, **fields)).run()
+        if args.only and args.only not in title:
+            continue
+        result = World(Plan(exchanges=args.exchanges, seed=args.seed, **fields)).run()
         print(f"\n{title}")
-        for name in found.__dataclass_fields__:
-            print(f"  {name.replace('_', ' ')}: {getattr(found, name)}")
+        for name in result.__dataclass_fields__:
+            print(f"  {name.replace('_', ' ')}: {getattr(result, name)}")
         sys.stdout.flush()
 
 
