@@ -33,6 +33,8 @@ def configured(args: argparse.Namespace) -> Config:
         problem = url_problem(url)
         if problem:
             raise ConfigError(problem, where="--upstream")
+    if len({url.rstrip("/") for url in args.upstream}) < len(args.upstream):
+        raise ConfigError("a replica is named twice; give each once", where="--upstream")
     if embedded and (args.upstream or args.config):
         raise ConfigError(
             "the embedded backend is its own upstream; leave --upstream and --config out", where="--backend"

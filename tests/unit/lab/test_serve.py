@@ -50,3 +50,9 @@ def test_profiles_become_baselines(tmp_path: Path) -> None:
     baselines = baselines_of(configured(arguments(config=path)))
     assert list(baselines) == ["http://a"]
     assert baselines["http://a"].k == 3
+
+
+def test_a_replica_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="named twice") as caught:
+        configured(arguments(upstream=["http://a", "http://a/"]))
+    assert caught.value.where == "--upstream"

@@ -34,3 +34,12 @@ def test_seed_steps_from_the_clients(seed: object, becomes: int) -> None:
 @pytest.mark.parametrize(("temperature", "becomes"), [(0, 0.1), (0.7, 0.8), (None, 1.1), (2.0, 2.0)])
 def test_temperature_steps_from_the_clients(temperature: object, becomes: float) -> None:
     assert change("vllm", Change.TEMPERATURE, body={"temperature": temperature}) == {"temperature": becomes}
+
+
+@pytest.mark.parametrize(("penalty", "becomes"), [(None, 0.2), (0.5, 0.7), (1.9, 2.0), (2.5, 2.5), (True, 0.2)])
+def test_penalty_steps_from_the_clients(penalty: object, becomes: float) -> None:
+    assert change("vllm", Change.PENALTY, body={"frequency_penalty": penalty}) == {"frequency_penalty": becomes}
+
+
+def test_sglang_has_a_salt_too() -> None:
+    assert change("sglang", Change.CACHE) == {"cache_salt": "guard-r1-2"}
