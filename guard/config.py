@@ -11,7 +11,9 @@ from msgspec import Meta
 
 from guard.fleet.settings import PoolSettings, problem
 from guard.observe.recorder import RecorderSettings
+from guard.retry.budget import Budget, parse_share
 from guard.shipped import read_text
+from guard.state.settings import StoreSettings, problems
 from guard.yamldoc import Document, to_struct
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -72,6 +74,28 @@ class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     heartbeat: Seconds | None = None
 
 
+class RetryBudgetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    How many retries may be in flight over all guards of the fleet: the larger of the two.
+
+    Args:
+        share: Part of the client requests in flight, like "20%" or 0.2.
+        floor: Retries that are always allowed.
+    """
+
+    share: str | float = "20%"
+    floor: Annotated[int, Meta(ge=0, le=1_000_000)] = 3
+
+    def budget(self) -> Budget:
+        """
+        As the planner has it.
+
+        Raises:
+            ValueError: The share is none.
+        """
+        return Budget(share=parse_share(self.share), floor=self.floor)
+
+
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is logged, on standard error."""
 
@@ -92,6 +116,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         listen: Client port.
         admin: Admin port: health, metrics, live feed. Loopback unless told otherwise.
         recording: What of the traffic is recorded; nothing if not given.
+        retry_budget: Bounds the load that retries add.
+        store: A Redis that the guards of a fleet share; if not given, this guard is alone.
     """
 
     upstreams: list[UpstreamSettings]
@@ -104,6 +130,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeouts: TimeoutSettings = TimeoutSettings()
     log: LogSettings = LogSettings()
     recording: RecorderSettings | None = None
+    retry_budget: RetryBudgetSettings = RetryBudgetSettings()
+    store: StoreSettings | None = None
 
 
 def load_config(path: Path) -> Config:
@@ -133,6 +161,12 @@ def load_config(path: Path) -> Config:
     found = problem(config.pool)
     if found is not None:
         document.fail(f"pool.{found[0]}", found[1])
+    try:
+        config.retry_budget.budget()
+    except ValueError as error:
+        document.fail("retry_budget.share", str(error))
+    for where, wrong in problems(config.store) if config.store is not None else ():
+        document.fail(f"store.{where}", wrong)
     return config
 
 

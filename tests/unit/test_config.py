@@ -8,6 +8,7 @@ import pytest
 
 from guard.config import Config, load_config, url_problem
 from guard.errors import ConfigError
+from guard.retry.budget import Budget
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -56,12 +57,38 @@ def test_one_upstream_is_enough(tmp_path: Path) -> None:
         ),
         ("upstreams: [{url: http://h}]\npool: {panick: 0.5}\n", "did you mean 'panic'"),
         ("upstreams: [{url: http://h}]\npool: {health: {path: health}}\n", "pool.health.path"),
+        (
+            "upstreams: [{url: http://h}]\nretry_budget: {share: 120%}\n",
+            "guard.yaml:2: retry_budget.share: '120%' is no",
+        ),
+        ("upstreams: [{url: http://h}]\nretry_budget: {share: 7}\n", "retry_budget.share: 7.0 is no share"),
+        ("upstreams: [{url: http://h}]\nretry_budget: {flor: 7}\n", "did you mean 'floor'"),
+        (
+            "upstreams: [{url: http://h}]\nstore:\n  url: localhost\n",
+            "guard.yaml:3: store.url: 'localhost' is not a store",
+        ),
+        ("upstreams: [{url: http://h}]\nstore: {url: 'redis://h', lease: 1}\n", "store.lease"),
+        ("upstreams: [{url: http://h}]\nstore: {url: 'redis://h', pasword_env: X}\n", "did you mean 'password_env'"),
     ],
 )
 def test_refusals_name_the_place(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, text))
     assert says in str(caught.value)
+
+
+def test_a_store_and_a_budget(tmp_path: Path) -> None:
+    text = "upstreams: [{url: http://h}]\nretry_budget: {share: 12.5%, floor: 10}\nstore: {url: 'redis://h:1/2'}\n"
+    config = load_config(write(tmp_path, text))
+    assert config.retry_budget.budget() == Budget(share=1_250, floor=10)
+    assert config.store is not None
+    assert config.store.deadline == 0.05
+
+
+def test_a_password_in_the_stores_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="password_env") as caught:
+        load_config(write(tmp_path, "upstreams: [{url: http://h}]\nstore: {url: 'redis://guard:s3cret@h'}\n"))
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

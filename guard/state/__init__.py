@@ -1,0 +1,1 @@
+"""What the guards of a fleet share: budget, quality, ejections, baselines, recent verdicts."""

@@ -1,0 +1,119 @@
+"""What one guard holds itself: the truth of its own part, and its memory of the others'."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from guard.retry.budget import Budget, LocalBudget
+from guard.state.store import KEPT_MEANS, KEPT_VERDICTS, WINDOW, Ejection, Fleet
+from guard.state.window import QualityWindow, summed
+from guard.types import ReplicaId
+
+
+class Own:
+    """
+    One guard's part. Times are seconds of the guard's own clock.
+
+    Everything that a store is told is told as a whole ("I have 3 retries in flight"), never as a
+    change, so that a lost or repeated call, or a store that lost its data, mends itself with the next one.
+
+    Args:
+        guard: This guard's name.
+        budget: The rule on retries.
+    """
+
+    def __init__(self, guard: str, budget: Budget) -> None:
+        self.guard = guard
+        self.retries = LocalBudget(budget)
+        self.fleet = Fleet()
+        self.quality = QualityWindow(WINDOW)
+        self._others: Mapping[ReplicaId, tuple[int, int]] = {}
+        self._others_until = 0.0
+        self._ejected: dict[ReplicaId, Ejection] = {}
+        #: Ejections and returns that the store has not been told of.
+        self.unsent_ejections: dict[ReplicaId, Ejection] = {}
+        self._verdicts: deque[dict[str, object]] = deque(maxlen=KEPT_VERDICTS)
+        self.unsent_verdicts: deque[dict[str, object]] = deque(maxlen=KEPT_VERDICTS)
+        self._noted = 0
+        self._means: dict[str, deque[float]] = {}
+        self.unsent_means: dict[str, deque[float]] = {}
+
+    # -- quality ------------------------------------------------------------------------------------
+
+    def others_quality(self, counts: Mapping[ReplicaId, tuple[int, int]], now: float) -> None:
+        """Take over what the other guards count; forgotten after a window without news."""
+        self._others, self._others_until = counts, now + WINDOW
+
+    def all_quality(self, now: float) -> dict[ReplicaId, tuple[int, int]]:
+        """This guard's counts and the others'."""
+        return summed((self.quality.totals(now), self._others if now < self._others_until else {}))
+
+    # -- ejections ----------------------------------------------------------------------------------
+
+    def eject(self, replica: ReplicaId, until: float, reason: str) -> None:
+        """Note an ejection, or with a time not in the future a return."""
+        self._ejected[replica] = self.unsent_ejections[replica] = Ejection(until, reason, self.guard)
+
+    def learn_ejections(self, fleet: Mapping[ReplicaId, Ejection]) -> None:
+        """Take over the fleet's ejections; what the store has not been told of yet stays."""
+        self._ejected = {**fleet, **self.unsent_ejections}
+
+    def ejections_lost(self) -> None:
+        """The store has lost its data: it is told all again."""
+        self.unsent_ejections = {**self._ejected, **self.unsent_ejections}
+
+    def ejected(self, now: float) -> dict[ReplicaId, Ejection]:
+        """The replicas out of choice now."""
+        return {replica: ejection for replica, ejection in self._ejected.items() if ejection.until > now}
+
+    # -- verdicts -----------------------------------------------------------------------------------
+
+    def note(self, entry: Mapping[str, object]) -> None:
+        """Keep a verdict under a number of its own, by which a repeated one is known."""
+        self._noted += 1
+        numbered = {**entry, "guard": self.guard, "number": self._noted}
+        self._verdicts.append(numbered)
+        self.unsent_verdicts.append(numbered)
+
+    def verdicts(self, limit: int) -> list[dict[str, object]]:
+        """This guard's latest, newest first."""
+        return list(self._verdicts)[::-1][:limit]
+
+    # -- means --------------------------------------------------------------------------------------
+
+    def add_means(self, deployment: str, means: Iterable[float]) -> None:
+        """New means of this guard."""
+        fresh = list(means)
+        for kept in (self._means, self.unsent_means):
+            kept.setdefault(deployment, deque(maxlen=KEPT_MEANS)).extend(fresh)
+
+    def take_unsent(self, deployment: str) -> tuple[float, ...]:
+        """Means that the store has not been told of; they are about to be."""
+        return tuple(self.unsent_means.pop(deployment, ()))
+
+    def put_back_unsent(self, deployment: str, means: Iterable[float]) -> None:
+        """The store was not reached."""
+        later = self.unsent_means.get(deployment, ())
+        self.unsent_means[deployment] = deque([*means, *later], maxlen=KEPT_MEANS)
+
+    def learn_means(self, deployment: str, fleet: Sequence[float]) -> None:
+        """Take over the fleet's means; those not sent yet follow them."""
+        latest = [*fleet, *self.unsent_means.get(deployment, ())]
+        self._means[deployment] = deque(latest, maxlen=KEPT_MEANS)
+
+    def means(self, deployment: str) -> tuple[float, ...]:
+        """The latest known, oldest first."""
+        return tuple(self._means.get(deployment, ()))
+
+
+def newest(entries: Iterable[dict[str, object]], limit: int) -> list[dict[str, object]]:
+    """The first `limit` entries, without those that came twice."""
+    seen: set[tuple[object, object]] = set()
+    out: list[dict[str, object]] = []
+    for entry in entries:
+        key = (entry.get("guard"), entry.get("number"))
+        if key not in seen and len(out) < limit:
+            seen.add(key)
+            out.append(entry)
+    return out

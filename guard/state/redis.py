@@ -1,0 +1,315 @@
+"""
+Shared state in a Redis: alone, behind Sentinels, or a Cluster.
+
+All keys of a fleet stand in one hash tag, so that scripts work on a cluster, and all have a time to live.
+What a guard tells the store, it tells as a whole; see `Own`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from guard.clock import Clock
+from guard.retry.budget import Budget
+from guard.state.calls import Calls
+from guard.state.connect import PATIENCE, Client, connect
+from guard.state.own import Own, newest
+from guard.state.scripts import Script
+from guard.state.settings import StoreSettings
+from guard.state.store import BEAT, KEPT_MEANS, KEPT_VERDICTS, WINDOW, Ejection, Fleet, StoreCounts
+from guard.state.window import summed
+from guard.types import ReplicaId
+
+#: How long baselines outlive the traffic they were learned from. Unit: seconds.
+MEANS_LIVE = 7 * 86_400
+#: How long verdicts are kept. Unit: seconds.
+VERDICTS_LIVE = 86_400
+#: Age before which the store does not know all guards yet: each has beaten twice by then. Unit: seconds.
+SETTLING = 2 * BEAT
+
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+_counts_of = msgspec.json.Decoder(dict[ReplicaId, tuple[int, int]]).decode
+_entry_of = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class _Told(msgspec.Struct):
+    """What the store keeps of an ejection, beside its end."""
+
+    reason: str
+    guard: str
+
+
+_told_of = msgspec.json.Decoder(_Told).decode
+
+
+class RedisStore:
+    """
+    A StateStore. See `store.StateStore` for its methods.
+
+    Args:
+        settings: Checked settings.
+        budget: The rule on retries; the same on all guards of the fleet.
+        guard: This guard's name, unlike all others'.
+        clock: The guard's.
+        client: A client to use in place of the one that the settings ask for.
+
+    Raises:
+        ConfigError: A password cannot be had.
+    """
+
+    def __init__(
+        self, settings: StoreSettings, budget: Budget, guard: str, clock: Clock, client: Client | None = None
+    ) -> None:
+        self.guard = guard
+        self.counts = StoreCounts()
+        self._client = client if client is not None else connect(settings)
+        self._clock = clock
+        self._own = Own(guard, budget)
+        self._calls = Calls(settings.deadline, settings.failures, self.counts, clock)
+        self._lease = round(settings.lease * 1000)
+        self._prefix = f"{{{settings.namespace}}}:1:"
+        self._sequence = 0
+        self._asking = 0
+        self._active = 0
+        self._reporting = False
+        self._epoch = b""
+        self._retries = Script("retries")
+        self._quality = Script("quality")
+        self._ejections = Script("ejections")
+        self._means = Script("means")
+        self._verdicts = Script("verdicts")
+
+    @property
+    def degraded(self) -> bool:
+        """Whether requests no longer wait for the store."""
+        return not self._calls.closed
+
+    @property
+    def fleet(self) -> Fleet:
+        """As of the last answer; this guard alone while degraded."""
+        if self.degraded:
+            return Fleet(1, self._active, self.retries)
+        return self._own.fleet
+
+    @property
+    def retries(self) -> int:
+        """Retries of this guard in flight."""
+        return self._own.retries.in_flight
+
+    async def open(self) -> None:
+        """Connect and exchange once; a store that is down costs at most PATIENCE."""
+        await self.beat(0)
+
+    async def close(self) -> None:
+        """Leave the fleet, and close the connections."""
+        if not self.degraded:
+            await self._calls.probe("leave", self._report(wanted=False, lease=0), PATIENCE)
+        await self._calls.close()
+        await self._client.aclose()
+
+    # -- the budget ---------------------------------------------------------------------------------
+
+    async def admit_retry(self, active: int) -> bool:
+        """One round trip; alone, within its deadline, this guard's own share decides."""
+        self._active = active
+        own = self._own.retries
+        report = self._report(wanted=True, lease=self._lease)
+        self._asking += 1
+        try:
+            answer = await self._calls.ask("admit", report)
+        finally:
+            self._asking -= 1
+        decided = self._learn_fleet(answer) if answer is not None else -1
+        if decided < 0:
+            granted = own.take(active, self._own.fleet.guards)
+        else:
+            granted = decided == 1
+            if granted:
+                own.claim()
+        result = "granted" if granted else "refused"
+        self.counts.admissions[(result, "fleet" if decided >= 0 else "guard")] += 1
+        return granted
+
+    async def retry_done(self) -> None:
+        """The store is told in the background; ends that come together are told as one."""
+        self._own.retries.release()
+        if not self._reporting and self._calls.closed:
+            self._reporting = True
+            self._calls.start("release", self._report_soon)
+
+    async def _report_soon(self) -> None:
+        self._reporting = False
+        await self._report(wanted=False, lease=self._lease)()
+
+    def _report(self, *, wanted: bool, lease: int) -> Callable[[], Awaitable[list[int]]]:
+        """A call that tells this guard's retries and requests as they now are; its answer is for `_learn_fleet`."""
+        self._sequence += 1
+        own = self._own.retries
+        told = (self._sequence, own.in_flight, self._asking, self._active, int(wanted), lease)
+        rule = (own.budget.share, own.budget.floor, round(SETTLING * 1000))
+
+        async def reported() -> list[int]:
+            reply = await self._retries.run(self._client, self._prefix + "guards", self.guard, *told, *rule)
+            return [int(value) for value in reply]
+
+        return reported
+
+    def _learn_fleet(self, answer: list[int]) -> int:
+        """Take over what the store knows of the fleet; its decision: 1 granted, 0 refused, -1 cannot tell yet."""
+        granted, guards, active, retries = answer
+        if granted < 0:
+            guards = max(guards, self._own.fleet.guards)
+        self._own.fleet = Fleet(guards, active, retries)
+        return granted
+
+    # -- once every BEAT ------------------------------------------------------------------------------
+
+    async def beat(self, active: int) -> None:
+        """Tell all that is new, and learn what the others told. Ends at the first call that fails."""
+        self._active = active
+        answer = await self._calls.probe("beat", self._report(wanted=False, lease=self._lease), PATIENCE)
+        if answer is None:
+            return
+        self._learn_fleet(answer)
+        if await self._sync_quality() and await self._sync_ejections():
+            await self._send_verdicts()
+
+    async def _sync_quality(self) -> bool:
+        totals = self._own.quality.totals(self._clock.now())
+        text = _encode(totals).decode() if totals else ""
+        key, window = self._prefix + "quality", round(WINDOW * 1000)
+        replies = await self._calls.probe(
+            "quality", lambda: self._quality.run(self._client, key, self.guard, text, window), PATIENCE
+        )
+        if replies is None:
+            return False
+        others = [_decoded(_counts_of, reply) for reply in replies]
+        self._own.others_quality(summed(counts for counts in others if counts), self._clock.now())
+        return True
+
+    async def _sync_ejections(self) -> bool:
+        if not await self._exchange_ejections(patient=True):
+            return False
+        # A store that lost its data has another mark; then it is told all again.
+        return not self._own.unsent_ejections or await self._exchange_ejections(patient=True)
+
+    async def _exchange_ejections(self, *, patient: bool) -> bool:
+        now = self._clock.now()
+        sent = dict(self._own.unsent_ejections)
+        told: list[str | int] = []
+        for replica, ejection in sent.items():
+            text = _encode(_Told(ejection.reason, ejection.guard)).decode()
+            told += [replica, max(round((ejection.until - now) * 1000), 0), text]
+        key = self._prefix + "ejected"
+
+        async def exchanged() -> list[Any]:
+            return await self._ejections.run(self._client, key, *told)
+
+        if patient:
+            reply = await self._calls.probe("ejections", exchanged, PATIENCE)
+        else:
+            reply = await self._calls.ask("eject", exchanged)
+        if reply is None:
+            return False
+        unsent = self._own.unsent_ejections
+        for replica, ejection in sent.items():
+            if unsent.get(replica) is ejection:
+                del unsent[replica]
+        mark, *rest = reply
+        if mark != self._epoch and self._epoch:
+            self._own.ejections_lost()
+        self._epoch = mark
+        self._own.learn_ejections(_ejections_of(rest, now))
+        return True
+
+    async def _send_verdicts(self) -> None:
+        unsent = self._own.unsent_verdicts
+        if not unsent:
+            return
+        sending = list(unsent)
+        texts = [_encode(entry).decode() for entry in sending]
+        arguments: list[str | int] = [KEPT_VERDICTS, VERDICTS_LIVE * 1000, *texts]
+        done = await self._calls.probe(
+            "verdicts", lambda: self._verdicts.run(self._client, self._prefix + "verdicts", *arguments), PATIENCE
+        )
+        if done is not None:
+            for entry in sending:
+                if unsent and unsent[0] is entry:
+                    unsent.popleft()
+
+    # -- quality, ejections ---------------------------------------------------------------------------
+
+    async def count_quality(self, replica: ReplicaId, good: int, bad: int) -> None:
+        """Told with the next beat."""
+        self._own.quality.add(replica, good, bad, self._clock.now())
+
+    async def quality(self) -> Mapping[ReplicaId, tuple[int, int]]:
+        """This guard's as they are, the others' as of the last beat."""
+        return self._own.all_quality(self._clock.now())
+
+    async def eject(self, replica: ReplicaId, until: float, reason: str) -> None:
+        """Holds here at once, and is told at once if the store is reached."""
+        self._own.eject(replica, until, reason)
+        if self._calls.closed:
+            await self._exchange_ejections(patient=False)
+
+    async def ejected(self) -> Mapping[ReplicaId, Ejection]:
+        """As of the last beat, and this guard's own."""
+        return self._own.ejected(self._clock.now())
+
+    # -- baselines, verdicts ----------------------------------------------------------------------------
+
+    async def share_means(self, deployment: str, means: Sequence[float]) -> tuple[float, ...]:
+        """Means that the store could not be told are kept for the next time."""
+        own = self._own
+        own.add_means(deployment, means)
+        if not self._calls.closed:
+            return own.means(deployment)
+        key = f"{self._prefix}means:{deployment}"
+        sending = own.take_unsent(deployment)
+        told = own.means(deployment)
+        told = told[: len(told) - len(sending)]
+        texts = [f"{mean:.4f}" for mean in (*told, *sending)]
+        arguments: list[str | int] = [KEPT_MEANS, MEANS_LIVE * 1000, len(told), *texts]
+        reply = await self._calls.probe("means", lambda: self._means.run(self._client, key, *arguments), PATIENCE)
+        if reply is None:
+            own.put_back_unsent(deployment, sending)
+        else:
+            own.learn_means(deployment, [float(mean) for mean in reply[1:]])
+        return own.means(deployment)
+
+    async def note_verdict(self, entry: Mapping[str, object]) -> None:
+        """Told with the next beat."""
+        self._own.note(entry)
+
+    async def recent_verdicts(self, limit: int) -> list[dict[str, object]]:
+        """The stream's, and those of this guard that are not in it yet."""
+        key = self._prefix + "verdicts"
+        reply = await self._calls.ask("recent", lambda: self._client.xrevrange(key, count=limit), reads=True)
+        if reply is None:
+            return self._own.verdicts(limit)
+        stored = [_decoded(_entry_of, fields.get(b"json", b"")) for _, fields in reply]
+        return newest([*list(self._own.unsent_verdicts)[::-1], *(entry for entry in stored if entry)], limit)
+
+
+def _decoded(decode: Callable[[bytes], T], raw: bytes) -> T | None:
+    """What another guard wrote; None when this version cannot read it."""
+    try:
+        return decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _ejections_of(parts: Sequence[bytes], now: float) -> dict[ReplicaId, Ejection]:
+    """Triples of replica, time left in ms, and text, as ejections by the clock of this guard."""
+    found: dict[ReplicaId, Ejection] = {}
+    for replica, left, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        told = _decoded(_told_of, text)
+        if told is not None:
+            found[ReplicaId(replica.decode())] = Ejection(now + int(left) / 1000, told.reason, told.guard)
+    return found
