@@ -47,16 +47,21 @@ class BaselineLearner:
         """Means of the remembered streams, oldest first, to be stored."""
         return tuple(self._means)
 
-    def add(self, accepted: int, judged: int) -> None:
+    def add(self, accepted: int, judged: int) -> float | None:
         """
         Take in a stream that ended without an objection.
 
         Args:
             accepted: Draft tokens kept. Unit: tokens.
             judged: Draft tokens the target model judged: those kept, and the first rejected of each step. Unit: tokens.
+
+        Returns:
+            Its mean, now remembered; None when it says too little.
         """
-        if judged >= LEAST_JUDGED and 0 <= accepted <= judged:
-            self._means.append(accepted / judged)
+        if judged < LEAST_JUDGED or not 0 <= accepted <= judged:
+            return None
+        self._means.append(accepted / judged)
+        return self._means[-1]
 
     def baseline(self) -> Baseline | None:
         """The estimate; None while there are too few streams, or when the latest no longer agree with it."""

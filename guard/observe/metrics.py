@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from guard.core.record import AttemptRecord, ExchangeRecord
+from guard.state.store import StateStore
 
 #: Name -> help, unit stated. The closed list of what /metrics tells.
 NAMES = {
@@ -47,6 +48,14 @@ NAMES = {
     "guard_policy_generation": "Which version of the policies is in force; counts up with every reload.",
     "guard_policy_last_reload_ok": "1 when the policies on disk are those in force, 0 when they are wrong.",
     "guard_policy_reloads": "Reloads of the policies, by result.",
+    "guard_store_degraded": "1 while the shared store is not reached and this guard decides alone, else 0.",
+    "guard_store_calls": "Calls to the shared store, by operation and result: ok, late, failed, skipped (not tried).",
+    "guard_store_wait_seconds": "Time that requests spent waiting for the shared store, in all.",
+    "guard_retry_admissions": "Retries asked for, by result, and by who decided: the fleet, or this guard alone.",
+    "guard_retries_in_flight": "Retries of this guard now in flight.",
+    "guard_fleet_guards": "Guards that share the store, as last seen; 1 while it is not reached.",
+    "guard_fleet_exchanges": "Client requests in flight on all of them.",
+    "guard_fleet_retries": "Retries in flight on all of them.",
     "guard_shadow_attempts": "Upstream attempts that the shadow policy judged as well.",
     "guard_shadow_disagreements": "Those on which it would have acted otherwise, by both actions.",
 }
@@ -176,6 +185,8 @@ class Metrics(Collector):
         self.aborts_sent = 0
         self.aborts_repeated = 0
         self.live_listeners = 0
+        #: The store of shared state, once there is one.
+        self.store: StateStore | None = None
         self._outcomes: Counter[str] = Counter()
         self._modes: Counter[str] = Counter()
         self._verdicts: Counter[tuple[str, str]] = Counter()
@@ -238,6 +249,8 @@ class Metrics(Collector):
         counts = {"written": recorded.written, "dropped": recorded.dropped, "failed": recorded.failed}
         yield _counter("guard_recordings", ("result",), _one_label(Counter(counts)))
         yield from _of_policies(self._policies)
+        if self.store is not None:
+            yield from _of_store(self.store)
         for name, histogram in self._histograms.items():
             yield histogram.family(name)
 
@@ -270,6 +283,17 @@ def _of_policies(counts: PolicyCounts) -> Iterator[Metric]:
     yield _counter("guard_shadow_disagreements", ("live", "shadow"), counts.shadow_disagreed.items())
 
 
+def _of_store(store: StateStore) -> Iterator[Metric]:
+    yield _gauge("guard_store_degraded", store.degraded)
+    yield _counter("guard_store_calls", ("operation", "result"), store.counts.calls.items())
+    yield _counter("guard_store_wait_seconds", (), [((), store.counts.waited)])
+    yield _counter("guard_retry_admissions", ("result", "by"), store.counts.admissions.items())
+    yield _gauge("guard_retries_in_flight", store.retries)
+    yield _gauge("guard_fleet_guards", store.fleet.guards)
+    yield _gauge("guard_fleet_exchanges", store.fleet.active)
+    yield _gauge("guard_fleet_retries", store.fleet.retries)
+
+
 def _one_label(counts: Counter[str]) -> list[tuple[tuple[str, ...], int]]:
     return [((label,), count) for label, count in counts.items()]
 
@@ -278,7 +302,9 @@ def _gauge(name: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, NAMES[name], value=value)
 
 
-def _counter(name: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], int]]) -> CounterMetricFamily:
+def _counter(
+    name: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], float]]
+) -> CounterMetricFamily:
     family = CounterMetricFamily(name, NAMES[name], labels=labels)
     for values, count in series:
         family.add_metric(list(values), count)

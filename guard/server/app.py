@@ -28,7 +28,9 @@ from guard.server.driver import Driver
 from guard.server.live import LiveHub
 from guard.server.passthrough import relay
 from guard.server.policies import PolicySet
+from guard.server.sharing import Sharing
 from guard.server.upstream import UpstreamPool
+from guard.state.store import StateStore
 from guard.types import RequestId
 
 #: A client's request id is kept if it is safe to log and to send on; else a new one is made.
@@ -47,6 +49,7 @@ class Guard:
         pool: UpstreamPool,
         clock: Clock,
         baselines: Baselines,
+        store: StateStore,
         recorder: Recorder | None = None,
     ) -> None:
         self.config = config
@@ -59,6 +62,10 @@ class Guard:
         self.baselines = baselines
         self.recorder = recorder
         self.draining = False
+        self.metrics.store = store
+        self.sharing = Sharing(
+            store, baselines, lambda: self.metrics.in_flight, lambda: [upstream.name for upstream in pool.upstreams]
+        )
 
     def application(self) -> web.Application:
         """The client-facing application: one handler for every path and method."""
@@ -125,6 +132,7 @@ class Guard:
                 self.policies.compare(record.request_id, attempt.verdict, attempt.shadow)
         self.baselines.learn(record)
         self.records.add(record)
+        self.sharing.ended(record)
         self.live.ended(record)
         log_exchange(_log, record)
 

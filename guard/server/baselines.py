@@ -7,11 +7,14 @@ there is enough of it. A deployment that is low throughout has a weak draft: sai
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
 from guard.detect.baseline import Baseline
 from guard.detect.learner import BaselineLearner
+from guard.state.store import StateStore
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -22,12 +25,16 @@ class Baselines:
 
     Args:
         measured: Baselines from profiles, by replica name.
+
+    With a shared store, each guard adds the means that it saw and judges by those of all guards (`share`).
     """
 
     def __init__(self, measured: dict[str, Baseline]) -> None:
         self._measured = measured
         self._learners: dict[str, BaselineLearner] = {}
         self._told: set[str] = set()
+        #: Means that the other guards have not been told of, by replica.
+        self._unshared: dict[str, list[float]] = {}
 
     def of(self, replica: str) -> Baseline | None:
         """The baseline to judge a replica's streams by, if there is one."""
@@ -60,12 +67,33 @@ class Baselines:
         learner = self._learners.get(attempt.replica)
         if learner is None:
             learner = self._learners[attempt.replica] = BaselineLearner()
-        learner.add(accepted, judged)
-        if learner.weak_draft and attempt.replica not in self._told:
-            self._told.add(attempt.replica)
+        mean = learner.add(accepted, judged)
+        if mean is not None:
+            self._unshared.setdefault(attempt.replica, []).append(mean)
+        self._tell_weak(attempt.replica, learner)
+
+    async def share(self, store: StateStore, replicas: Iterable[str]) -> None:
+        """
+        Tell the store what was learned since the last time, and take over what all guards know.
+
+        Args:
+            store: Shared with the other guards.
+            replicas: Names of all replicas, those without traffic here included.
+        """
+        for replica in sorted({*replicas, *self._unshared}):
+            means = await store.share_means(replica, self._unshared.pop(replica, []))
+            if means:
+                # Streams may have ended meanwhile; they are told the next time.
+                learner = BaselineLearner(means=[*means, *self._unshared.get(replica, ())])
+                self._learners[replica] = learner
+                self._tell_weak(replica, learner)
+
+    def _tell_weak(self, replica: str, learner: BaselineLearner) -> None:
+        if learner.weak_draft and replica not in self._told:
+            self._told.add(replica)
             _log.warning(
                 "weak draft: acceptance is low in nearly all streams, so a corrupted cache cannot show in it",
-                replica=attempt.replica,
+                replica=replica,
             )
 
     def report(self) -> dict[str, dict[str, object]]:

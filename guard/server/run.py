@@ -24,6 +24,7 @@ from guard.server.baselines import Baselines
 from guard.server.discovery import Discovery, DnsResolver
 from guard.server.health import HealthChecks
 from guard.server.policies import PolicySet
+from guard.server.sharing import store_for
 from guard.server.upstream import UpstreamPool
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -51,22 +52,26 @@ async def running_guard(
 
     Raises:
         SetupError: A port cannot be had.
+        ConfigError: The store's password cannot be had.
     """
     by_url = baselines or {}
     learned = Baselines({u.name or u.url.rstrip("/"): by_url[u.url] for u in config.upstreams if u.url in by_url})
     clock = MonotonicClock()
     fixed = [upstream for upstream in config.upstreams if upstream.resolve is None]
-    pool = UpstreamPool(fixed, learned, config.timeouts, clock, config.pool)
+    store = store_for(config, clock)
+    pool = UpstreamPool(fixed, learned, config.timeouts, clock, config.pool, store)
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
     recorder = Recorder(config.recording) if config.recording is not None else None
-    guard = Guard(config, policies, pool, clock, learned, recorder)
+    guard = Guard(config, policies, pool, clock, learned, store, recorder)
     await pool.open()
+    await store.open()
     named = [upstream for upstream in config.upstreams if upstream.resolve is not None]
     discovery = Discovery(pool, named, config.pool.dns, DnsResolver(config.pool.dns)) if named else None
     if discovery is not None:
         await discovery.start()
     checks = HealthChecks(pool, config.pool.health, clock, random.Random())
-    watches = [asyncio.create_task(policies.watch()), asyncio.create_task(checks.run())]
+    running = (policies.watch(), checks.run(), guard.sharing.run())
+    watches = [asyncio.create_task(run) for run in running]
     if discovery is not None:
         watches.append(asyncio.create_task(discovery.run()))
     try:
@@ -83,6 +88,7 @@ async def running_guard(
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
+        await store.close()
         await pool.close()
         if recorder is not None:
             await asyncio.to_thread(recorder.close)

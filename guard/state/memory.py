@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -32,10 +33,20 @@ class MemoryFleet:
     Args:
         clock: The same for all of them.
         lease: Silence after which a guard counts as gone. Unit: seconds.
+        window: How long answers count. Unit: seconds.
+        wall: Seconds since the epoch; ejections are told by it.
     """
 
-    def __init__(self, clock: Clock, lease: float = 5 * BEAT) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        lease: float = 5 * BEAT,
+        window: float = WINDOW,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.clock = clock
+        self.window = window
+        self.wall = wall
         self.lease = lease
         self.members: dict[str, _Member] = {}
         self.ejected: dict[ReplicaId, Ejection] = {}
@@ -68,7 +79,7 @@ class MemoryStore:
         self.counts = StoreCounts()
         self.fleet = Fleet()
         self._fleet = fleet
-        self._own = Own(guard, budget)
+        self._own = Own(guard, budget, fleet.window)
         self._active = 0
 
     @property
@@ -107,7 +118,7 @@ class MemoryStore:
         now, fleet = self._fleet.clock.now(), self._fleet
         self.fleet = fleet.report(self.guard, self.retries, active)
         me = fleet.members[self.guard]
-        me.quality, me.quality_until = self._own.quality.totals(now), now + WINDOW
+        me.quality, me.quality_until = self._own.quality.totals(now), now + fleet.window
         others = (each for each in fleet.members.values() if each is not me and each.quality_until > now)
         self._own.others_quality(summed(each.quality for each in others), now)
         fleet.verdicts.extend(self._own.unsent_verdicts)
@@ -115,7 +126,7 @@ class MemoryStore:
         self._learn_ejections()
 
     def _learn_ejections(self) -> None:
-        now, known = self._fleet.clock.now(), self._fleet.ejected
+        now, known = self._fleet.wall(), self._fleet.ejected
         for replica, ejection in self._own.unsent_ejections.items():
             before = known.get(replica)
             if ejection.until <= now:
@@ -127,7 +138,7 @@ class MemoryStore:
             del known[replica]
         self._own.learn_ejections(known)
 
-    async def count_quality(self, replica: ReplicaId, good: int, bad: int) -> None:
+    async def count_quality(self, replica: ReplicaId, deployment: str, good: int, bad: int) -> None:
         """Told with the next beat."""
         self._own.quality.add(replica, good, bad, self._fleet.clock.now())
 
@@ -142,7 +153,7 @@ class MemoryStore:
 
     async def ejected(self) -> Mapping[ReplicaId, Ejection]:
         """As of the last beat, and this guard's own."""
-        return self._own.ejected(self._fleet.clock.now())
+        return self._own.ejected(self._fleet.wall())
 
     async def share_means(self, deployment: str, means: Sequence[float]) -> tuple[float, ...]:
         """Told at once."""

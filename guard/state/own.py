@@ -13,7 +13,7 @@ from guard.types import ReplicaId
 
 class Own:
     """
-    One guard's part. Times are seconds of the guard's own clock.
+    One guard's part. Times are seconds of the guard's own monotonic clock, those of ejections seconds since the epoch.
 
     Everything that a store is told is told as a whole ("I have 3 retries in flight"), never as a
     change, so that a lost or repeated call, or a store that lost its data, mends itself with the next one.
@@ -21,13 +21,15 @@ class Own:
     Args:
         guard: This guard's name.
         budget: The rule on retries.
+        window: How long answers count. Unit: seconds.
     """
 
-    def __init__(self, guard: str, budget: Budget) -> None:
+    def __init__(self, guard: str, budget: Budget, window: float = WINDOW) -> None:
         self.guard = guard
         self.retries = LocalBudget(budget)
         self.fleet = Fleet()
-        self.quality = QualityWindow(WINDOW)
+        self.quality = QualityWindow(window)
+        self.window = window
         self._others: Mapping[ReplicaId, tuple[int, int]] = {}
         self._others_until = 0.0
         self._ejected: dict[ReplicaId, Ejection] = {}
@@ -43,7 +45,7 @@ class Own:
 
     def others_quality(self, counts: Mapping[ReplicaId, tuple[int, int]], now: float) -> None:
         """Take over what the other guards count; forgotten after a window without news."""
-        self._others, self._others_until = counts, now + WINDOW
+        self._others, self._others_until = counts, now + self.window
 
     def all_quality(self, now: float) -> dict[ReplicaId, tuple[int, int]]:
         """This guard's counts and the others'."""

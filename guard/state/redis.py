@@ -7,6 +7,8 @@ What a guard tells the store, it tells as a whole; see `Own`.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,7 +17,7 @@ import msgspec
 from guard.clock import Clock
 from guard.retry.budget import Budget
 from guard.state.calls import Calls
-from guard.state.connect import PATIENCE, Client, connect
+from guard.state.connect import PATIENCE, connect
 from guard.state.own import Own, newest
 from guard.state.scripts import Script
 from guard.state.settings import StoreSettings
@@ -31,6 +33,9 @@ VERDICTS_LIVE = 86_400
 SETTLING = 2 * BEAT
 
 T = TypeVar("T")
+
+#: How long the end of a retry waits to be told with others. Unit: seconds.
+RELEASE_AFTER = 0.05
 
 _encode = msgspec.json.Encoder().encode
 _counts_of = msgspec.json.Decoder(dict[ReplicaId, tuple[int, int]]).decode
@@ -56,27 +61,35 @@ class RedisStore:
         budget: The rule on retries; the same on all guards of the fleet.
         guard: This guard's name, unlike all others'.
         clock: The guard's.
-        client: A client to use in place of the one that the settings ask for.
+        window: How long answers count. Unit: seconds.
+        wall: Seconds since the epoch; ejections are told by it.
 
     Raises:
         ConfigError: A password cannot be had.
     """
 
     def __init__(
-        self, settings: StoreSettings, budget: Budget, guard: str, clock: Clock, client: Client | None = None
+        self,
+        settings: StoreSettings,
+        budget: Budget,
+        guard: str,
+        clock: Clock,
+        window: float = WINDOW,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.guard = guard
         self.counts = StoreCounts()
-        self._client = client if client is not None else connect(settings)
+        self._client = connect(settings)
         self._clock = clock
-        self._own = Own(guard, budget)
+        self._wall = wall
+        self._own = Own(guard, budget, window)
         self._calls = Calls(settings.deadline, settings.failures, self.counts, clock)
         self._lease = round(settings.lease * 1000)
         self._prefix = f"{{{settings.namespace}}}:1:"
         self._sequence = 0
         self._asking = 0
         self._active = 0
-        self._reporting = False
+        self._releasing: asyncio.TimerHandle | None = None
         self._epoch = b""
         self._retries = Script("retries")
         self._quality = Script("quality")
@@ -109,6 +122,7 @@ class RedisStore:
         """Leave the fleet, and close the connections."""
         if not self.degraded:
             await self._calls.probe("leave", self._report(wanted=False, lease=0), PATIENCE)
+        self._silence()
         await self._calls.close()
         await self._client.aclose()
 
@@ -136,18 +150,23 @@ class RedisStore:
         return granted
 
     async def retry_done(self) -> None:
-        """The store is told in the background; ends that come together are told as one."""
+        """Told a little later, with other ends that come meanwhile, or by the next admission if that is sooner."""
         self._own.retries.release()
-        if not self._reporting and self._calls.closed:
-            self._reporting = True
-            self._calls.start("release", self._report_soon)
+        if self._releasing is None and self._calls.closed:
+            self._releasing = asyncio.get_running_loop().call_later(RELEASE_AFTER, self._release)
 
-    async def _report_soon(self) -> None:
-        self._reporting = False
-        await self._report(wanted=False, lease=self._lease)()
+    def _release(self) -> None:
+        self._calls.start("release", self._report(wanted=False, lease=self._lease))
+
+    def _silence(self) -> None:
+        """What the release would have told is told otherwise, or no more."""
+        if self._releasing is not None:
+            self._releasing.cancel()
+            self._releasing = None
 
     def _report(self, *, wanted: bool, lease: int) -> Callable[[], Awaitable[list[int]]]:
         """A call that tells this guard's retries and requests as they now are; its answer is for `_learn_fleet`."""
+        self._silence()
         self._sequence += 1
         own = self._own.retries
         told = (self._sequence, own.in_flight, self._asking, self._active, int(wanted), lease)
@@ -182,7 +201,7 @@ class RedisStore:
     async def _sync_quality(self) -> bool:
         totals = self._own.quality.totals(self._clock.now())
         text = _encode(totals).decode() if totals else ""
-        key, window = self._prefix + "quality", round(WINDOW * 1000)
+        key, window = self._prefix + "quality", round(self._own.window * 1000)
         replies = await self._calls.probe(
             "quality", lambda: self._quality.run(self._client, key, self.guard, text, window), PATIENCE
         )
@@ -199,7 +218,7 @@ class RedisStore:
         return not self._own.unsent_ejections or await self._exchange_ejections(patient=True)
 
     async def _exchange_ejections(self, *, patient: bool) -> bool:
-        now = self._clock.now()
+        now = self._wall()
         sent = dict(self._own.unsent_ejections)
         told: list[str | int] = []
         for replica, ejection in sent.items():
@@ -244,7 +263,7 @@ class RedisStore:
 
     # -- quality, ejections ---------------------------------------------------------------------------
 
-    async def count_quality(self, replica: ReplicaId, good: int, bad: int) -> None:
+    async def count_quality(self, replica: ReplicaId, deployment: str, good: int, bad: int) -> None:
         """Told with the next beat."""
         self._own.quality.add(replica, good, bad, self._clock.now())
 
@@ -260,7 +279,7 @@ class RedisStore:
 
     async def ejected(self) -> Mapping[ReplicaId, Ejection]:
         """As of the last beat, and this guard's own."""
-        return self._own.ejected(self._clock.now())
+        return self._own.ejected(self._wall())
 
     # -- baselines, verdicts ----------------------------------------------------------------------------
 
@@ -306,7 +325,7 @@ def _decoded(decode: Callable[[bytes], T], raw: bytes) -> T | None:
 
 
 def _ejections_of(parts: Sequence[bytes], now: float) -> dict[ReplicaId, Ejection]:
-    """Triples of replica, time left in ms, and text, as ejections by the clock of this guard."""
+    """Triples of replica, time left in ms, and text, as ejections by this guard's clock, which says `now`."""
     found: dict[ReplicaId, Ejection] = {}
     for replica, left, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         told = _decoded(_told_of, text)

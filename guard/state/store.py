@@ -30,7 +30,7 @@ class Ejection(msgspec.Struct, frozen=True):
     A replica taken out of choice.
 
     Args:
-        until: When it returns. Unit: seconds of the clock that the store was given.
+        until: When it returns. Unit: seconds since the epoch, by this guard's clock.
         reason: Why, readable.
         guard: Who decided.
     """
@@ -123,15 +123,16 @@ class StateStore(Protocol):
         ...
 
     async def retry_done(self) -> None:
-        """A retry that was admitted is over; does not wait for the store."""
+        """A retry that was admitted is over; never waits for the store."""
         ...
 
-    async def count_quality(self, replica: ReplicaId, good: int, bad: int) -> None:
+    async def count_quality(self, replica: ReplicaId, deployment: str, good: int, bad: int) -> None:
         """
         Count answers of a replica; they reach the others with the next beat.
 
         Args:
             replica: Its name, the same on all guards.
+            deployment: What it serves. Counts are kept by replica, whose name says it all.
             good: Answers without objection.
             bad: Answers found bad.
         """
@@ -142,7 +143,7 @@ class StateStore(Protocol):
         ...
 
     async def eject(self, replica: ReplicaId, until: float, reason: str) -> None:
-        """Take a replica out of choice for all guards; a time not in the future brings it back."""
+        """Take a replica out of choice for all guards, until a Unix time; one not in the future brings it back."""
         ...
 
     async def ejected(self) -> Mapping[ReplicaId, Ejection]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -109,9 +110,9 @@ async def test_a_guard_that_leaves_gives_its_share_back(join: Join) -> None:
 
 async def test_answers_of_all_guards_are_counted_together(join: Join) -> None:
     one, two = await join("one"), await join("two")
-    await one.count_quality(A, 5, 1)
-    await one.count_quality(B, 2, 0)
-    await two.count_quality(A, 10, 3)
+    await one.count_quality(A, "m", 5, 1)
+    await one.count_quality(B, "m", 2, 0)
+    await two.count_quality(A, "m", 10, 3)
     assert await one.quality() == {A: (5, 1), B: (2, 0)}
     await one.beat(0)
     await two.beat(0)
@@ -124,7 +125,7 @@ async def test_answers_of_all_guards_are_counted_together(join: Join) -> None:
 
 async def test_an_ejection_holds_for_all_guards(join: Join) -> None:
     one, two = await join("one"), await join("two")
-    until_then = CLOCK.now() + 30
+    until_then = time.time() + 30
     await one.eject(A, until_then, "garbles 30 %")
     assert set(await one.ejected()) == {A}
     await two.beat(0)
@@ -135,12 +136,12 @@ async def test_an_ejection_holds_for_all_guards(join: Join) -> None:
 
 async def test_of_two_ejections_the_longer_holds_and_a_return_ends_both(join: Join) -> None:
     one, two = await join("one"), await join("two")
-    await one.eject(A, CLOCK.now() + 60, "long")
-    await two.eject(A, CLOCK.now() + 30, "short")
+    await one.eject(A, time.time() + 60, "long")
+    await two.eject(A, time.time() + 30, "short")
     await one.beat(0)
     await two.beat(0)
     assert (await one.ejected())[A].reason == (await two.ejected())[A].reason == "long"
-    await two.eject(A, CLOCK.now(), "back")
+    await two.eject(A, time.time(), "back")
     assert await two.ejected() == {}
     await one.beat(0)
     assert await one.ejected() == {}
@@ -148,7 +149,7 @@ async def test_of_two_ejections_the_longer_holds_and_a_return_ends_both(join: Jo
 
 async def test_an_ejection_ends_by_itself(join: Join) -> None:
     one, two = await join("one"), await join("two")
-    await one.eject(A, CLOCK.now() + 1.0, "short")
+    await one.eject(A, time.time() + 1.0, "short")
     await two.beat(0)
     assert set(await two.ejected()) == {A}
     end = CLOCK.now() + 1.2
@@ -200,7 +201,7 @@ async def test_verdicts_are_capped(join: Join) -> None:
 
 async def test_two_fleets_know_nothing_of_each_other(join: Join, request: pytest.FixtureRequest) -> None:
     one = await join("one")
-    await one.eject(A, CLOCK.now() + 30, "theirs")
+    await one.eject(A, time.time() + 30, "theirs")
     kind = request.node.callspec.params["join"]
     settings = _settings(kind, request) if kind != "memory" else None
     other: StateStore = (

@@ -69,9 +69,9 @@ async def every_call(store: RedisStore) -> list[float]:
         took.append(await timed(store.admit_retry(1)))
         if store.retries > before:
             took.append(await timed(store.retry_done()))
-        took.append(await timed(store.eject(A, CLOCK.now() + 60, "bad")))
+        took.append(await timed(store.eject(A, time.time() + 60, "bad")))
         took.append(await timed(store.recent_verdicts(10)))
-        for simple in (store.count_quality(A, 1, 0), store.note_verdict({"kind": "garbled"})):
+        for simple in (store.count_quality(A, "m", 1, 0), store.note_verdict({"kind": "garbled"})):
             took.append(await timed(simple))
         took.append(await timed(store.quality()))
         took.append(await timed(store.ejected()))
@@ -196,9 +196,9 @@ async def test_admission_is_one_round_trip_and_every_key_has_a_time_to_live(own_
         before = commands(own_redis)
         await one.admit_retry(1)
         assert commands(own_redis) - before == 1
-        await one.count_quality(A, 1, 1)
+        await one.count_quality(A, "m", 1, 1)
         await one.note_verdict({"kind": "garbled"})
-        await one.eject(A, CLOCK.now() + 60, "bad")
+        await one.eject(A, time.time() + 60, "bad")
         await one.share_means("d", [0.5])
         await beat(one)
         with own_redis.client() as client:
@@ -235,8 +235,8 @@ async def test_a_user_with_a_password_and_only_the_fleets_keys(
     by_variable = {"username": "guard", "password_env": "STORE_PASSWORD", "namespace": "fleet-x"}
     async with fleet(own_redis.url, "one", **by_variable) as (one,):
         await one.note_verdict({"kind": "garbled"})
-        await one.count_quality(A, 1, 0)
-        await one.eject(A, CLOCK.now() + 9, "bad")
+        await one.count_quality(A, "m", 1, 0)
+        await one.eject(A, time.time() + 9, "bad")
         await one.share_means("d", [0.5])
         await beat(one)
         assert len(await one.recent_verdicts(5)) == 1
@@ -277,7 +277,7 @@ async def test_tls_checks_the_servers_certificate(tmp_path: Path) -> None:
 async def test_a_sentinel_changes_the_master_and_the_guard_follows(redis_sentinels: Sentinels) -> None:
     at = [f"127.0.0.1:{redis_sentinels.sentinel.port}"]
     async with fleet("redis://the-master/0", "one", sentinels=at) as (one,):
-        await one.eject(A, CLOCK.now() + 60, "bad")
+        await one.eject(A, time.time() + 60, "bad")
         redis_sentinels.master.kill()
         took = await every_call(one)
         assert max(took) < AT_MOST

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from guard.clock import VirtualClock
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
 from guard.observe.metrics import NAMES, SECONDS, Histogram, Metrics
+from guard.retry.budget import Budget
+from guard.state.memory import MemoryFleet, MemoryStore
 from guard.types import Kind
 
 
@@ -23,7 +26,29 @@ def scrape(metrics: Metrics) -> str:
 
 
 def test_every_family_is_documented_and_every_documented_name_exists() -> None:
-    assert {family.name for family in Metrics().collect()} == set(NAMES)
+    metrics = Metrics()
+    metrics.store = MemoryStore(MemoryFleet(VirtualClock()), Budget(), "one")
+    assert {family.name for family in metrics.collect()} == set(NAMES)
+
+
+async def test_what_the_store_knows_is_told() -> None:
+    metrics = Metrics()
+    fleet = MemoryFleet(VirtualClock())
+    metrics.store, other = (MemoryStore(fleet, Budget(share=0, floor=1), name) for name in ("one", "two"))
+    await other.beat(5)
+    assert await metrics.store.admit_retry(2)
+    assert not await metrics.store.admit_retry(2)
+    text = scrape(metrics)
+    for line in (
+        'guard_retry_admissions_total{by="fleet",result="granted"} 1.0',
+        'guard_retry_admissions_total{by="fleet",result="refused"} 1.0',
+        "guard_retries_in_flight 1.0",
+        "guard_fleet_guards 2.0",
+        "guard_fleet_exchanges 7.0",
+        "guard_fleet_retries 1.0",
+        "guard_store_degraded 0.0",
+    ):
+        assert line in text
 
 
 def test_an_exchange_is_counted_with_its_attempts() -> None:

@@ -13,7 +13,7 @@ A = ReplicaId("a")
 
 async def two() -> tuple[VirtualClock, MemoryStore, MemoryStore]:
     clock = VirtualClock()
-    fleet = MemoryFleet(clock, lease=5.0)
+    fleet = MemoryFleet(clock, lease=5.0, wall=clock.now)
     one, other = (MemoryStore(fleet, Budget(share=2_000, floor=3), name) for name in ("one", "two"))
     await one.open()
     await other.open()
@@ -33,7 +33,7 @@ async def test_a_crashed_guards_retries_come_back_after_its_lease() -> None:
 
 async def test_counts_of_a_guard_that_left_stay_for_their_window() -> None:
     clock, one, other = await two()
-    await other.count_quality(A, 3, 1)
+    await other.count_quality(A, "m", 3, 1)
     await other.beat(0)
     await other.close()
     await one.beat(0)

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from guard.state.memory import MemoryFleet, MemoryStore
+from guard.state.memory import MemoryStore
 from guard.state.redis import RedisStore
 from guard.state.store import BEAT, KEPT_MEANS, KEPT_VERDICTS, WINDOW, StateStore, StoreCounts
 
@@ -23,7 +23,6 @@ def test_methods_have_the_protocols_arguments(kind: type) -> None:
 
 def test_a_window_spans_many_beats_and_what_is_kept_is_bounded() -> None:
     assert WINDOW >= 10 * BEAT
-    assert MemoryFleet.__init__.__defaults__ == (5 * BEAT,)
     assert 0 < KEPT_MEANS <= 1000
     assert 0 < KEPT_VERDICTS <= 1000
 
