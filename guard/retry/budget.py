@@ -50,6 +50,22 @@ class Budget(msgspec.Struct, frozen=True):
         """
         return max(-(-self.floor // max(guards, 1)), self.share * active // WHOLE)
 
+    def beside(self, active: int, held: int, others_active: int, others_held: int) -> int:
+        """
+        The same just after the store was lost: what the budget had left is split by load.
+
+        Guards that saw the same exceed the fleet's allowance by at most one each, whoever held how much.
+
+        Args:
+            active: Client requests in flight on this guard.
+            held: Retries it had in flight when it last saw the others.
+            others_active: Client requests then in flight on the others.
+            others_held: Retries then in flight on the others.
+        """
+        everyone = max(active + others_active, 1)
+        left = max(self.allowance(everyone) - held - others_held, 0)
+        return held + -(-left * active // everyone)
+
 
 class LocalBudget:
     """
@@ -63,18 +79,17 @@ class LocalBudget:
         self.budget = budget
         self.in_flight = 0
 
-    def take(self, active: int, guards: int = 1) -> bool:
+    def take(self, limit: int) -> bool:
         """
-        Take a retry by this guard's own share.
+        Take a retry by this guard's own decision.
 
         Args:
-            active: Client requests in flight here.
-            guards: Guards last known to be alive.
+            limit: Most that it may have in flight, from `alone` or `beside`.
 
         Returns:
             Whether it may be made; if so it is in flight until `release`.
         """
-        if self.in_flight >= self.budget.alone(active, guards):
+        if self.in_flight >= limit:
             return False
         self.in_flight += 1
         return True

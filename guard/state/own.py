@@ -5,10 +5,31 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from guard.retry.budget import Budget, LocalBudget
-from guard.state.store import KEPT_MEANS, KEPT_VERDICTS, WINDOW, Ejection, Fleet
+from guard.state.store import KEPT_MEANS, KEPT_VERDICTS, WINDOW, Ejection
 from guard.state.window import QualityWindow, summed
 from guard.types import ReplicaId
+
+
+class Others(msgspec.Struct, frozen=True):
+    """
+    The other guards of the fleet, as this one saw them.
+
+    Args:
+        guards: Guards alive, this one included.
+        active: Client requests in flight on the others.
+        retries: Retries in flight on the others.
+        held: Retries in flight here at that time.
+        until: After which it says nothing any more. Unit: seconds.
+    """
+
+    guards: int = 1
+    active: int = 0
+    retries: int = 0
+    held: int = 0
+    until: float = 0.0
 
 
 class Own:
@@ -27,7 +48,7 @@ class Own:
     def __init__(self, guard: str, budget: Budget, window: float = WINDOW) -> None:
         self.guard = guard
         self.retries = LocalBudget(budget)
-        self.fleet = Fleet()
+        self.others = Others()
         self.quality = QualityWindow(window)
         self.window = window
         self._others: Mapping[ReplicaId, tuple[int, int]] = {}
@@ -40,6 +61,15 @@ class Own:
         self._noted = 0
         self._means: dict[str, deque[float]] = {}
         self.unsent_means: dict[str, deque[float]] = {}
+
+    # -- retries ------------------------------------------------------------------------------------
+
+    def take_retry(self, active: int, now: float) -> bool:
+        """Decide alone on one retry of `active` requests here, by what was last seen of the others."""
+        seen, budget = self.others, self.retries.budget
+        if now < seen.until and seen.guards > 1:
+            return self.retries.take(budget.beside(active, seen.held, seen.active, seen.retries))
+        return self.retries.take(budget.alone(active, seen.guards))
 
     # -- quality ------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from guard.clock import Clock
 from guard.retry.budget import Budget
 from guard.state.calls import Calls
 from guard.state.connect import PATIENCE, connect
-from guard.state.own import Own, newest
+from guard.state.own import Others, Own, newest
 from guard.state.scripts import Script
 from guard.state.settings import StoreSettings
 from guard.state.store import BEAT, KEPT_MEANS, KEPT_VERDICTS, WINDOW, Ejection, Fleet, StoreCounts
@@ -107,7 +107,8 @@ class RedisStore:
         """As of the last answer; this guard alone while degraded."""
         if self.degraded:
             return Fleet(1, self._active, self.retries)
-        return self._own.fleet
+        others = self._own.others
+        return Fleet(others.guards, others.active + self._active, others.retries + self.retries)
 
     @property
     def retries(self) -> int:
@@ -140,7 +141,7 @@ class RedisStore:
             self._asking -= 1
         decided = self._learn_fleet(answer) if answer is not None else -1
         if decided < 0:
-            granted = own.take(active, self._own.fleet.guards)
+            granted = self._own.take_retry(active, self._clock.now())
         else:
             granted = decided == 1
             if granted:
@@ -182,8 +183,12 @@ class RedisStore:
         """Take over what the store knows of the fleet; its decision: 1 granted, 0 refused, -1 cannot tell yet."""
         granted, guards, active, retries = answer
         if granted < 0:
-            guards = max(guards, self._own.fleet.guards)
-        self._own.fleet = Fleet(guards, active, retries)
+            # Others may not have told yet that they are there; what was known of them holds.
+            guards = max(guards, self._own.others.guards)
+            until = 0.0
+        else:
+            until = self._clock.now() + self._lease / 1000
+        self._own.others = Others(guards, active, retries, self.retries, until)
         return granted
 
     # -- once every BEAT ------------------------------------------------------------------------------

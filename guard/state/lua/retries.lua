@@ -3,7 +3,7 @@
 -- ARGV     guard, sequence of the call, retries in flight, retries asked for whose answer is still on its way (without
 --          the wanted one), active requests, wanted (1 or 0), lease in ms (0: leave), share in hundredths of a percent,
 --          floor, settling time in ms
--- Returns  {granted (1, 0; -1: the hash is too young to know all guards), guards, active, retries}
+-- Returns  {granted (1, 0; -1: the hash is too young to know all guards), guards, and of the others: active, retries}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local guard, sequence, held, asked, active = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -21,7 +21,7 @@ if not born then
   redis.call('HSET', KEYS[1], '', string.format('%.0f', now))
 end
 
-local guards, all_active, others = 1, active, 0
+local guards, others_active, others = 1, 0, 0
 local latest, counted = sequence, nil
 local entries = redis.call('HGETALL', KEYS[1])
 for i = 1, #entries, 2 do
@@ -34,7 +34,7 @@ for i = 1, #entries, 2 do
       redis.call('HDEL', KEYS[1], name)
     else
       guards = guards + 1
-      all_active = all_active + tonumber(its_active)
+      others_active = others_active + tonumber(its_active)
       others = others + tonumber(its_retries)
     end
   end
@@ -51,7 +51,7 @@ if now - born < settling then
   granted = -1
 end
 if wanted then
-  if granted == 0 and others + mine + 1 <= math.max(floor, math.floor(share * all_active / 10000)) then
+  if granted == 0 and others + mine + 1 <= math.max(floor, math.floor(share * (active + others_active) / 10000)) then
     granted = 1
   end
   if granted ~= 0 then
@@ -60,4 +60,4 @@ if wanted then
 end
 redis.call('HSET', KEYS[1], guard, string.format('%.0f %d %d %d', now + lease, latest, mine, active))
 redis.call('PEXPIRE', KEYS[1], lease + settling)
-return {granted, guards, all_active, others + mine}
+return {granted, guards, others_active, others}

@@ -16,7 +16,7 @@ def test_no_retry_is_admitted_beyond_the_guards_share(budget: Budget, steps: lis
     local, model = LocalBudget(budget), 0
     for retry, active, guards in steps:
         if retry:
-            granted = local.take(active, guards)
+            granted = local.take(budget.alone(active, guards))
             assert granted == (model < budget.alone(active, guards))
             model += granted
         elif model:
@@ -31,6 +31,23 @@ def test_guards_alone_under_even_load_exceed_the_fleets_budget_by_less_than_one_
 ) -> None:
     alone = guards * budget.alone(each, guards)
     assert alone - budget.allowance(guards * each) < guards
+
+
+@given(budgets, st.lists(st.tuples(st.integers(0, 500), st.integers(0, 60)), min_size=1, max_size=6))
+def test_when_the_store_is_lost_guards_exceed_the_budget_by_at_most_one_each(
+    budget: Budget, fleet: list[tuple[int, int]]
+) -> None:
+    """Whatever each held by the fleet's decision, and however uneven the load: then each goes on by what it knows."""
+    active, held = [each for each, _ in fleet], [retries for _, retries in fleet]
+    allowed = budget.allowance(sum(active))
+    while sum(held) > allowed:  # what the store had granted was within the budget
+        held[held.index(max(held))] -= 1
+    limits = [
+        budget.beside(mine, held[guard], sum(active) - mine, sum(held) - held[guard])
+        for guard, mine in enumerate(active)
+    ]
+    assert all(limit >= mine for limit, mine in zip(limits, held, strict=True))
+    assert sum(limits) <= allowed + len(fleet)
 
 
 @given(budgets, st.integers(0, 10_000), st.integers(0, 10_000))

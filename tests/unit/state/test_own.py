@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guard.retry.budget import Budget
-from guard.state.own import Own, newest
+from guard.state.own import Others, Own, newest
 from guard.state.store import KEPT_VERDICTS, WINDOW, Ejection
 from guard.types import ReplicaId
 
@@ -12,6 +12,18 @@ A, B = ReplicaId("a"), ReplicaId("b")
 
 def own() -> Own:
     return Own("me", Budget())
+
+
+def test_alone_it_decides_by_what_it_last_saw_of_the_others_then_by_its_own_share() -> None:
+    mine = own()
+    mine.others = Others(guards=2, active=50, retries=15, held=0, until=100.0)
+    assert [mine.take_retry(50, now=99.0) for _ in range(4)] == [True] * 3 + [False]
+    assert [mine.take_retry(50, now=100.0) for _ in range(8)] == [True] * 7 + [False], "its share of 50 requests"
+
+
+def test_a_guard_that_never_saw_another_has_the_whole_floor() -> None:
+    mine = own()
+    assert [mine.take_retry(1, now=0.0) for _ in range(4)] == [True] * 3 + [False]
 
 
 def test_what_others_counted_is_forgotten_after_a_window_without_news() -> None:
