@@ -280,7 +280,7 @@ class Exchange(Outgoing):
             return self._cut(verdict, decision.reason, "guard_exhausted")
         if decision.step is Step.BEST:
             return [*self._abort(verdict.reason), *self._end_best(decision.reason)]
-        refused = "no retry is allowed now"
+        refused = "the retry budget is used up"
         self._recovery.failure = of_verdict(verdict, code="guard_exhausted", attempts=self._number, reason=refused)
         out = self._abort(verdict.reason)
         self.record.outcome = Outcome.RESCUED

@@ -50,21 +50,23 @@ class Budget(msgspec.Struct, frozen=True):
         """
         return max(-(-self.floor // max(guards, 1)), self.share * active // WHOLE)
 
-    def beside(self, active: int, held: int, others_active: int, others_held: int) -> int:
+    def beside(self, active: int, guards: int, held: int, others_active: int, others_held: int) -> int:
         """
-        The same just after the store was lost: what the budget had left is split by load.
+        The same just after the store was lost: no more than its part of what the budget had left, or one.
 
         Guards that saw the same exceed the fleet's allowance by at most one each, whoever held how much.
 
         Args:
             active: Client requests in flight on this guard.
+            guards: Guards last known to be alive, this one included.
             held: Retries it had in flight when it last saw the others.
             others_active: Client requests then in flight on the others.
             others_held: Retries then in flight on the others.
         """
         everyone = max(active + others_active, 1)
         left = max(self.allowance(everyone) - held - others_held, 0)
-        return held + -(-left * active // everyone)
+        part = -(-left * active // everyone)
+        return min(self.alone(active, guards), max(held + part, 1))
 
 
 class LocalBudget:

@@ -145,7 +145,7 @@ class Driver:
         self._leave()
         session = self._pool.session
         if self._number > 1 and not await self._admit():
-            refused = RetryRefused(self._number, "the retries that the fleet allows are used up")
+            refused = RetryRefused(self._number, "the retry budget is used up")
             await self._perform(self._exchange.handle(refused, self._clock.now()))
             return
         previous = self._upstream
@@ -172,6 +172,7 @@ class Driver:
 
     async def _admit(self) -> bool:
         """Ask the fleet's budget for this retry; it is given back when the replica is let go of."""
+        await asyncio.sleep(0)  # the end of the retry before this one is told first, so that it leaves room
         self._admitted = await self._pool.shared.admit_retry(self._pool.exchanges)
         self._pool.retries_refused += not self._admitted
         return self._admitted

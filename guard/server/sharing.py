@@ -38,10 +38,10 @@ def store_for(config: Config, clock: Clock) -> StateStore:
         ConfigError: The store's password cannot be had.
     """
     guard = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
-    budget = config.retry_budget.budget()
+    budget, window = config.retry_budget.budget(), config.pool.quality.window
     if config.store is None:
-        return MemoryStore(MemoryFleet(clock), budget, guard)
-    return RedisStore(config.store, budget, guard, clock)
+        return MemoryStore(MemoryFleet(clock, window=window), budget, guard)
+    return RedisStore(config.store, budget, guard, clock, window)
 
 
 class Sharing:

@@ -68,7 +68,7 @@ class Own:
         """Decide alone on one retry of `active` requests here, by what was last seen of the others."""
         seen, budget = self.others, self.retries.budget
         if now < seen.until and seen.guards > 1:
-            return self.retries.take(budget.beside(active, seen.held, seen.active, seen.retries))
+            return self.retries.take(budget.beside(active, seen.guards, seen.held, seen.active, seen.retries))
         return self.retries.take(budget.alone(active, seen.guards))
 
     # -- quality ------------------------------------------------------------------------------------

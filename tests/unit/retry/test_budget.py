@@ -27,16 +27,18 @@ def test_alone_a_busy_guard_has_the_share_of_its_own_requests() -> None:
 
 def test_a_floor_and_a_share_of_nothing_refuse_all() -> None:
     budget = Budget(share=0, floor=0)
-    assert budget.allowance(1000) == budget.alone(1000, 2) == budget.beside(1000, 0, 1000, 0) == 0
+    assert budget.allowance(1000) == budget.alone(1000, 2) == budget.beside(1000, 2, 0, 1000, 0) == 0
     assert not LocalBudget(budget).take(0)
 
 
 def test_what_the_others_hold_is_left_to_them() -> None:
     budget = Budget(share=2_000, floor=3)
-    assert budget.beside(50, held=0, others_active=50, others_held=0) == 10
-    assert budget.beside(50, held=0, others_active=50, others_held=15) == 3
-    assert budget.beside(50, held=5, others_active=50, others_held=15) == 5
-    assert budget.beside(1, held=0, others_active=0, others_held=0) == 3
+    assert budget.beside(50, 2, held=0, others_active=50, others_held=0) == 10
+    assert budget.beside(50, 2, held=0, others_active=50, others_held=15) == 3
+    assert budget.beside(50, 2, held=5, others_active=50, others_held=15) == 5
+    assert budget.beside(50, 2, held=20, others_active=50, others_held=0) == 10, "its share, and no more"
+    assert budget.beside(50, 2, held=0, others_active=50, others_held=20) == 1, "one is always left"
+    assert budget.beside(1, 1, held=0, others_active=0, others_held=0) == 3
 
 
 def test_what_was_never_taken_cannot_be_given_back() -> None:
