@@ -38,13 +38,16 @@ from guard.errors import ProtocolError, UpstreamError
 from guard.proto.request import stream_hazards
 from guard.proto.sse import SseEvent
 from guard.retry.planner import Plan, Step, plan
-from guard.types import Action, Kind, Verdict
+from guard.types import Action, Kind, Verdict, WhenExhausted
 
 #: Answers to a first attempt after which another replica is asked, if there is one.
 _ASK_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
 
 #: Faults that take nothing from an answer of which all was read.
 _LATE = frozenset({"reset", "timeout", "truncated"})
+
+#: Why a retry is refused.
+NO_ROOM = "the retry budget is used up"
 
 
 class Exchange(Outgoing):
@@ -273,15 +276,15 @@ class Exchange(Outgoing):
         if verdict.action is Action.CUT:
             return self._cut(verdict, "the policy cuts", "guard_cut")
         self._recovery.keep(attempt, verdict, begun=self._delivery.text_released)
-        decision = self._plan(verdict.kind, alive=True)
+        ahead = self._policy.when_exhausted is WhenExhausted.PASS and not self.room()
+        decision = self._plan(verdict.kind, alive=True, refused=NO_ROOM if ahead else "")
         if decision.step is Step.PASS:
             return self._let_pass(decision.reason)
         if decision.step is Step.CUT:
             return self._cut(verdict, decision.reason, "guard_exhausted")
         if decision.step is Step.BEST:
             return [*self._abort(verdict.reason), *self._end_best(decision.reason)]
-        refused = "the retry budget is used up"
-        self._recovery.failure = of_verdict(verdict, code="guard_exhausted", attempts=self._number, reason=refused)
+        self._recovery.failure = of_verdict(verdict, code="guard_exhausted", attempts=self._number, reason=NO_ROOM)
         out = self._abort(verdict.reason)
         self.record.outcome = Outcome.RESCUED
         return [*out, *self._again(decision)]

@@ -6,6 +6,8 @@ The client's side of an exchange: what is held and released, and the ways in whi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from guard.core.attempt import Attempt
 from guard.core.delivery import delivery_for
 from guard.core.events import AbortAttempt, Command, Finish, OpenAttempt
@@ -50,6 +52,9 @@ class Outgoing:
         self._delivery = delivery_for(request, policy.name, settings.max_event_bytes)
         #: Set while somebody listens to the live feed.
         self.live = False
+        #: Whether the retry budget had room when it was last seen. Asked where a refusal would come too late: an
+        #: attempt that the policy lets pass must not have been aborted before.
+        self.room: Callable[[], bool] = lambda: True
         self.record = ExchangeRecord(
             settings.request_id, request.route, request.model, policy.name, stream=request.stream
         )

@@ -25,7 +25,7 @@ from guard.core.events import (
     UpstreamFailed,
     UpstreamHead,
 )
-from guard.core.exchange import Exchange
+from guard.core.exchange import NO_ROOM, Exchange
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
 from guard.server.headers import for_attempt, lowered
@@ -73,6 +73,7 @@ class Driver:
         key: int | None = None,
     ) -> None:
         self._exchange = exchange
+        exchange.room = lambda: pool.shared.room
         self._request = request
         self._pool = pool
         self._clock = clock
@@ -145,7 +146,7 @@ class Driver:
         self._leave()
         session = self._pool.session
         if self._number > 1 and not await self._admit():
-            refused = RetryRefused(self._number, "the retry budget is used up")
+            refused = RetryRefused(self._number, NO_ROOM)
             await self._perform(self._exchange.handle(refused, self._clock.now()))
             return
         previous = self._upstream

@@ -29,6 +29,11 @@ class Ejected(Protocol):
 class Shared(Protocol):
     """The part of a state store that the replica pool needs. No call raises or takes long."""
 
+    @property
+    def room(self) -> bool:
+        """Whether the budget had room for a retry when the fleet was last seen; not asked anew."""
+        ...
+
     async def admit_retry(self, active: int) -> bool:
         """
         Ask the fleet's budget for one retry.
@@ -83,6 +88,7 @@ class LocalShared:
         self._wall = wall
         self._ejections: dict[ReplicaId, LocalEjection] = {}
         self.retries = 0
+        self.room = True
 
     async def admit_retry(self, active: int) -> bool:
         """See Shared: always."""

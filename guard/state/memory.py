@@ -87,6 +87,12 @@ class MemoryStore:
         """Retries of this guard in flight."""
         return self._own.retries.in_flight
 
+    @property
+    def room(self) -> bool:
+        """As the fleet is now."""
+        fleet = self._fleet.report(self.guard, self.retries, self._active)
+        return fleet.retries < self._own.retries.budget.allowance(fleet.active)
+
     async def open(self) -> None:
         """Join the fleet."""
         await self.beat(0)

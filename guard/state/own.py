@@ -64,12 +64,12 @@ class Own:
 
     # -- retries ------------------------------------------------------------------------------------
 
-    def take_retry(self, active: int, now: float) -> bool:
-        """Decide alone on one retry of `active` requests here, by what was last seen of the others."""
+    def limit(self, active: int, now: float) -> int:
+        """Retries that `active` requests here may have in flight while this guard decides alone."""
         seen, budget = self.others, self.retries.budget
         if now < seen.until and seen.guards > 1:
-            return self.retries.take(budget.beside(active, seen.guards, seen.held, seen.active, seen.retries))
-        return self.retries.take(budget.alone(active, seen.guards))
+            return budget.beside(active, seen.guards, seen.held, seen.active, seen.retries)
+        return budget.alone(active, seen.guards)
 
     # -- quality ------------------------------------------------------------------------------------
 

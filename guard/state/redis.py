@@ -115,6 +115,15 @@ class RedisStore:
         """Retries of this guard in flight."""
         return self._own.retries.in_flight
 
+    @property
+    def room(self) -> bool:
+        """By the last answer; while degraded, by this guard's own share."""
+        own = self._own
+        if self.degraded:
+            return own.retries.in_flight < own.limit(self._active, self._clock.now())
+        fleet = self.fleet
+        return fleet.retries < own.retries.budget.allowance(fleet.active)
+
     async def open(self) -> None:
         """Connect and exchange once; a store that is down costs at most PATIENCE."""
         await self.beat(0)
@@ -141,7 +150,7 @@ class RedisStore:
             self._asking -= 1
         decided = self._learn_fleet(answer) if answer is not None else -1
         if decided < 0:
-            granted = self._own.take_retry(active, self._clock.now())
+            granted = own.take(self._own.limit(active, self._clock.now()))
         else:
             granted = decided == 1
             if granted:

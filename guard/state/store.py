@@ -93,6 +93,11 @@ class StateStore(Protocol):
         """Retries of this guard in flight."""
         ...
 
+    @property
+    def room(self) -> bool:
+        """Whether the budget had room for a retry when the fleet was last seen; not asked anew."""
+        ...
+
     async def open(self) -> None:
         """Connect and exchange once; does not wait long for a store that is down."""
         ...

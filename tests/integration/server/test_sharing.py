@@ -11,10 +11,13 @@ import aiohttp
 import pytest
 
 from guard.config import Config, Listen, RetryBudgetSettings, TimeoutSettings, UpstreamSettings
+from guard.core.record import Outcome
 from guard.policy.judge import Judge
+from guard.policy.schema import Policy
 from guard.server.run import Running, running_guard
 from guard.state.redis import SETTLING
 from guard.state.settings import StoreSettings
+from guard.types import WhenExhausted
 from tests.integration.server.scripted import OK_SSE, Backend, backend
 from tests.integration.state.servers import Server
 from tests.unit.core.transcript import BAD, DONE, FULL, chunk, policy
@@ -24,7 +27,9 @@ NO_RETRIES = RetryBudgetSettings(share=0.0, floor=0)
 
 
 @contextlib.asynccontextmanager
-async def guard(url: str, budget: RetryBudgetSettings, store: StoreSettings | None = None) -> AsyncIterator[Running]:
+async def guard(
+    url: str, budget: RetryBudgetSettings, store: StoreSettings | None = None, judged: Policy | None = None
+) -> AsyncIterator[Running]:
     config = Config(
         upstreams=[UpstreamSettings(url=url, engine="vllm")],
         listen=Listen(port=0),
@@ -33,7 +38,7 @@ async def guard(url: str, budget: RetryBudgetSettings, store: StoreSettings | No
         retry_budget=budget,
         store=store,
     )
-    async with running_guard(config, Judge(policy(hold=FULL))) as running:
+    async with running_guard(config, Judge(judged or policy(hold=FULL))) as running:
         yield running
 
 
@@ -56,6 +61,25 @@ async def test_a_refused_retry_is_told_honestly_recorded_and_counted(stream: boo
         assert "retry budget" in record.plan_reason
         async with client.get(running.admin_url + "/metrics") as metrics:
             assert 'guard_retry_admissions_total{by="fleet",result="refused"} 1.0' in await metrics.text()
+
+
+async def test_a_policy_that_lets_the_last_attempt_pass_lets_it_pass_when_no_retry_is_allowed() -> None:
+    bad = [OK_SSE, chunk("It says "), chunk(BAD), chunk(" and goes on."), chunk("", finish="stop"), DONE]
+    passes = policy(hold=FULL, exhausted=WhenExhausted.PASS)
+    async with (
+        backend(lambda _: list(bad)) as upstream,
+        guard(upstream.url, NO_RETRIES, judged=passes) as running,
+        aiohttp.ClientSession() as client,
+    ):
+        url = running.url + "/v1/chat/completions"
+        async with client.post(url, json={**CHAT, "stream": True}, headers={"x-request-id": "r1"}) as response:
+            text = await response.text()
+        assert "and goes on." in text
+        assert "[DONE]" in text
+        assert len(upstream.requests) == 1
+        record = running.guard.records.get("r1")
+        assert record is not None
+        assert (record.outcome, record.plan_reason) == (Outcome.NOTED, "the retry budget is used up")
 
 
 async def test_a_lost_answer_whose_retry_is_refused_names_the_fault() -> None:

@@ -81,8 +81,11 @@ async def taken(store: StateStore, active: int = 1) -> int:
 async def test_the_floor_is_the_whole_fleets(join: Join) -> None:
     one, two = await join("one"), await join("two")
     await settled(one, two)
+    assert one.room
     assert await taken(one) == 3
     assert await taken(two) == 0
+    assert not one.room
+    assert not two.room
     await one.retry_done()
     await one.beat(1)
     assert await two.admit_retry(1)

@@ -17,13 +17,13 @@ def own() -> Own:
 def test_alone_it_decides_by_what_it_last_saw_of_the_others_then_by_its_own_share() -> None:
     mine = own()
     mine.others = Others(guards=2, active=50, retries=15, held=0, until=100.0)
-    assert [mine.take_retry(50, now=99.0) for _ in range(4)] == [True] * 3 + [False]
-    assert [mine.take_retry(50, now=100.0) for _ in range(8)] == [True] * 7 + [False], "its share of 50 requests"
+    assert mine.limit(50, now=99.0) == 3
+    assert mine.limit(50, now=100.0) == 10, "its share of 50 requests"
 
 
 def test_a_guard_that_never_saw_another_has_the_whole_floor() -> None:
     mine = own()
-    assert [mine.take_retry(1, now=0.0) for _ in range(4)] == [True] * 3 + [False]
+    assert mine.limit(1, now=0.0) == 3
 
 
 def test_what_others_counted_is_forgotten_after_a_window_without_news() -> None:
