@@ -47,14 +47,14 @@ class Calls:
         """Whether requests wait for the store at all."""
         return self._circuit.closed
 
-    async def ask(self, operation: str, make: Callable[[], Awaitable[T]], *, reads: bool = False) -> T | None:
+    async def ask(self, operation: str, make: Callable[[], Awaitable[T]], *, proves: bool = True) -> T | None:
         """
         One call that a request waits for.
 
         Args:
             operation: Its name in the metrics.
             make: Starts it.
-            reads: It only reads; that it succeeds says nothing of a store that is full or read-only.
+            proves: That it succeeds shows that the store works; one that is full or read-only still answers reads.
 
         Returns:
             Its result; None when it was not tried, failed or came too late.
@@ -64,11 +64,13 @@ class Calls:
             return None
         began = self._clock.now()
         try:
-            return await self._run(operation, make, self._deadline, reads=reads)
+            return await self._run(operation, make, self._deadline, proves=proves)
         finally:
             self._counts.waited += self._clock.now() - began
 
-    async def probe(self, operation: str, make: Callable[[], Awaitable[T]], patience: float) -> T | None:
+    async def probe(
+        self, operation: str, make: Callable[[], Awaitable[T]], patience: float, *, proves: bool = False
+    ) -> T | None:
         """
         One call of a background task, tried even while requests do not.
 
@@ -76,6 +78,7 @@ class Calls:
             operation: Its name in the metrics.
             make: Starts it.
             patience: Longest wait. Unit: seconds. What comes after the deadline is used, but counts as late.
+            proves: See `ask`.
 
         Returns:
             Its result, None when it failed.
@@ -83,7 +86,7 @@ class Calls:
         if len(self._running) >= LIMIT:
             self._counts.calls[(operation, "skipped")] += 1
             return None
-        return await self._run(operation, make, max(patience, self._deadline))
+        return await self._run(operation, make, max(patience, self._deadline), proves=proves)
 
     def start(self, operation: str, make: Callable[[], Awaitable[object]]) -> None:
         """One call that nobody waits for; the caller sees to it that there is only one at a time."""
@@ -98,9 +101,7 @@ class Calls:
         task.add_done_callback(self._ended)
         return task
 
-    async def _run(
-        self, operation: str, make: Callable[[], Awaitable[T]], wait: float, *, reads: bool = False
-    ) -> T | None:
+    async def _run(self, operation: str, make: Callable[[], Awaitable[T]], wait: float, *, proves: bool) -> T | None:
         task = self._start(operation, make)
         began = self._clock.now()
         await asyncio.wait({task}, timeout=wait)
@@ -115,7 +116,7 @@ class Calls:
             self._failed(operation, "late", "slower than the deadline")
         else:
             self._counts.calls[(operation, "ok")] += 1
-            if not reads:
+            if proves:
                 self._circuit.succeeded()
                 self._tell()
         return task.result()

@@ -205,7 +205,7 @@ class RedisStore:
     async def beat(self, active: int) -> None:
         """Tell all that is new, and learn what the others told. Ends at the first call that fails."""
         self._active = active
-        answer = await self._calls.probe("beat", self._report(wanted=False, lease=self._lease), PATIENCE)
+        answer = await self._calls.probe("beat", self._report(wanted=False, lease=self._lease), PATIENCE, proves=True)
         if answer is None:
             return
         self._learn_fleet(answer)
@@ -323,7 +323,7 @@ class RedisStore:
     async def recent_verdicts(self, limit: int) -> list[dict[str, object]]:
         """The stream's, and those of this guard that are not in it yet."""
         key = self._prefix + "verdicts"
-        reply = await self._calls.ask("recent", lambda: self._client.xrevrange(key, count=limit), reads=True)
+        reply = await self._calls.ask("recent", lambda: self._client.xrevrange(key, count=limit), proves=False)
         if reply is None:
             return self._own.verdicts(limit)
         stored = [_decoded(_entry_of, fields.get(b"json", b"")) for _, fields in reply]

@@ -78,7 +78,7 @@ async def taken(store: StateStore, active: int = 1) -> int:
     return count
 
 
-async def test_the_floor_is_the_whole_fleets(join: Join) -> None:
+async def test_the_floor_is_the_whole_fleets_and_a_guard_that_leaves_gives_its_part_back(join: Join) -> None:
     one, two = await join("one"), await join("two")
     await settled(one, two)
     assert one.room
@@ -91,6 +91,8 @@ async def test_the_floor_is_the_whole_fleets(join: Join) -> None:
     assert await two.admit_retry(1)
     assert not await one.admit_retry(1)
     assert (one.retries, two.retries) == (2, 1)
+    await one.close()
+    assert await taken(two) == 2
 
 
 async def test_the_share_is_of_the_requests_of_all_guards(join: Join) -> None:
@@ -100,15 +102,6 @@ async def test_the_share_is_of_the_requests_of_all_guards(join: Join) -> None:
     assert await taken(one, active=40) == 20
     assert one.fleet.active == 100
     assert one.fleet.guards == 2
-
-
-async def test_a_guard_that_leaves_gives_its_share_back(join: Join) -> None:
-    one, two = await join("one"), await join("two")
-    await settled(one, two)
-    assert await taken(one) == 3
-    assert not await two.admit_retry(1)
-    await one.close()
-    assert await taken(two) == 3
 
 
 async def test_answers_of_all_guards_are_counted_together(join: Join) -> None:

@@ -27,8 +27,8 @@ BUDGET = Budget(share=2_000, floor=3)
 
 
 @contextlib.asynccontextmanager
-async def fleet(url: str, *names: str, **settings: object) -> AsyncIterator[list[RedisStore]]:
-    """Guards that share a store, past its settling time."""
+async def fleet(url: str, *names: str, settled: bool = True, **settings: object) -> AsyncIterator[list[RedisStore]]:
+    """Guards that share a store, past its settling time if they are to be `settled`."""
     fields = {"url": url, "deadline": DEADLINE, "lease": 2.0, **settings}
     stores = [RedisStore(StoreSettings(**fields), BUDGET, name, CLOCK) for name in names]  # type: ignore[arg-type]
     async with contextlib.AsyncExitStack() as stack:
@@ -36,7 +36,7 @@ async def fleet(url: str, *names: str, **settings: object) -> AsyncIterator[list
             stack.push_async_callback(store.close)
             await store.open()
         end = CLOCK.now() + SETTLING + 0.1
-        while CLOCK.now() < end:
+        while settled and CLOCK.now() < end:
             await beat(*stores)
             await asyncio.sleep(0.2)
         yield stores
@@ -106,6 +106,10 @@ async def test_no_fault_delays_or_fails_a_call_and_the_state_converges(
         assert set(await one.ejected()) == {A}
         assert len(await one.recent_verdicts(10)) == 5
         assert await one.share_means("d", [0.25]) == (0.5, 0.25)
+        for _ in range(3):
+            await beat(one, two)
+            await one.share_means("d", [])
+        assert one.degraded
         mended(own_redis)
         await back(one, two)
         await beat(one, two)
@@ -215,7 +219,7 @@ def commands(server: Server) -> int:
 
 
 async def test_after_a_restart_the_first_call_finds_the_scripts_gone_and_succeeds(own_redis: Server) -> None:
-    async with fleet(own_redis.url, "one", deadline=2.0) as (one,):
+    async with fleet(own_redis.url, "one", settled=False, deadline=2.0) as (one,):
         with own_redis.client() as client:
             client.script_flush()
         await one.admit_retry(1)
@@ -233,7 +237,7 @@ async def test_a_user_with_a_password_and_only_the_fleets_keys(
         client.execute_command("ACL SETUSER default off")
     monkeypatch.setenv("STORE_PASSWORD", "s3cret")
     by_variable = {"username": "guard", "password_env": "STORE_PASSWORD", "namespace": "fleet-x"}
-    async with fleet(own_redis.url, "one", **by_variable) as (one,):
+    async with fleet(own_redis.url, "one", settled=False, **by_variable) as (one,):
         await one.note_verdict({"kind": "garbled"})
         await one.count_quality(A, "m", 1, 0)
         await one.eject(A, time.time() + 9, "bad")
@@ -276,7 +280,7 @@ async def test_tls_checks_the_servers_certificate(tmp_path: Path) -> None:
 
 async def test_a_sentinel_changes_the_master_and_the_guard_follows(redis_sentinels: Sentinels) -> None:
     at = [f"127.0.0.1:{redis_sentinels.sentinel.port}"]
-    async with fleet("redis://the-master/0", "one", sentinels=at) as (one,):
+    async with fleet("redis://the-master/0", "one", settled=False, sentinels=at) as (one,):
         await one.eject(A, time.time() + 60, "bad")
         redis_sentinels.master.kill()
         took = await every_call(one)

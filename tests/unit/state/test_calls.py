@@ -59,7 +59,9 @@ async def test_after_failures_requests_do_not_wait_and_a_probe_mends_it() -> Non
         assert counts.calls == {("x", "failed"): 2, ("x", "skipped"): 3}
         assert await made.probe("beat", bad, 1.0) is None
         assert not made.closed
-        assert await made.probe("beat", good, 1.0) == "good"
+        assert await made.probe("quality", good, 1.0) == "good"
+        assert not made.closed, "only a call that would fail on a full store proves anything"
+        assert await made.probe("beat", good, 1.0, proves=True) == "good"
         assert made.closed
         assert await made.ask("x", good) == "good"
     assert [entry["log_level"] for entry in logs] == ["warning", "info"], "told once each"
@@ -74,7 +76,7 @@ async def test_a_probe_that_is_slower_than_the_deadline_is_used_but_mends_nothin
         await asyncio.sleep(0.05)
         return "slow"
 
-    assert await made.probe("beat", slow, 5.0) == "slow"
+    assert await made.probe("beat", slow, 5.0, proves=True) == "slow"
     assert not made.closed
     assert counts.calls[("beat", "late")] == 1
 
@@ -82,7 +84,7 @@ async def test_a_probe_that_is_slower_than_the_deadline_is_used_but_mends_nothin
 async def test_a_read_that_succeeds_says_nothing_of_writes() -> None:
     made, _ = calls(deadline=5.0)
     await made.ask("x", bad)
-    assert await made.ask("read", good, reads=True) == "good"
+    assert await made.ask("read", good, proves=False) == "good"
     await made.ask("x", bad)
     assert not made.closed
 
