@@ -103,6 +103,17 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     format: Literal["json", "human"] = "json"
 
 
+class DashboardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    The dashboard on the admin port.
+
+    Args:
+        cases: Files of labelled streams, beside what is recorded, that "what if" tries a policy on.
+    """
+
+    cases: list[str] = []
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
     All of it.
@@ -118,6 +129,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         recording: What of the traffic is recorded; nothing if not given.
         retry_budget: Bounds the load that retries add.
         store: A Redis that the guards of a fleet share; if not given, this guard is alone.
+        dashboard: What the dashboard is given beside what the guard sees.
     """
 
     upstreams: list[UpstreamSettings]
@@ -132,6 +144,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     recording: RecorderSettings | None = None
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
     store: StoreSettings | None = None
+    dashboard: DashboardSettings = DashboardSettings()
 
 
 def load_config(path: Path) -> Config:

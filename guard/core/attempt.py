@@ -96,6 +96,7 @@ class Attempt:
         if self._tapes is not None:
             self._tapes.begin(record)
         self._events = 0
+        self._suspicion = 0.0  # as it was last written down
         self._data = b""  # of the latest event of one choice
         self._counts: dict[int, int] = {}  # tokens by choice
 
@@ -168,6 +169,9 @@ class Attempt:
         if self.ended and self._is_dropped(chunk, tokens):
             return Judged(chunk, (), CLEAN)
         verdict = self.monitor.observe(samples) if watch else CLEAN
+        if (suspicion := self.monitor.suspicion) != self._suspicion:
+            self._suspicion = suspicion
+            self.record.suspect(suspicion)
         repeats = self._note_ends(chunk)
         if repeats is not None and watch and verdict.action in (Action.PASS, Action.HOLD):
             verdict = engine_verdict(self._policy, repeats, self._counts.get(repeats, 0), self.monitor.suspicion)

@@ -85,7 +85,7 @@ class Exchange(Outgoing):
             verdicts=self._recovery.verdicts,
         )
         self._attempt = attempt
-        self.record.attempts.append(attempt.record)
+        self._ledger.begun(attempt.record, self._now)
         if self._mode != "resume":
             self._delivery.begin(target.engine)
         if stream_hazards(self._request, target.engine):

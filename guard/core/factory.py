@@ -114,7 +114,12 @@ def make_attempt(
         engine=target.engine,
     )
     record = AttemptRecord(
-        number=number, replica=target.replica, engine=target.engine, mode=mode, changes=dict(changes)
+        number=number,
+        replica=target.replica,
+        engine=target.engine,
+        mode=mode,
+        changes=dict(changes),
+        baseline=target.baseline.probability if target.baseline is not None else None,
     )
     rewriter = family.rewriter(
         request,

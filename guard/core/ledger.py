@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from guard.core.attempt import Attempt
 from guard.core.holdback import Held
-from guard.core.record import ExchangeRecord
+from guard.core.record import AttemptRecord, ExchangeRecord
 
 
 class Ledger:
@@ -24,23 +24,43 @@ class Ledger:
     def __init__(self, record: ExchangeRecord, started_at: float) -> None:
         self._record = record
         self._started_at = started_at
+        self._waits_since: float | None = None
+        self._sent_at: float | None = None
+
+    def begun(self, attempt: AttemptRecord, now: float) -> None:
+        """A further attempt was asked for."""
+        attempt.started = now - self._started_at
+        self._record.attempts.append(attempt)
 
     def arrived(self, now: float) -> None:
         """Something an attempt generated arrived."""
         if self._record.ttft_upstream is None:
             self._record.ttft_upstream = now - self._started_at
 
-    def held(self, tokens: int) -> None:
-        """So many tokens wait. Unit: tokens."""
+    def held(self, tokens: int, left: int, now: float) -> None:
+        """So many tokens waited, and so many do still. Unit: tokens."""
         self._record.held_tokens_max = max(self._record.held_tokens_max, tokens)
+        self._waits(left, now)
 
     def shown(self, attempt: Attempt, released: Sequence[Held], now: float) -> None:
         """Chunks of an attempt leave for the client."""
         tokens = sum(held.tokens for held in released)
-        if tokens and self._record.ttft_delivered is None:
-            self._record.ttft_delivered = now - self._started_at
+        if tokens:
+            if self._sent_at is None:
+                self._record.ttft_delivered = now - self._started_at
+            elif now - self._sent_at > self._record.longest_gap:
+                self._record.longest_gap = now - self._sent_at
+            self._sent_at = now
         self._record.tokens_shown += tokens
         attempt.record.tokens_shown += tokens
+
+    def _waits(self, tokens: int, now: float) -> None:
+        if tokens:
+            if self._waits_since is None:
+                self._waits_since = now
+        elif self._waits_since is not None:
+            self._record.held_seconds += now - self._waits_since
+            self._waits_since = None
 
     def taken_back(self) -> None:
         """What was only gathered for a body that will not be sent was never shown."""
@@ -57,4 +77,5 @@ class Ledger:
     def closed(self, now: float) -> None:
         """The exchange is over."""
         self.settle()
+        self._waits(0, now)
         self._record.duration = now - self._started_at

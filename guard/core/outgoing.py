@@ -122,10 +122,10 @@ class Outgoing:
         held_tokens = attempt.hold.tokens
         if self._only_opened(attempt):
             return []
-        self._ledger.held(held_tokens)
         # An attempt that was let pass is no longer suspected, whatever its last score was.
         suspicion = attempt.monitor.suspicion if self._watching else 0.0
         released = attempt.hold.release(suspicion)
+        self._ledger.held(held_tokens, attempt.hold.tokens, self._now)
         if suspicion >= self._policy.hold_back.hold_at and len(attempt.hold):
             attempt.record.held_from_token = attempt.record.held_from_token or attempt.record.tokens
         return self._send(released)

@@ -6,12 +6,15 @@ import enum
 
 import msgspec
 
-from guard.types import Kind, Verdict
+from guard.types import Finding, Kind, Verdict
 
 #: Verify steps kept per attempt; later ones only count in the sums.
 MAX_STEPS = 8192
 #: Stands in the arrays where a step's draft depth is unknown.
 UNKNOWN_DRAFT = -1
+#: Changes of suspicion kept per attempt, and the least change that is one.
+MAX_SUSPICIONS = 1024
+LEAST_CHANGE = 0.02
 
 
 class Outcome(enum.StrEnum):
@@ -51,6 +54,10 @@ class AttemptRecord(msgspec.Struct):
         reason: The evidence, readable.
         fault: Transport or protocol fault, if any.
         shadow: First verdict of the shadow policy that acts, if any.
+        started: Arrival of the request until the attempt was asked for. Unit: seconds.
+        baseline: Healthy acceptance probability that it was judged by, if one was known.
+        findings: The evidence, signal by signal.
+        suspicions: Token and suspicion wherever the suspicion changed; none while it stays 0.
     """
 
     number: int
@@ -74,6 +81,20 @@ class AttemptRecord(msgspec.Struct):
     reason: str = ""
     fault: str = ""
     shadow: Verdict | None = None
+    started: float = 0.0
+    baseline: float | None = None
+    findings: tuple[Finding, ...] = ()
+    suspicions: list[tuple[int, float]] = []
+
+    def suspect(self, suspicion: float) -> None:
+        """Keep a suspicion, if it is another one than before."""
+        before = self.suspicions[-1][1] if self.suspicions else 0.0
+        # The way back to nothing is always worth a point.
+        if abs(suspicion - before) < LEAST_CHANGE and (suspicion == 0.0) == (before == 0.0):
+            return
+        if len(self.suspicions) == MAX_SUSPICIONS:
+            self.suspicions.pop()
+        self.suspicions.append((self.tokens, round(suspicion, 3)))
 
     def note(self, verdict: Verdict) -> None:
         """Take over what was only noted, unless something was before."""
@@ -89,6 +110,7 @@ class AttemptRecord(msgspec.Struct):
         self.onset_token = verdict.onset_token
         self.verdict_token = verdict.token
         self.reason = verdict.reason
+        self.findings = verdict.findings
 
     @property
     def burned_by(self) -> str:
@@ -108,6 +130,9 @@ class ExchangeRecord(msgspec.Struct):
         ttft_upstream: Until the first token of the first attempt arrived at the guard.
         ttft_delivered: Until the first token was sent to the client.
         held_tokens_max: Most tokens the hold-back window kept at once. Unit: tokens.
+        held_seconds: Time in which text waited in the hold-back window.
+        longest_gap: Longest time between two pieces of text sent to the client.
+        ended_at: When it was over. Unit: seconds since 1970.
     """
 
     request_id: str
@@ -125,6 +150,9 @@ class ExchangeRecord(msgspec.Struct):
     ttft_upstream: float | None = None
     ttft_delivered: float | None = None
     held_tokens_max: int = 0
+    held_seconds: float = 0.0
+    longest_gap: float = 0.0
+    ended_at: float = 0.0
 
     def summary(self) -> dict[str, object]:
         """The short account that the client sees in the closing comment of a stream."""

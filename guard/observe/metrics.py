@@ -2,30 +2,47 @@
 Counters as plain integers, turned into Prometheus families only when scraped.
 
 Bumping an int costs a twentieth of a labelled client counter, and the request path never takes a lock.
-Names are documented in NAMES and nowhere else; every label has a closed set of values.
+Names are documented in NAMES and nowhere else; every label has a closed set of values, or is `Bounded`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from guard.core.record import AttemptRecord, ExchangeRecord
+from guard import __version__
+from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
+from guard.observe.counts import NoPolicies, NoPool, NoRecorder, PolicyCounts, PoolCounts, RecorderCounts
+from guard.observe.figures import added_ttft, bad_tokens_shown, drafted_steps, result_of
+from guard.observe.series import (
+    DELAYS,
+    GAPS,
+    LENGTHS,
+    SECONDS,
+    TOKENS,
+    Bounded,
+    Histogram,
+    Series,
+    counter,
+    gauge,
+    gauges,
+    histograms,
+)
 from guard.state.store import StateStore
 
-#: Name -> help, unit stated. The closed list of what /metrics tells.
+#: Name -> help, unit stated. The closed list of what /metrics tells; README.md has it as a table.
 NAMES = {
+    "guard_build_info": "Always 1; the version is its label.",
     "guard_exchanges": "Client requests on guarded routes, by how they ended.",
+    "guard_model_exchanges": "The same by model; past 32 models the others are one.",
     "guard_exchanges_in_flight": "Client requests on guarded routes now open.",
     "guard_passthrough_requests": "Requests relayed without watching.",
     "guard_attempts": "Upstream attempts, by how they came about.",
-    "guard_verdicts": "Verdicts other than pass, by kind and action.",
+    "guard_replica_attempts": "Upstream attempts by replica: good, bad (a verdict that acts), fault (transport).",
+    "guard_verdicts": "Anomalies: verdicts other than pass, by kind and action.",
     "guard_upstream_faults": "Upstream attempts lost, by fault.",
     "guard_aborts_sent": "Upstream attempts the guard closed before their end.",
     "guard_aborts_confirmed": "Of those, the ones after which the backend ran no more than is wanted of it.",
@@ -36,14 +53,21 @@ NAMES = {
     "guard_replica_ejections": "Replicas left out for a time, by cause.",
     "guard_tokens_shown": "Tokens delivered to clients.",
     "guard_tokens_burned": "Tokens generated and thrown away, by what was wrong: a kind, a fault, or the client left.",
+    "guard_bad_tokens_shown": "Tokens after an estimated onset that had been delivered before the verdict.",
     "guard_verify_steps": "Verify steps seen that had a draft of known depth.",
     "guard_draft_tokens": "Draft tokens proposed in those steps.",
     "guard_accepted_draft_tokens": "Draft tokens kept in those steps, bonus excluded.",
+    "guard_acceptance_length": "Mean tokens per verify step of an attempt, bonus included, by replica.",
     "guard_ttft_upstream_seconds": "From a request's arrival to the first token at the guard.",
     "guard_ttft_delivered_seconds": "From a request's arrival to the first token sent to the client.",
+    "guard_added_ttft_seconds": "The difference of the two, for streamed answers: what holding back cost.",
+    "guard_time_per_token_seconds": "Mean time between two tokens at the client after the first, of a streamed answer.",
+    "guard_longest_gap_seconds": "Longest time between two pieces of a streamed answer at the client.",
     "guard_detection_delay_tokens": "From estimated onset to verdict.",
     "guard_held_tokens": "Most tokens an exchange held back at once.",
-    "guard_live_listeners": "Connections on the live feed.",
+    "guard_hold_seconds": "How long text of an exchange waited, in all; exchanges in which none did are left out.",
+    "guard_live_listeners": "Connections on the live feeds.",
+    "guard_live_listeners_dropped": "Connections on the live feeds that were closed because they read too slowly.",
     "guard_recordings": "Exchanges offered to the recorder: written, dropped (queue full), failed (disk).",
     "guard_policy_generation": "Which version of the policies is in force; counts up with every reload.",
     "guard_policy_last_reload_ok": "1 when the policies on disk are those in force, 0 when they are wrong.",
@@ -60,122 +84,28 @@ NAMES = {
     "guard_shadow_disagreements": "Those on which it would have acted otherwise, by both actions.",
 }
 
-SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-TOKENS = (1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-
-
-class PolicyCounts(Protocol):
-    """What the process knows of its policies, as plain numbers."""
-
-    generation: int
-    last_reload_ok: bool
-    reloads_ok: int
-    reloads_failed: int
-    shadow_compared: int
-    shadow_disagreed: Counter[tuple[str, str]]
-
-
-class RecorderCounts(Protocol):
-    """What became of the exchanges offered to the recorder."""
-
-    written: int
-    dropped: int
-    failed: int
-
-
-class AbortCounts(Protocol):
-    """What became of aborts."""
-
-    confirmed: int
-    unconfirmed: int
-
-
-class PoolCounts(Protocol):
-    """What the process knows of its replicas, as plain numbers."""
-
-    retries_refused: int
-    ejections: Counter[str]
-
-    @property
-    def aborter(self) -> AbortCounts:
-        """What became of aborts."""
-        ...
-
-    def standings(self) -> Counter[str]:
-        """Replicas by standing."""
-        ...
-
-
-class NoRecorder:
-    """Where nothing is recorded."""
-
-    written = dropped = failed = 0
-
-
-class NoPool:
-    """Where there are no replicas."""
-
-    retries_refused = 0
-
-    class Aborter:
-        """Of no attempts."""
-
-        confirmed = unconfirmed = 0
-
-    aborter: AbortCounts = Aborter()
-
-    def __init__(self) -> None:
-        self.ejections: Counter[str] = Counter()
-
-    def standings(self) -> Counter[str]:
-        """None."""
-        return Counter()
-
-
-class NoPolicies:
-    """Where none are told of."""
-
-    generation = 0
-    last_reload_ok = True
-    reloads_ok = 0
-    reloads_failed = 0
-    shadow_compared = 0
-
-    def __init__(self) -> None:
-        self.shadow_disagreed: Counter[tuple[str, str]] = Counter()
-
-
-class Histogram:
-    """Counts per bucket, for one series."""
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def family(self, name: str) -> HistogramMetricFamily:
-        """As Prometheus has it: cumulative buckets."""
-        buckets: list[tuple[str, float]] = []
-        total = 0
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
-            total += count
-            buckets.append((bound, float(total)))
-        return HistogramMetricFamily(name, NAMES[name], buckets=buckets, sum_value=self._sum)
+#: Models and replicas told apart.
+MOST_MODELS = 32
+MOST_REPLICAS = 256
 
 
 class Metrics(Collector):
-    """All series of one process."""
+    """
+    All series of one process.
+
+    Args:
+        policies: Counts of the policies.
+        recorder: Counts of the recorder.
+        pool: Counts of the replicas.
+        replicas: Names of the replicas that are configured.
+    """
 
     def __init__(
         self,
         policies: PolicyCounts | None = None,
         recorder: RecorderCounts | None = None,
         pool: PoolCounts | None = None,
+        replicas: Iterable[str] = (),
     ) -> None:
         self._policies: PolicyCounts = policies or NoPolicies()
         self._recorder: RecorderCounts = recorder or NoRecorder()
@@ -185,46 +115,65 @@ class Metrics(Collector):
         self.aborts_sent = 0
         self.aborts_repeated = 0
         self.live_listeners = 0
+        self.live_dropped = 0
         #: The store of shared state, once there is one.
         self.store: StateStore | None = None
+        self._model = Bounded(MOST_MODELS)
+        self._replica = Bounded(MOST_REPLICAS, replicas)
         self._outcomes: Counter[str] = Counter()
+        self._models: Counter[tuple[str, str]] = Counter()
         self._modes: Counter[str] = Counter()
+        self._replicas: Counter[tuple[str, str]] = Counter()
         self._verdicts: Counter[tuple[str, str]] = Counter()
         self._faults: Counter[str] = Counter()
         self._burned: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
-        self._histograms = {
-            "guard_ttft_upstream_seconds": Histogram(SECONDS),
-            "guard_ttft_delivered_seconds": Histogram(SECONDS),
-            "guard_detection_delay_tokens": Histogram(TOKENS),
-            "guard_held_tokens": Histogram(TOKENS),
-        }
+        self._histograms = {name: Histogram(bounds) for name, bounds in _BOUNDS.items()}
+        self._lengths: dict[str, Histogram] = {}
 
     def count(self, record: ExchangeRecord) -> None:
         """Take in one finished exchange."""
         self._outcomes[record.outcome.value] += 1
+        # A model that no backend knows is only a word of the client's.
+        known = record.outcome is not Outcome.RELAYED or record.status < 400
+        self._models[(self._model(record.model if known else ""), record.outcome.value)] += 1
         self._sums["guard_tokens_shown"] += record.tokens_shown
         self._observe("guard_ttft_upstream_seconds", record.ttft_upstream)
         self._observe("guard_ttft_delivered_seconds", record.ttft_delivered)
         self._observe("guard_held_tokens", record.held_tokens_max or None)
+        self._observe("guard_hold_seconds", record.held_seconds or None)
+        if record.stream and record.ttft_delivered is not None:
+            self._observe("guard_added_ttft_seconds", added_ttft(record))
+            self._observe("guard_longest_gap_seconds", record.longest_gap or None)
+            if record.tokens_shown > 1:
+                pace = (record.duration - record.ttft_delivered) / (record.tokens_shown - 1)
+                self._observe("guard_time_per_token_seconds", pace)
+        self._sums["guard_bad_tokens_shown"] += sum(map(bad_tokens_shown, record.attempts))
         for attempt in record.attempts:
             self._count_attempt(attempt)
 
     def _count_attempt(self, attempt: AttemptRecord) -> None:
+        replica = self._replica(attempt.replica)
         self._modes[attempt.mode] += 1
         if attempt.tokens_burned:
             self._burned[attempt.burned_by] += attempt.tokens_burned
+        self._replicas[(replica, result_of(attempt))] += 1
         if attempt.fault:
             self._faults[attempt.fault] += 1
         if attempt.kind is not None:
             self._verdicts[(attempt.kind.value, attempt.verdict)] += 1
         if attempt.verdict_token is not None and attempt.onset_token is not None:
             self._observe("guard_detection_delay_tokens", attempt.verdict_token - attempt.onset_token)
-        for accepted, drafted in zip(attempt.accepted, attempt.drafted, strict=True):
-            if drafted > 0:
-                self._sums["guard_verify_steps"] += 1
-                self._sums["guard_draft_tokens"] += drafted
-                self._sums["guard_accepted_draft_tokens"] += accepted
+        steps, drafted, accepted = drafted_steps(attempt)
+        if not steps:
+            return
+        self._sums["guard_verify_steps"] += steps
+        self._sums["guard_draft_tokens"] += drafted
+        self._sums["guard_accepted_draft_tokens"] += accepted
+        length = self._lengths.get(replica)
+        if length is None:
+            length = self._lengths[replica] = Histogram(LENGTHS)
+        length.observe(1 + accepted / steps)
 
     def _observe(self, name: str, value: float | None) -> None:
         if value is not None:
@@ -232,19 +181,25 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
+        yield gauges("guard_build_info", NAMES["guard_build_info"], ("version",), [((__version__,), 1)])
         yield _gauge("guard_exchanges_in_flight", self.in_flight)
         yield _gauge("guard_live_listeners", self.live_listeners)
-        yield _counter("guard_passthrough_requests", (), [((), self.passthrough)])
-        yield _counter("guard_aborts_sent", (), [((), self.aborts_sent)])
-        yield _counter("guard_aborts_repeated", (), [((), self.aborts_repeated)])
+        for name, count in (
+            ("guard_live_listeners_dropped", self.live_dropped),
+            ("guard_passthrough_requests", self.passthrough),
+            ("guard_aborts_sent", self.aborts_sent),
+            ("guard_aborts_repeated", self.aborts_repeated),
+            *((name, self._sums[name]) for name in _SUMS),
+        ):
+            yield _counter(name, (), [((), count)])
         yield from _of_pool(self._pool)
         yield _counter("guard_exchanges", ("outcome",), _one_label(self._outcomes))
+        yield _counter("guard_model_exchanges", ("model", "outcome"), self._models.items())
         yield _counter("guard_attempts", ("mode",), _one_label(self._modes))
+        yield _counter("guard_replica_attempts", ("replica", "result"), self._replicas.items())
         yield _counter("guard_verdicts", ("kind", "action"), self._verdicts.items())
         yield _counter("guard_upstream_faults", ("fault",), _one_label(self._faults))
         yield _counter("guard_tokens_burned", ("cause",), _one_label(self._burned))
-        for name in _SUMS:
-            yield _counter(name, (), [((), self._sums[name])])
         recorded = self._recorder
         counts = {"written": recorded.written, "dropped": recorded.dropped, "failed": recorded.failed}
         yield _counter("guard_recordings", ("result",), _one_label(Counter(counts)))
@@ -252,11 +207,25 @@ class Metrics(Collector):
         if self.store is not None:
             yield from _of_store(self.store)
         for name, histogram in self._histograms.items():
-            yield histogram.family(name)
+            yield histogram.family(name, NAMES[name])
+        name = "guard_acceptance_length"
+        yield histograms(name, NAMES[name], "replica", self._lengths.items())
 
+
+_BOUNDS = {
+    "guard_ttft_upstream_seconds": SECONDS,
+    "guard_ttft_delivered_seconds": SECONDS,
+    "guard_added_ttft_seconds": DELAYS,
+    "guard_time_per_token_seconds": GAPS,
+    "guard_longest_gap_seconds": SECONDS,
+    "guard_detection_delay_tokens": TOKENS,
+    "guard_held_tokens": TOKENS,
+    "guard_hold_seconds": DELAYS,
+}
 
 _SUMS = (
     "guard_tokens_shown",
+    "guard_bad_tokens_shown",
     "guard_verify_steps",
     "guard_draft_tokens",
     "guard_accepted_draft_tokens",
@@ -268,10 +237,9 @@ def _of_pool(pool: PoolCounts) -> Iterator[Metric]:
     yield _counter("guard_aborts_unconfirmed", (), [((), pool.aborter.unconfirmed)])
     yield _counter("guard_retries_refused", (), [((), pool.retries_refused)])
     yield _counter("guard_replica_ejections", ("cause",), _one_label(pool.ejections))
-    standings = GaugeMetricFamily("guard_replicas", NAMES["guard_replicas"], labels=("standing",))
-    for standing, count in pool.standings().items():
-        standings.add_metric([standing], count)
-    yield standings
+    name = "guard_replicas"
+    standings = [((standing,), count) for standing, count in pool.standings().items()]
+    yield gauges(name, NAMES[name], ("standing",), standings)
 
 
 def _of_policies(counts: PolicyCounts) -> Iterator[Metric]:
@@ -298,14 +266,24 @@ def _one_label(counts: Counter[str]) -> list[tuple[tuple[str, ...], int]]:
     return [((label,), count) for label, count in counts.items()]
 
 
-def _gauge(name: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, NAMES[name], value=value)
+def _gauge(name: str, value: float) -> Metric:
+    return gauge(name, NAMES[name], value)
 
 
-def _counter(
-    name: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], float]]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, NAMES[name], labels=labels)
-    for values, count in series:
-        family.add_metric(list(values), count)
-    return family
+def _counter(name: str, labels: tuple[str, ...], series: Series) -> Metric:
+    return counter(name, NAMES[name], labels, series)
+
+
+def table(metrics: Metrics) -> str:
+    """
+    All metrics as a table in Markdown; README.md beside this file has it.
+
+    Args:
+        metrics: With a store, so that none is missing.
+    """
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family in sorted(metrics.collect(), key=lambda family: family.name):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(f"`{label}`" for label in getattr(family, "_labelnames", ()))
+        lines.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(lines)

@@ -12,6 +12,7 @@ import os
 import queue
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,9 @@ from msgspec import Meta
 from guard.core.record import ExchangeRecord
 from guard.observe.recording import Recording, Tape, Text, line_of, recordings
 from guard.observe.redaction import first_letters
+
+#: Latest lines kept in memory to be looked at, those with a verdict only. Unit: bytes.
+KEPT_BYTES = 8 * 1024 * 1024
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -75,6 +79,9 @@ class Recorder:
         self._queue: queue.Queue[list[Recording] | None] = queue.Queue(max(settings.queue, 1))
         self._file = RotatingFile(settings)
         self._complained = False
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._kept_bytes = 0
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -129,7 +136,9 @@ class Recorder:
 
     def _write(self, recording: Recording) -> None:
         try:
-            self._file.write(line_of(recording, self.settings.text, secrets.token_bytes(16)))
+            line = line_of(recording, self.settings.text, secrets.token_bytes(16))
+            self._keep(recording, line)
+            self._file.write(line)
         except Exception as error:  # a recorder that dies would go unnoticed
             self.failed += 1
             if not self._complained:
@@ -140,6 +149,21 @@ class Recorder:
             return
         self._complained = False
         self.written += 1
+
+    def _keep(self, recording: Recording, line: bytes) -> None:
+        if not any(attempt.kind is not None for attempt in recording.record.attempts):
+            return
+        key = recording.record.request_id, recording.attempt.number
+        with self._lock:
+            self._kept_bytes += len(line) - len(self._kept.pop(key, b""))
+            self._kept[key] = line
+            while self._kept_bytes > KEPT_BYTES:
+                self._kept_bytes -= len(self._kept.popitem(last=False)[1])
+
+    def lines(self, request_id: str) -> dict[int, bytes]:
+        """What was recorded lately of an exchange with a verdict: lines as in the files, by attempt."""
+        with self._lock:
+            return {number: line for (name, number), line in self._kept.items() if name == request_id}
 
 
 class RotatingFile:

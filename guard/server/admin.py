@@ -1,4 +1,4 @@
-"""The admin port: health, metrics, the live feed, and what became of a request."""
+"""The admin port: health, metrics, the live feed, what became of a request, and the dashboard."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from guard import __version__
 from guard.server.app import Guard
+from guard.server.dashboard import Dashboard
 
 
 def admin_application(guard: Guard) -> web.Application:
@@ -31,16 +32,6 @@ def admin_application(guard: Guard) -> web.Application:
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def request_page(request: web.Request) -> web.Response:
-        record = guard.records.get(request.match_info["id"])
-        if record is None:
-            return web.json_response({"error": "no such request, or no longer kept"}, status=404)
-        return web.Response(body=msgspec.json.encode(record), content_type="application/json")
-
-    async def requests(_: web.Request) -> web.Response:
-        latest = [record.summary() for record in guard.records.latest(100)]
-        return web.Response(body=msgspec.json.encode(latest), content_type="application/json")
-
     async def policies(_: web.Request) -> web.Response:
         body = msgspec.json.encode(guard.policies.policies)
         return web.Response(body=body, content_type="application/json")
@@ -51,18 +42,13 @@ def admin_application(guard: Guard) -> web.Application:
     async def baselines(_: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(guard.baselines.report()), content_type="application/json")
 
-    async def replicas(_: web.Request) -> web.Response:
-        return web.Response(body=msgspec.json.encode(guard.pool.report()), content_type="application/json")
-
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/guard/live", guard.live.serve)
-    app.router.add_get("/guard/requests", requests)
-    app.router.add_get("/guard/requests/{id:.+}", request_page)
     app.router.add_get("/guard/policies", policies)
     app.router.add_get("/guard/baselines", baselines)
     app.router.add_get("/guard/shadow", shadow)
-    app.router.add_get("/guard/replicas", replicas)
+    Dashboard(guard, guard.sharing.store if guard.config.store is not None else None).add_to(app)
     return app

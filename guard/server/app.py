@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 import uuid
 
 import structlog
@@ -16,6 +17,7 @@ from guard.core.settings import ExchangeSettings
 from guard.core.tape import Tapes
 from guard.errors import RequestError
 from guard.fleet.affinity import prefix_key
+from guard.observe.history import History
 from guard.observe.log import log_exchange
 from guard.observe.metrics import Metrics
 from guard.observe.recorder import Recorder
@@ -29,6 +31,7 @@ from guard.server.live import LiveHub
 from guard.server.passthrough import relay
 from guard.server.policies import PolicySet
 from guard.server.sharing import Sharing
+from guard.server.streams import Streams
 from guard.server.upstream import UpstreamPool
 from guard.state.store import StateStore
 from guard.types import RequestId
@@ -56,9 +59,13 @@ class Guard:
         self.policies = policies
         self.pool = pool
         self.clock = clock
-        self.metrics = Metrics(policies, recorder, pool)
+        names = [upstream.name for upstream in pool.upstreams]
+        self.metrics = Metrics(policies, recorder, pool, names)
+        self.history = History(names)
+        self.started_at = time.time()
         self.records = RecordStore()
         self.live = LiveHub(self.metrics)
+        self.streams = Streams(self.metrics)
         self.baselines = baselines
         self.recorder = recorder
         self.draining = False
@@ -112,10 +119,12 @@ class Guard:
         key = prefix_key(asked.model, prompt_beginning(asked, characters), characters)
         driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, key)
         self.metrics.in_flight += 1
+        number = self.streams.began(exchange)
         try:
             response = await driver.run()
         finally:
             self.metrics.in_flight -= 1
+            self.streams.ended(number)
             self._over(exchange, driver)
             if self.recorder is not None and tapes is not None:
                 self.recorder.offer(exchange.record, tapes.attempts, draw)
@@ -123,10 +132,12 @@ class Guard:
 
     def _over(self, exchange: Exchange, driver: Driver) -> None:
         record = exchange.record
+        record.ended_at = time.time()
         self.metrics.aborts_sent += driver.aborts_sent
         self.metrics.aborts_repeated += driver.aborts_repeated
         self.pool.learn(record)
         self.metrics.count(record)
+        self.history.count(record)
         if self.policies.shadowed:
             for attempt in record.attempts:
                 self.policies.compare(record.request_id, attempt.verdict, attempt.shadow)

@@ -84,6 +84,7 @@ async def running_guard(
             finally:
                 guard.draining = True
                 guard.live.close()
+                guard.streams.close()
     finally:
         for watch in watches:
             watch.cancel()

@@ -22,15 +22,19 @@ def test_shown_taken_back_and_burned() -> None:
     ledger = Ledger(record, started_at=10.0)
     ledger.arrived(10.5)
     ledger.arrived(11.0)
-    ledger.held(4)
-    ledger.held(2)
+    ledger.held(4, 2, 10.5)
+    ledger.held(2, 2, 10.75)
+    ledger.held(2, 0, 11.0)
     attempt.record.tokens = 6
     ledger.shown(attempt, [Held(b"", "", 0, 0)], 11.0)
     ledger.shown(attempt, [Held(b"a", "a", 3, 3)], 12.0)
     assert (record.ttft_upstream, record.ttft_delivered, record.held_tokens_max) == (0.5, 2.0, 4)
     assert (record.tokens_shown, attempt.record.tokens_shown) == (3, 3)
+    assert record.held_seconds == 0.5
     ledger.settle()
     assert (record.tokens_burned, attempt.record.tokens_burned) == (3, 3)
+    ledger.shown(attempt, [Held(b"", "", 1, 4)], 14.5)
+    assert record.longest_gap == 2.5
     ledger.taken_back()
     ledger.closed(15.0)
     assert (record.tokens_shown, record.tokens_burned, record.duration) == (0, 6, 5.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
+from guard.core.record import MAX_SUSPICIONS, AttemptRecord, ExchangeRecord, Outcome
 from guard.types import Action, Finding, Kind, SignalRef, Verdict
 
 
@@ -37,6 +37,19 @@ def test_what_was_burned_has_a_cause() -> None:
     made[1].judge(Verdict(Action.NOTE, 1.0, Kind.REPETITION))
     made[2].fault = "reset"
     assert [attempt.burned_by for attempt in made] == ["repetition", "left", "fault", "left"]
+
+
+def test_a_suspicion_is_kept_where_it_changes_and_their_number_is_bounded() -> None:
+    attempt = AttemptRecord(1, "a", "vllm", "first")
+    for token, suspicion in ((1, 0.0), (2, 0.5), (3, 0.51), (4, 0.8), (5, 0.005), (6, 0.0)):
+        attempt.tokens = token
+        attempt.suspect(suspicion)
+    assert attempt.suspicions == [(2, 0.5), (4, 0.8), (5, 0.005), (6, 0.0)]
+    for token in range(10, 10 + 2 * MAX_SUSPICIONS):
+        attempt.tokens = token
+        attempt.suspect(float(token % 2))
+    assert len(attempt.suspicions) == MAX_SUSPICIONS
+    assert attempt.suspicions[-1] == (attempt.tokens, 1.0)  # the latest is always there
 
 
 def test_records_do_not_share_their_lists() -> None:

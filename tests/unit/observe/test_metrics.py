@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, generate_latest
 
+import guard.observe
 from guard.clock import VirtualClock
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
-from guard.observe.metrics import NAMES, SECONDS, Histogram, Metrics
+from guard.observe.metrics import MOST_MODELS, MOST_REPLICAS, NAMES, Metrics, table
 from guard.retry.budget import Budget
 from guard.state.memory import MemoryFleet, MemoryStore
 from guard.types import Kind
@@ -25,10 +28,14 @@ def scrape(metrics: Metrics) -> str:
     return generate_latest(registry).decode()
 
 
-def test_every_family_is_documented_and_every_documented_name_exists() -> None:
+def with_store() -> Metrics:
     metrics = Metrics()
     metrics.store = MemoryStore(MemoryFleet(VirtualClock()), Budget(), "one")
-    assert {family.name for family in metrics.collect()} == set(NAMES)
+    return metrics
+
+
+def test_every_family_is_documented_and_every_documented_name_exists() -> None:
+    assert {family.name for family in with_store().collect()} == set(NAMES)
 
 
 async def test_what_the_store_knows_is_told() -> None:
@@ -79,22 +86,73 @@ def test_an_exchange_is_counted_with_its_attempts() -> None:
         assert line in text
 
 
-def test_a_histogram_counts_on_the_right_side_of_its_bounds() -> None:
-    histogram = Histogram((1.0, 2.0))
-    for value in (0.5, 1.0, 1.5, 3.0):
-        histogram.observe(value)
-    family = histogram.family("guard_ttft_upstream_seconds")
-    counts = {s.labels["le"]: s.value for s in family.samples if s.name.endswith("_bucket")}
-    assert counts == {"1.0": 2, "2.0": 3, "+Inf": 4}
-    assert tuple(sorted(SECONDS)) == SECONDS
-
-
-def test_labels_stay_bounded_whatever_the_clients_send() -> None:
+def test_a_streamed_answer_is_timed() -> None:
     metrics = Metrics()
-    before = len(scrape(metrics).splitlines())
-    for index in range(1000):
-        metrics.count(record(request_id=str(index), model=f"model-{index}", outcome=Outcome.HEALTHY))
-    assert len(scrape(metrics).splitlines()) - before < 10
+    metrics.count(
+        record(
+            tokens_shown=11, duration=1.3, ttft_upstream=0.2, ttft_delivered=0.3, longest_gap=0.4, held_seconds=0.1,
+            attempts=[AttemptRecord(1, "a", "vllm", "first", accepted=[1, 2], drafted=[3, 3])],
+        )
+    )  # fmt: skip
+    text = scrape(metrics)
+    for line in (
+        'guard_added_ttft_seconds_bucket{le="0.1"} 1.0',
+        'guard_time_per_token_seconds_bucket{le="0.1"} 1.0',
+        "guard_longest_gap_seconds_sum 0.4",
+        "guard_hold_seconds_count 1.0",
+        'guard_acceptance_length_bucket{le="2.5",replica="a"} 1.0',
+        'guard_acceptance_length_sum{replica="a"} 2.5',
+        'guard_replica_attempts_total{replica="a",result="good"} 1.0',
+    ):
+        assert line in text
+
+
+def test_labels_stay_bounded_under_ten_thousand_exchanges() -> None:
+    metrics = Metrics(replicas=["a", "b"])
+    outcomes, kinds = list(Outcome), [None, *Kind]
+    for index in range(10_000):
+        attempt = AttemptRecord(
+            1, f"replica-{index}", "vllm", "first", kind=kinds[index % 4], verdict="retry", accepted=[1], drafted=[3],
+            fault="reset" if index % 7 == 0 else "",
+        )  # fmt: skip
+        metrics.count(
+            record(
+                request_id=f"request-{index}", model=f"model-{index}", outcome=outcomes[index % len(outcomes)],
+                attempts=[attempt],
+            )
+        )  # fmt: skip
+    lines = scrape(metrics).splitlines()
+    models = {line.split('model="')[1].split('"')[0] for line in lines if 'model="' in line}
+    assert len(models) == MOST_MODELS + 1
+    assert "other" in models
+    replicas = {line.split('replica="')[1].split('"')[0] for line in lines if 'replica="' in line}
+    # The two that are configured keep their places.
+    assert len(replicas) == MOST_REPLICAS - 2 + 1
+    # All else has closed sets of values.
+    rest = [line for line in lines if 'model="' not in line and 'replica="' not in line]
+    assert len(rest) < 300
+    assert "request-" not in "\n".join(lines)
+
+
+def test_a_model_that_no_backend_knows_has_no_label() -> None:
+    metrics = Metrics()
+    metrics.count(record(model="made-up", outcome=Outcome.RELAYED, status=404))
+    assert 'guard_model_exchanges_total{model="other",outcome="relayed"} 1.0' in scrape(metrics)
+
+
+def test_bad_tokens_that_had_left_are_counted() -> None:
+    metrics = Metrics()
+    seen = AttemptRecord(1, "a", "vllm", "first", kind=Kind.GARBLED, verdict="retry", onset_token=10, tokens_shown=25)
+    held = AttemptRecord(2, "a", "vllm", "restart", kind=Kind.GARBLED, verdict="retry", onset_token=10, tokens_shown=8)
+    metrics.count(record(attempts=[seen, held]))
+    assert "guard_bad_tokens_shown_total 15.0" in scrape(metrics)
+
+
+def test_the_readme_has_the_table_of_all_metrics() -> None:
+    readme = Path(guard.observe.__file__).with_name("README.md").read_text(encoding="utf-8")
+    made = table(with_store())
+    # When this fails: put this in its place.
+    assert made in readme, made
 
 
 def test_the_recorders_counts_are_told() -> None:
