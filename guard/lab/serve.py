@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import msgspec
 
-from guard.config import Config, UpstreamSettings, load_config, url_problem
+from guard.config import Config, Loaded, Option, UpstreamSettings, load
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
@@ -20,7 +22,7 @@ from guard.server.run import Running, serve
 
 def configured(args: argparse.Namespace) -> Config:
     """
-    The configuration that a command line asks for.
+    The configuration that a command line asks for, with the environment's variables.
 
     Args:
         args: Parsed arguments of `guard serve`.
@@ -28,44 +30,39 @@ def configured(args: argparse.Namespace) -> Config:
     Raises:
         ConfigError: No backend is named, two ways of naming one are mixed, or something is wrong.
     """
+    return loaded(args).config
+
+
+def loaded(args: argparse.Namespace) -> Loaded:
+    """As `configured`, with where each setting came from."""
     embedded = args.backend == "embedded"
-    for url in args.upstream:
-        problem = url_problem(url)
-        if problem:
-            raise ConfigError(problem, where="--upstream")
     if embedded and (args.upstream or args.config):
         raise ConfigError(
             "the embedded backend is its own upstream; leave --upstream and --config out", where="--backend"
         )
-    if args.config is not None:
-        config = load_config(args.config)
-    elif args.upstream or embedded:
-        config = Config(upstreams=[])
-    else:
-        raise ConfigError("name a backend: --upstream URL, --config FILE, or --backend embedded to try one out")
+    path = args.config
+    if path is None and not embedded and os.environ.get("GUARD_CONFIG"):
+        path = Path(os.environ["GUARD_CONFIG"])
+    environ = dict(os.environ)
+    if args.upstream or embedded:
+        environ = {name: text for name, text in environ.items() if not name.startswith("GUARD_UPSTREAMS")}
+    return load(path, environ, _options(args), own_upstream=embedded)
+
+
+def _options(args: argparse.Namespace) -> Iterator[Option]:
     if args.upstream:
-        config = msgspec.structs.replace(config, upstreams=[UpstreamSettings(url=url) for url in args.upstream])
-    return _overridden(config, args)
-
-
-def _overridden(config: Config, args: argparse.Namespace) -> Config:
-    listen, admin, log = config.listen, config.admin, config.log
-    if args.host is not None:
-        listen = msgspec.structs.replace(listen, host=args.host)
-    if args.port is not None:
-        listen = msgspec.structs.replace(listen, port=_port(args.port, "--port"))
-    if args.admin_port is not None:
-        admin = msgspec.structs.replace(admin, port=_port(args.admin_port, "--admin-port"))
-    if args.log_level is not None:
-        log = msgspec.structs.replace(log, level=args.log_level)
-    policy = args.policy if args.policy is not None else config.policy
-    return msgspec.structs.replace(config, listen=listen, admin=admin, log=log, policy=policy)
-
-
-def _port(port: int, option: str) -> int:
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"{port} is no port; it must lie between 0 and 65535", where=option)
-    return port
+        yield ["upstreams"], [{"url": url} for url in args.upstream], "--upstream"
+    for option, steps in (
+        ("policy", ["policy"]),
+        ("host", ["listen", "host"]),
+        ("port", ["listen", "port"]),
+        ("admin_host", ["admin", "host"]),
+        ("admin_port", ["admin", "port"]),
+        ("log_level", ["log", "level"]),
+    ):
+        value = getattr(args, option)
+        if value is not None:
+            yield steps, value, f"--{option.replace('_', '-')}"
 
 
 async def serve_command(config: Config, *, embedded: bool) -> None:

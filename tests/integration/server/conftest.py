@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 
-from guard.config import Config, Limits, Listen, TimeoutSettings, UpstreamSettings
+from guard.config import AdminListen, Config, Limits, Listen, TimeoutSettings, UpstreamSettings
 from guard.policy.judge import Judge
 from guard.policy.schema import Policy
 from guard.server.run import Running, running_guard
@@ -25,7 +25,7 @@ async def guarded(
     config = Config(
         upstreams=[UpstreamSettings(url=url, engine=engine) for url in urls],  # type: ignore[arg-type]
         listen=Listen(port=0),
-        admin=Listen(port=0),
+        admin=AdminListen(port=0),
         limits=limits or Limits(),
         timeouts=timeouts or TimeoutSettings(drain=0.2),
     )
