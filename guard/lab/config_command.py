@@ -16,6 +16,9 @@ from guard.config import Config, Loaded
 from guard.environment import is_secret, strangers
 from guard.errors import GuardError
 from guard.lab.serve import baselines_of, loaded
+from guard.server.doors import Doors
+from guard.server.gate import Gate
+from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
 from guard.yamldoc import dotted
 
@@ -42,6 +45,7 @@ def check_command(args: argparse.Namespace) -> int:
         named = [config.policy] if isinstance(config.policy, str) else config.policy
         policies = PolicySet(named, config.shadow_policy)
         baselines_of(config)
+        Doors(config, Gate(config.access, config.limits), Outgoing(config.access, config.upstream_tls))
     except GuardError as error:
         print(error, file=sys.stderr)
         return 1

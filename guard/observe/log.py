@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from zlib import crc32
 
 import structlog
 
@@ -89,7 +90,25 @@ def exchange_fields(record: ExchangeRecord) -> dict[str, object]:
     return fields
 
 
-def log_exchange(logger: structlog.typing.FilteringBoundLogger, record: ExchangeRecord) -> None:
-    """Write the one line."""
+def log_exchange(
+    logger: structlog.typing.FilteringBoundLogger, record: ExchangeRecord, client: str = "", healthy: float = 1.0
+) -> None:
+    """
+    Write the one line.
+
+    Args:
+        logger: Where to.
+        record: The exchange.
+        client: Name of the key that was used; empty where none is asked for.
+        healthy: Share of the healthy exchanges that get a line. In [0, 1].
+    """
+    if record.outcome is Outcome.HEALTHY and not sampled(record.request_id, healthy):
+        return
     write = logger.warning if record.outcome in _LOUD else logger.info
-    write("exchange", **exchange_fields(record))
+    named = {"client": client} if client else {}
+    write("exchange", **exchange_fields(record), **named)
+
+
+def sampled(request_id: str, share: float) -> bool:
+    """Whether a request is in the sample: the same answer in every process that sees its id."""
+    return share >= 1.0 or crc32(request_id.encode()) < share * 2**32

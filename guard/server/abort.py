@@ -43,7 +43,7 @@ class Aborter:
 
     async def _call(self, session: aiohttp.ClientSession, url: str, rid: str) -> None:
         try:
-            async with asyncio.timeout(TIMEOUT), session.post(url, json={"rid": rid}) as reply:
+            async with asyncio.timeout(TIMEOUT), session.post(url, json={"rid": rid}, allow_redirects=False) as reply:
                 reply.raise_for_status()
         except (aiohttp.ClientError, TimeoutError, OSError):
             self.failed += 1

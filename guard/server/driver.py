@@ -157,7 +157,7 @@ class Driver:
         answer came; the request is then sent once more, on a new connection.
         """
         url = URL(upstream.url + self._request.raw_path, encoded=True)
-        headers = for_attempt(self._request.headers, self._request_id)
+        headers = self._pool.outgoing.sign(for_attempt(self._request.headers, self._request_id))
         try:
             return await self._pool.session.post(url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):

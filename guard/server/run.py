@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import structlog
 from aiohttp import web
 
 from guard.clock import MonotonicClock
-from guard.config import Config, Listen
+from guard.config import Config
 from guard.detect.baseline import Baseline
 from guard.errors import SetupError
 from guard.observe.recorder import Recorder
@@ -20,6 +21,8 @@ from guard.policy.judge import Judge
 from guard.server.admin import admin_application
 from guard.server.app import Guard
 from guard.server.baselines import Baselines
+from guard.server.doors import Doors
+from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
 from guard.server.upstream import Upstream, UpstreamPool
 
@@ -53,16 +56,19 @@ async def running_guard(
     learned = Baselines({u.name or u.url.rstrip("/"): by_url[u.url] for u in config.upstreams if u.url in by_url})
     upstreams = [Upstream(settings, learned) for settings in config.upstreams]
     clock = MonotonicClock()
-    pool = UpstreamPool(upstreams, config.timeouts, clock)
+    outgoing = Outgoing(config.access, config.upstream_tls)
+    pool = UpstreamPool(upstreams, config.timeouts, clock, outgoing)
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
     recorder = Recorder(config.recording) if config.recording is not None else None
     guard = Guard(config, policies, pool, clock, learned, recorder)
+    doors = Doors(config, guard.gate, outgoing)
     await pool.open()
-    watch = asyncio.create_task(policies.watch())
+    doors.watch(pool.session.headers)
+    watch = [asyncio.create_task(policies.watch()), asyncio.create_task(doors.watched.run())]
     try:
         async with (
-            _port(admin_application(guard), config.admin, "admin", drain=1.0) as admin_url,
-            _port(guard.application(), config.listen, "listen", drain=config.timeouts.drain) as url,
+            _port(doors.admin(admin_application(guard)), doors.contexts["admin"], config, "admin") as admin_url,
+            _port(guard.application(), doors.contexts["listen"], config, "listen") as url,
         ):
             try:
                 yield Running(guard, url, admin_url)
@@ -70,27 +76,32 @@ async def running_guard(
                 guard.draining = True
                 guard.live.close()
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        for task in watch:
+            task.cancel()
+        await asyncio.gather(*watch, return_exceptions=True)
         await pool.close()
         if recorder is not None:
             await asyncio.to_thread(recorder.close)
 
 
 @contextlib.asynccontextmanager
-async def _port(app: web.Application, listen: Listen, setting: str, drain: float) -> AsyncIterator[str]:
+async def _port(
+    app: web.Application, context: ssl.SSLContext | None, config: Config, setting: Literal["listen", "admin"]
+) -> AsyncIterator[str]:
+    listen = config.listen if setting == "listen" else config.admin
     runner = web.AppRunner(
         app,
         access_log=None,
         handler_cancellation=True,
         auto_decompress=False,
-        shutdown_timeout=drain,
+        shutdown_timeout=config.timeouts.drain if setting == "listen" else 1.0,
         keepalive_timeout=75.0,
-        max_field_size=32 * 1024,
+        max_field_size=config.limits.max_header_bytes,
+        max_line_size=config.limits.max_header_bytes,
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, listen.host, listen.port)
+        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=context)
         try:
             await site.start()
         except OSError as error:
@@ -99,7 +110,7 @@ async def _port(app: web.Application, listen: Listen, setting: str, drain: float
                 f"change {setting}.port, or stop what uses it"
             ) from error
         host, port = runner.addresses[0][:2]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        yield f"{'http' if context is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
         await runner.cleanup()
 

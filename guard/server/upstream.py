@@ -14,6 +14,7 @@ from guard.errors import UpstreamError
 from guard.server.abort import Aborter
 from guard.server.baselines import Baselines
 from guard.server.heartbeat import Heartbeats
+from guard.server.outgoing import Outgoing
 from guard.server.probe import probe_engine
 from guard.server.watchdog import Watchdog
 from guard.types import ReplicaId
@@ -62,10 +63,13 @@ class UpstreamPool:
     Bodies are asked for uncompressed and read raw, so that what passes through is what was sent.
     """
 
-    def __init__(self, upstreams: list[Upstream], timeouts: TimeoutSettings, clock: Clock) -> None:
+    def __init__(
+        self, upstreams: list[Upstream], timeouts: TimeoutSettings, clock: Clock, outgoing: Outgoing | None = None
+    ) -> None:
         if not upstreams:
             raise ValueError("a pool needs at least one upstream")
         self.upstreams = upstreams
+        self.outgoing = outgoing or Outgoing()
         #: Longest silence of a backend. Unit: seconds.
         self.idle = timeouts.idle
         self.watchdog = Watchdog(clock, timeouts.idle)
@@ -79,7 +83,8 @@ class UpstreamPool:
         """Make the session; call from the running loop."""
         self._session = aiohttp.ClientSession(
             # Shorter than the five seconds after which uvicorn and cpp-httplib hang up.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=self.outgoing.ssl),
+            headers=self.outgoing.own,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect, sock_read=None),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -124,4 +129,5 @@ def as_fault(error: BaseException) -> UpstreamError:
         return UpstreamError("connect", f"cannot reach the backend: {error.strerror or error}")
     if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)):
         return UpstreamError("reset", "the backend closed the connection in the middle of its answer")
-    return UpstreamError("protocol", f"the backend does not speak HTTP properly: {error}")
+    # The error itself quotes what the backend said.
+    return UpstreamError("protocol", f"the backend does not speak HTTP properly ({type(error).__name__})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 
@@ -20,14 +21,15 @@ async def guarded(
     engine: str = "vllm",
     limits: Limits | None = None,
     timeouts: TimeoutSettings | None = None,
+    **more: Any,
 ) -> AsyncIterator[tuple[Running, aiohttp.ClientSession]]:
-    """A running guard and a plain HTTP client."""
+    """A running guard and a plain HTTP client; `more` are further sections of the configuration."""
+    ports = {"listen": Listen(port=0), "admin": AdminListen(port=0)}
     config = Config(
         upstreams=[UpstreamSettings(url=url, engine=engine) for url in urls],  # type: ignore[arg-type]
-        listen=Listen(port=0),
-        admin=AdminListen(port=0),
         limits=limits or Limits(),
         timeouts=timeouts or TimeoutSettings(drain=0.2),
+        **(ports | more),
     )
     async with running_guard(config, Judge(policy)) as running, aiohttp.ClientSession() as client:
         yield running, client
