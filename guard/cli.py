@@ -1,7 +1,8 @@
 """
 The `guard` command. Imports are made where a command needs them, so that each starts fast.
 
-Exit codes: 0 good, 1 the thing checked is not good, 2 the command could not be carried out.
+Exit codes: 0 good, 1 the thing checked is not good, 2 the command could not be carried out. `guard serve` ends with 0
+when every stream in flight ended by itself, with 1 when some had to be cut.
 """
 
 from __future__ import annotations
@@ -167,8 +168,11 @@ def _serve(args: argparse.Namespace) -> int:
 
     config = configured(args)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_command(config, embedded=args.backend == "embedded"))
-    return EXIT_GOOD
+        try:
+            cut = runner.run(serve_command(config, embedded=args.backend == "embedded"))
+        except asyncio.CancelledError:
+            return EXIT_FAILED
+    return EXIT_FAILED if cut else EXIT_GOOD
 
 
 def _config_check(args: argparse.Namespace) -> int:

@@ -10,14 +10,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from guard.config import Config, Loaded, Option, UpstreamSettings, load
 from guard.detect.baseline import Baseline
+from guard.environment import strangers
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.observe.log import configure
 from guard.server.policies import PolicySet
 from guard.server.run import Running, serve
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def configured(args: argparse.Namespace) -> Config:
@@ -65,7 +69,7 @@ def _options(args: argparse.Namespace) -> Iterator[Option]:
             yield steps, value, f"--{option.replace('_', '-')}"
 
 
-async def serve_command(config: Config, *, embedded: bool) -> None:
+async def serve_command(config: Config, *, embedded: bool) -> int:
     """
     Serve until told to stop.
 
@@ -73,18 +77,22 @@ async def serve_command(config: Config, *, embedded: bool) -> None:
         config: From `configured`.
         embedded: Start the embedded backend and guard it.
 
+    Returns:
+        How many requests were cut at the end.
+
     Raises:
         GuardError: A file is wrong, a port is taken, or the embedded backend cannot be started.
     """
     configure(config.log.level, human=config.log.format == "human" or sys.stderr.isatty())
+    for sentence in strangers(Config, os.environ):
+        _log.warning("variable", problem=sentence)
     named = [config.policy] if isinstance(config.policy, str) else config.policy
     policies = PolicySet(named, config.shadow_policy)
     if not embedded:
-        await serve(config, policies, baselines_of(config), _announce)
-        return
+        return await serve(config, policies, baselines_of(config), _announce)
     async with embedded_upstream() as (upstream, baseline):
         config = msgspec.structs.replace(config, upstreams=[upstream])
-        await serve(config, policies, {upstream.url: baseline}, _announce)
+        return await serve(config, policies, {upstream.url: baseline}, _announce)
 
 
 @contextlib.asynccontextmanager

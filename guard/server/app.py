@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 import uuid
@@ -60,12 +61,21 @@ class Guard:
         self.recorder = recorder
         self.gate = Gate(config.access, config.limits)
         self.draining = False
+        #: Requests that were still open when the time to drain was over.
+        self.cut = 0
 
     def application(self) -> web.Application:
         """The client-facing application: one handler for every path and method."""
         app = web.Application(client_max_size=self.config.limits.max_request_bytes)
         app.router.add_route("*", "/{path:.*}", self._handle)
         return app
+
+    async def drain(self) -> None:
+        """Wait until no request is open, at most for `timeouts.drain`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeouts.drain):
+                await self.gate.empty()
+        self.cut = self.gate.inside
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         request_id = self._request_id(request)

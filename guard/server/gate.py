@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from multidict import CIMultiDictProxy
@@ -30,6 +31,7 @@ class Gate:
         self.refused: Counter[str] = Counter()
         self._limits = limits
         self._by_owner: Counter[str] = Counter()
+        self._emptied: asyncio.Event | None = None
 
     def enter(self, target: str, headers: CIMultiDictProxy[str]) -> str:
         """
@@ -81,3 +83,11 @@ class Gate:
             self._by_owner[owner] -= 1
             if not self._by_owner[owner]:
                 del self._by_owner[owner]
+        if self._emptied is not None and not self.inside:
+            self._emptied.set()
+
+    async def empty(self) -> None:
+        """Wait until nobody is inside."""
+        if self.inside:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()

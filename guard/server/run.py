@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal, NamedTuple
 
 import structlog
@@ -27,6 +27,8 @@ from guard.server.policies import PolicySet
 from guard.server.upstream import Upstream, UpstreamPool
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+#: What requests that are still open get when a port closes. Unit: seconds.
+CLOSING = 0.25
 
 
 class Running(NamedTuple):
@@ -68,7 +70,7 @@ async def running_guard(
     try:
         async with (
             _port(doors.admin(admin_application(guard)), doors.contexts["admin"], config, "admin") as admin_url,
-            _port(guard.application(), doors.contexts["listen"], config, "listen") as url,
+            _port(guard.application(), doors.contexts["listen"], config, "listen", guard.drain) as url,
         ):
             try:
                 yield Running(guard, url, admin_url)
@@ -86,7 +88,11 @@ async def running_guard(
 
 @contextlib.asynccontextmanager
 async def _port(
-    app: web.Application, context: ssl.SSLContext | None, config: Config, setting: Literal["listen", "admin"]
+    app: web.Application,
+    context: ssl.SSLContext | None,
+    config: Config,
+    setting: Literal["listen", "admin"],
+    drain: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[str]:
     listen = config.listen if setting == "listen" else config.admin
     runner = web.AppRunner(
@@ -94,7 +100,7 @@ async def _port(
         access_log=None,
         handler_cancellation=True,
         auto_decompress=False,
-        shutdown_timeout=config.timeouts.drain if setting == "listen" else 1.0,
+        shutdown_timeout=CLOSING,
         keepalive_timeout=75.0,
         max_field_size=config.limits.max_header_bytes,
         max_line_size=config.limits.max_header_bytes,
@@ -111,6 +117,11 @@ async def _port(
             ) from error
         host, port = runner.addresses[0][:2]
         yield f"{'http' if context is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
+        if drain is not None:
+            await site.stop()
+            if runner.server is not None:
+                runner.server.pre_shutdown()  # connections without a request close now, the others after it
+            await drain()
     finally:
         await runner.cleanup()
 
@@ -120,20 +131,36 @@ async def serve(
     judge: Judge | PolicySet,
     baselines: dict[str, Baseline] | None = None,
     announce: Callable[[Running], None] | None = None,
-) -> None:
+) -> int:
     """
-    Serve until SIGTERM or SIGINT, then let streams in flight finish within `timeouts.drain`.
+    Serve until SIGTERM or SIGINT, then let streams in flight finish within `timeouts.drain`. A second signal
+    ends them at once.
 
     Args:
         config: Validated configuration.
         judge: The policies, reloaded when their files change and on SIGHUP; or one compiled policy.
         baselines: Healthy acceptance by upstream URL.
         announce: Called once both ports are open.
+
+    Returns:
+        How many requests were cut.
+
+    Raises:
+        CancelledError: A second signal came.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    me = asyncio.current_task()
+    assert me is not None
+
+    def told() -> None:
+        if stop.is_set():
+            _log.warning("quitting at once")
+            me.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told)
     async with running_guard(config, judge, baselines) as running:
         loop.add_signal_handler(signal.SIGHUP, running.guard.policies.reload_soon)
         _log.info(
@@ -146,5 +173,7 @@ async def serve(
         if announce is not None:
             announce(running)
         await stop.wait()
-        _log.info("draining", in_flight=running.guard.metrics.in_flight)
-    _log.info("stopped")
+        guard = running.guard
+        _log.info("draining", in_flight=guard.gate.inside, longest_s=config.timeouts.drain)
+    (_log.warning if guard.cut else _log.info)("stopped", cut=guard.cut)
+    return guard.cut

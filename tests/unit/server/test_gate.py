@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 
 import pytest
@@ -56,3 +57,17 @@ def test_without_keys_nobody_is_asked() -> None:
 @pytest.mark.parametrize("target", ["", "*", "http://h/", "@h/", "h:1"])
 def test_a_target_that_is_no_path_is_refused(target: str) -> None:
     assert refusal(Gate(AccessSettings(), Limits()), NOBODY, target) == 400
+
+
+async def test_waiting_until_it_is_empty() -> None:
+    gate = Gate(AccessSettings(), Limits())
+    await gate.empty()
+    for _ in range(2):
+        gate.enter("/", NOBODY)
+    waiting = asyncio.create_task(gate.empty())
+    await asyncio.sleep(0)
+    gate.leave("")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    gate.leave("")
+    await waiting
