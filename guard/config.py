@@ -14,6 +14,7 @@ from msgspec import Meta
 from guard.environment import SECRET, apply
 from guard.errors import ConfigError
 from guard.observe.recorder import RecorderSettings, Share
+from guard.observe.tracing import TracingSettings
 from guard.shipped import read_text
 from guard.yamldoc import Document, Plain, dotted, to_struct
 
@@ -193,21 +194,6 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "human"] = "json"
     healthy: Share = 1.0
-
-
-class TracingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """
-    OpenTelemetry, over OTLP and HTTP. Needs the extra `otel`.
-
-    Args:
-        endpoint: Base URL of the receiver, such as http://otel-collector:4318.
-        sample: Share of the traces begun here that are kept; a caller's own decision is followed. In [0, 1].
-        service: Name of this service in the traces.
-    """
-
-    endpoint: Annotated[str, Meta(pattern="^https?://")]
-    sample: Share = 1.0
-    service: Annotated[str, Meta(min_length=1)] = "specdec-guard"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -21,6 +21,7 @@ from guard.observe.log import log_exchange
 from guard.observe.metrics import Metrics
 from guard.observe.recorder import Recorder
 from guard.observe.records import RecordStore
+from guard.observe.tracing import Tracing
 from guard.proto.family import Family, Notice
 from guard.proto.registry import family_at, family_near
 from guard.server.baselines import Baselines
@@ -49,6 +50,7 @@ class Guard:
         clock: Clock,
         baselines: Baselines,
         recorder: Recorder | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.config = config
         self.policies = policies
@@ -59,6 +61,7 @@ class Guard:
         self.live = LiveHub(self.metrics)
         self.baselines = baselines
         self.recorder = recorder
+        self.tracing = tracing
         self.gate = Gate(config.access, config.limits)
         self.draining = False
         #: Requests that were still open when the time to drain was over.
@@ -128,13 +131,18 @@ class Guard:
             tapes=tapes,
         )
         exchange = Exchange(asked, settings, self.clock.now())
-        driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live)
+        trace = None
+        if self.tracing is not None:
+            trace = self.tracing.begin(request.headers, request.path, exchange.record.model, request_id)
+        driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, trace)
         self.metrics.in_flight += 1
         try:
             response = await driver.run()
         finally:
             self.metrics.in_flight -= 1
             self._over(exchange, driver, owner)
+            if trace is not None:
+                trace.finish(exchange.record)
             if self.recorder is not None and tapes is not None:
                 self.recorder.offer(exchange.record, tapes.attempts, draw)
         return response if response is not None else web.Response(status=499)

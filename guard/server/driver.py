@@ -27,6 +27,7 @@ from guard.core.events import (
 from guard.core.exchange import Exchange
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
+from guard.observe.tracing import Trace
 from guard.server.headers import for_attempt, lowered
 from guard.server.heartbeat import Pulse
 from guard.server.upstream import Upstream, UpstreamPool, as_fault
@@ -58,6 +59,7 @@ class Driver:
         clock: Times for the record.
         request_id: Sent upstream and back.
         sink: Live feed.
+        trace: Its spans, where traces are made.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Driver:
         clock: Clock,
         request_id: str,
         sink: LiveSink,
+        trace: Trace | None = None,
     ) -> None:
         self._exchange = exchange
         self._request = request
@@ -75,6 +78,7 @@ class Driver:
         self._clock = clock
         self._request_id = request_id
         self._sink = sink
+        self._trace = trace
         self._response: web.StreamResponse | None = None
         self._pulse: Pulse | None = None
         self._number = 0
@@ -158,6 +162,8 @@ class Driver:
         """
         url = URL(upstream.url + self._request.raw_path, encoded=True)
         headers = self._pool.outgoing.sign(for_attempt(self._request.headers, self._request_id))
+        if self._trace is not None:
+            headers.update(self._trace.attempt(self._number, upstream.name, upstream.url))
         try:
             return await self._pool.session.post(url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
@@ -214,6 +220,8 @@ class Driver:
         if self._occupied is not None:
             self._occupied.in_flight -= 1
             self._occupied = None
+            if self._trace is not None:
+                self._trace.attempt_over()
         if self._reply is not None:
             self._reply.close()
             self._reply = None

@@ -17,6 +17,7 @@ from guard.config import Config
 from guard.detect.baseline import Baseline
 from guard.errors import SetupError
 from guard.observe.recorder import Recorder
+from guard.observe.tracing import Tracing
 from guard.policy.judge import Judge
 from guard.server.admin import admin_application
 from guard.server.app import Guard
@@ -62,7 +63,8 @@ async def running_guard(
     pool = UpstreamPool(upstreams, config.timeouts, clock, outgoing)
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
     recorder = Recorder(config.recording) if config.recording is not None else None
-    guard = Guard(config, policies, pool, clock, learned, recorder)
+    tracing = Tracing(config.tracing) if config.tracing is not None else None
+    guard = Guard(config, policies, pool, clock, learned, recorder, tracing)
     doors = Doors(config, guard.gate, outgoing)
     await pool.open()
     doors.watch(pool.session.headers)
@@ -82,8 +84,9 @@ async def running_guard(
             task.cancel()
         await asyncio.gather(*watch, return_exceptions=True)
         await pool.close()
-        if recorder is not None:
-            await asyncio.to_thread(recorder.close)
+        for closing in (recorder, tracing):
+            if closing is not None:
+                await asyncio.to_thread(closing.close)
 
 
 @contextlib.asynccontextmanager

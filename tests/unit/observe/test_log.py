@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 
 import pytest
@@ -77,3 +78,15 @@ def test_a_share_of_the_healthy_and_all_of_the_others(capfd: pytest.CaptureFixtu
 def test_the_sample_is_the_same_everywhere_and_has_both_ends() -> None:
     assert all(sampled(f"{n}", 1.0) and not sampled(f"{n}", 0.0) for n in range(100))
     assert [sampled(f"{n}", 0.5) for n in range(50)] == [sampled(f"{n}", 0.5) for n in range(50)]
+
+
+def test_libraries_speak_json_too(capfd: pytest.CaptureFixture[str]) -> None:
+    configure("info")
+    try:
+        int("insides")
+    except ValueError:
+        logging.getLogger("some.library").exception("it %s", "broke")
+    logging.getLogger("some.library").info("quiet")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(line["event"], line["level"], line["logger"]) for line in lines] == [("it broke", "error", "some.library")]
+    assert "ValueError" in lines[0]["exception"]
