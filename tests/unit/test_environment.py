@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guard.config import Config, load
 from guard.environment import apply, field_help, strangers, table, variables
@@ -129,3 +132,12 @@ def test_variables_that_set_nothing_are_named_but_not_those_of_others() -> None:
 def test_the_page_of_settings_is_the_generated_one() -> None:
     page = (ROOT / "deploy" / "SETTINGS.md").read_text(encoding="utf-8")
     assert page.endswith(table(Config)), "guard config env > (the table of) deploy/SETTINGS.md"
+
+
+NAMES = [variable.name.replace("<N>", "0") for variable in variables(Config)]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.text(), max_size=4))
+def test_no_value_of_a_variable_ends_in_anything_but_a_config_error(environ: dict[str, str]) -> None:
+    with contextlib.suppress(ConfigError):
+        load(None, {**URL, **environ})

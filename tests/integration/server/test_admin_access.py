@@ -7,9 +7,12 @@ import base64
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guard.config import AccessSettings, AdminListen, Config, load
 from guard.errors import ConfigError
+from guard.server.admin_access import is_here, tokens
 from tests.integration.server.conftest import guarded
 from tests.unit.core.transcript import policy
 
@@ -107,3 +110,9 @@ async def test_a_page_of_another_site_changes_nothing(headers: dict[str, str]) -
         own = {"Origin": running.admin_url, "Sec-Fetch-Site": "same-origin"}
         async with client.post(running.admin_url + "/guard/policies", headers=own) as answer:
             assert answer.status == 405
+
+
+@given(st.text(), st.text())
+def test_no_header_breaks_the_check(authorization: str, host: str) -> None:
+    assert all(isinstance(token, bytes) for token in tokens(authorization))
+    assert is_here(host) in (True, False)
