@@ -2,10 +2,11 @@
 # The servers that the tests run for real, from Debian's packages; installs those that are absent.
 #   redis-server   shared state          nginx       in front of the guard
 #   chromium       the dashboard         prometheus  rules and their tests (promtool)
+#   systemd        its unit
 set -euo pipefail
 
 missing=()
-for pair in redis-server:redis-server nginx:nginx-light chromium:chromium promtool:prometheus; do
+for pair in redis-server:redis-server nginx:nginx-light chromium:chromium promtool:prometheus systemd-analyze:systemd; do
   command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] || missing+=("${pair##*:}")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0

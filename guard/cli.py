@@ -1,7 +1,8 @@
 """
 The `guard` command. Imports are made where a command needs them, so that each starts fast.
 
-Exit codes: 0 good, 1 the thing checked is not good, 2 the command could not be carried out.
+Exit codes: 0 good, 1 the thing checked is not good, 2 the command could not be carried out. `guard serve` ends with 0
+when every stream in flight ended by itself, with 1 when some had to be cut.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"specdec-guard {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run the guard in front of your backends"))
+    _add_config(commands.add_parser("config", help="check or show the configuration; list its variables"))
+    key = commands.add_parser("key", help="make an API key for a client, and the line that lets it in")
+    key.add_argument("name", help="who gets it")
+    key.set_defaults(command=_key)
+    health = commands.add_parser("healthcheck", help="ask a guard on this machine whether it is ready")
+    health.add_argument("--url", help="its admin port (default: as the variables say, else http://127.0.0.1:8001)")
+    health.set_defaults(command=_healthcheck)
     _add_demo(commands.add_parser("demo", help="watch a real model go wrong and be rescued"))
     _add_policy(commands.add_parser("policy", help="check, explain or test policies"))
     _add_backtest(commands.add_parser("backtest", help="try a policy on labelled streams"))
@@ -58,11 +66,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    parser.set_defaults(command=_serve)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="configuration file; the options below override it")
     parser.add_argument("--upstream", action="append", default=[], metavar="URL", help="a backend; repeatable")
     parser.add_argument("--policy", help="policy file, or the name of a shipped one")
     parser.add_argument("--host", help="address of the client port (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="client port (default 8000)")
+    parser.add_argument("--admin-host", help="address of the admin port (default 127.0.0.1)")
     parser.add_argument("--admin-port", type=int, help="admin port (default 8001)")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     parser.add_argument(
@@ -70,7 +84,6 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         choices=("embedded",),
         help="start a small llama.cpp backend with speculative decoding on this machine and guard it",
     )
-    parser.set_defaults(command=_serve)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +94,19 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         "--backend", choices=("embedded", "vllm"), default="embedded", help="llama.cpp (default), or an installed vLLM"
     )
     parser.set_defaults(command=_demo)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="would `guard serve` start with this?")
+    show = commands.add_parser("show", help="the settings in force, and where each came from; secrets masked")
+    for one in (check, show):
+        _add_settings(one)
+    show.add_argument("--json", action="store_true", help="one JSON object: setting -> value, origin")
+    check.set_defaults(command=_config_check)
+    show.set_defaults(command=_config_show)
+    env = commands.add_parser("env", help="every setting's environment variable, as a Markdown table")
+    env.set_defaults(command=_config_env)
 
 
 def _add_policy(parser: argparse.ArgumentParser) -> None:
@@ -142,8 +168,43 @@ def _serve(args: argparse.Namespace) -> int:
 
     config = configured(args)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_command(config, embedded=args.backend == "embedded"))
+        try:
+            cut = runner.run(serve_command(config, embedded=args.backend == "embedded"))
+        except asyncio.CancelledError:
+            return EXIT_FAILED
+    return EXIT_FAILED if cut else EXIT_GOOD
+
+
+def _config_check(args: argparse.Namespace) -> int:
+    from guard.lab.config_command import check_command  # noqa: PLC0415
+
+    return check_command(args)
+
+
+def _config_show(args: argparse.Namespace) -> int:
+    from guard.lab.config_command import show_command  # noqa: PLC0415
+
+    return show_command(args)
+
+
+def _config_env(_: argparse.Namespace) -> int:
+    from guard.config import Config  # noqa: PLC0415
+    from guard.environment import table  # noqa: PLC0415
+
+    print(table(Config), end="")
     return EXIT_GOOD
+
+
+def _key(args: argparse.Namespace) -> int:
+    from guard.lab.key_command import key_command  # noqa: PLC0415
+
+    return key_command(args.name)
+
+
+def _healthcheck(args: argparse.Namespace) -> int:
+    from guard.lab.healthcheck import healthcheck_command  # noqa: PLC0415
+
+    return healthcheck_command(args.url)
 
 
 def _demo(args: argparse.Namespace) -> int:

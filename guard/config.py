@@ -2,30 +2,127 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from guard.fleet.settings import PoolSettings, problem
-from guard.observe.recorder import RecorderSettings
+from guard.config_rules import problems
+from guard.environment import SECRET, apply
+from guard.errors import ConfigError
+from guard.fleet.settings import PoolSettings
+from guard.observe.recorder import RecorderSettings, Share
+from guard.observe.tracing import TracingSettings
 from guard.retry.budget import Budget, parse_share
 from guard.shipped import read_text
-from guard.state.settings import StoreSettings, problems
-from guard.yamldoc import Document, to_struct
+from guard.state.settings import StoreSettings
+from guard.yamldoc import Document, Plain, to_struct
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Bytes = Annotated[int, Meta(ge=1024)]
+Count = Annotated[int, Meta(ge=1)]
+#: Never shown, never logged.
+Secret = Annotated[str, Meta(min_length=1, extra=SECRET)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    A port's certificate. The files are read again when they change.
+
+    Args:
+        cert: PEM file of the certificate and what it is signed by.
+        key: PEM file of its private key.
+        client_ca: PEM file; who connects must then have a certificate signed by it.
+    """
+
+    cert: str
+    key: str
+    client_ca: str | None = None
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a port listens. Port 0 takes a free one."""
+    """
+    Where a port listens.
+
+    Args:
+        host: Address; all of them as 0.0.0.0 or ::.
+        port: Port; 0 takes a free one.
+        tls: Certificate; plain HTTP if not given.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    tls: TlsSettings | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class AdminListen(Listen, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the admin port listens."""
+
+    port: Port = 8001
+
+
+class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    A key that clients may use; `guard key` makes one.
+
+    Args:
+        name: Who has it, in logs; not secret.
+        sha256: SHA-256 of the key, in hexadecimal.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    sha256: Sha256
+
+
+class AccessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    Who may use the guard, and as whom the guard goes to the backends.
+
+    Args:
+        keys: Keys that clients may use; none here and no `keys_file` means that nobody is asked for one.
+        keys_file: File of such keys, one `name sha256` a line; read again when it changes.
+        forward: Whether the client's own key goes on to the backend when the guard has checked it.
+        upstream_key: Key that the guard shows to the backends, as a bearer token.
+        upstream_key_file: File that holds that key.
+        admin_token: Token for the admin port; needed where that is not loopback.
+        admin_token_file: File that holds that token; read again when it changes.
+    """
+
+    keys: list[ApiKey] = []
+    keys_file: str | None = None
+    forward: bool = False
+    upstream_key: Secret | None = None
+    upstream_key_file: str | None = None
+    admin_token: Secret | None = None
+    admin_token_file: str | None = None
+
+
+class UpstreamTlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    How https:// backends are checked, and what the guard shows them.
+
+    Args:
+        ca: PEM file of who may sign for the backends; the system's authorities if not given.
+        cert: PEM file of a certificate to show them.
+        key: PEM file of its private key.
+    """
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,10 +148,24 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Caps on what one client or one backend can make the guard hold. Unit: bytes."""
+    """
+    Caps on what clients and backends can make the guard hold.
+
+    Args:
+        max_request_bytes: Largest body of a guarded request; a larger one gets 413. Unit: bytes.
+        max_event_bytes: Largest event of a backend. Unit: bytes.
+        max_header_bytes: Longest header line; a longer one gets 400. Unit: bytes.
+        max_in_flight: Requests open at once on the client port; more get 503 with Retry-After.
+        max_in_flight_per_key: The same for one client key, which gets 429; no bound of its own if not given.
+        retry_after: What Retry-After says. Unit: seconds.
+    """
 
     max_request_bytes: Bytes = 64 * 1024 * 1024
     max_event_bytes: Bytes = 8 * 1024 * 1024
+    max_header_bytes: Bytes = 32 * 1024
+    max_in_flight: Count = 4096
+    max_in_flight_per_key: Count | None = None
+    retry_after: Count = 1
 
 
 class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,12 +176,14 @@ class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         connect: To open a connection to a backend.
         idle: Longest silence of a backend, before its first byte and between bytes.
         drain: Longest that streams in flight may take after SIGTERM.
+        request_body: Longest that the body of a guarded request may take to arrive; then 408.
         heartbeat: Silence of a stream after which a comment is sent to the client; none if not given.
     """
 
     connect: Seconds = 5.0
     idle: Seconds = 300.0
     drain: Seconds = 30.0
+    request_body: Seconds = 60.0
     heartbeat: Seconds | None = None
 
 
@@ -97,10 +210,18 @@ class RetryBudgetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is logged, on standard error."""
+    """
+    What is logged, on standard error: one line for each exchange, without prompt and answer.
+
+    Args:
+        level: Least severe that is written. Exchanges that were not just healthy are warnings.
+        format: JSON, or coloured lines; a terminal always gets the latter.
+        healthy: Share of the healthy exchanges that get a line. In [0, 1].
+    """
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "human"] = "json"
+    healthy: Share = 1.0
 
 
 class DashboardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -126,81 +247,88 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         shadow_policy: A policy judged beside it; what it would have done is only counted.
         listen: Client port.
         admin: Admin port: health, metrics, live feed. Loopback unless told otherwise.
+        access: Keys of clients, of the admin port and for the backends.
+        upstream_tls: How https:// backends are checked.
+        limits: Caps.
+        timeouts: Deadlines.
+        log: What is logged.
+        tracing: OpenTelemetry; off if not given.
         recording: What of the traffic is recorded; nothing if not given.
+        dashboard: What the dashboard is given beside what the guard sees.
         retry_budget: Bounds the load that retries add.
         store: A Redis that the guards of a fleet share; if not given, this guard is alone.
-        dashboard: What the dashboard is given beside what the guard sees.
     """
 
     upstreams: list[UpstreamSettings]
     policy: str | list[str] = "default"
     shadow_policy: str | None = None
     listen: Listen = Listen()
-    admin: Listen = Listen(port=8001)
+    admin: AdminListen = AdminListen()
+    access: AccessSettings = AccessSettings()
+    upstream_tls: UpstreamTlsSettings = UpstreamTlsSettings()
     pool: PoolSettings = PoolSettings()
     limits: Limits = Limits()
     timeouts: TimeoutSettings = TimeoutSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings | None = None
     recording: RecorderSettings | None = None
+    dashboard: DashboardSettings = DashboardSettings()
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
     store: StoreSettings | None = None
-    dashboard: DashboardSettings = DashboardSettings()
+
+
+class Loaded(NamedTuple):
+    """A configuration, and where each of its settings came from."""
+
+    config: Config
+    document: Document
+
+
+Option = tuple[Sequence[str | int], Plain, str]
 
 
 def load_config(path: Path) -> Config:
     """
-    Read a configuration file.
+    Read a configuration file, and nothing else.
 
     Raises:
         ConfigError: With file, line and setting.
     """
-    text = read_text(path)
-    document = Document(text, str(path))
+    return load(path, {}).config
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    options: Iterable[Option] = (),
+    *,
+    own_upstream: bool = False,
+) -> Loaded:
+    """
+    Put a configuration together: options before variables before the file before the defaults.
+
+    Args:
+        path: The file, if there is one.
+        environ: Environment variables; see `guard.environment`.
+        options: Of the command line: setting, value, name of the option.
+        own_upstream: Whether the backend is one that the guard starts itself, so that none need be named.
+
+    Raises:
+        ConfigError: With file and line, variable or option, and the setting.
+    """
+    document = Document(read_text(path) if path is not None else "", str(path) if path is not None else None)
+    apply(document, Config, environ)
+    for steps, value, source in options:
+        document.put(steps, value, source)
+    if document.data is None or (isinstance(document.data, dict) and "upstreams" not in document.data and path is None):
+        document.put(["upstreams"], [], "default")
     config = to_struct(document, Config)
-    if not config.upstreams:
+    if not config.upstreams and not own_upstream:
+        if path is None:
+            raise ConfigError(
+                "name a backend: --upstream URL, --config FILE, GUARD_UPSTREAMS_0_URL, or --backend embedded to try one"
+            )
         document.fail("upstreams", "name at least one upstream")
-    seen: dict[str, int] = {}
-    for index, upstream in enumerate(config.upstreams):
-        wrong = url_problem(upstream.url)
-        if not wrong and upstream.resolve is not None:
-            wrong = _resolve_problem(upstream)
-        if wrong:
-            document.fail(f"upstreams[{index}].url", wrong)
-        name = upstream.name or upstream.url.rstrip("/")
-        if name in seen:
-            where = f"upstreams[{index}].{'name' if upstream.name else 'url'}"
-            document.fail(where, f"{name!r} is upstreams[{seen[name]}] already; give each replica once")
-        seen[name] = index
-    found = problem(config.pool)
-    if found is not None:
-        document.fail(f"pool.{found[0]}", found[1])
-    try:
-        config.retry_budget.budget()
-    except ValueError as error:
-        document.fail("retry_budget.share", str(error))
-    for where, wrong in problems(config.store) if config.store is not None else ():
-        document.fail(f"store.{where}", wrong)
-    return config
-
-
-def _resolve_problem(upstream: UpstreamSettings) -> str:
-    parts = urlsplit(upstream.url)
-    if parts.scheme != "http":
-        return "resolve works with http only: a certificate names the host, not its addresses"
-    if upstream.resolve == "srv" and parts.port is not None:
-        return "SRV records have the ports; leave the port out"
-    return ""
-
-
-def url_problem(url: str) -> str:
-    """What is wrong with an upstream's URL; empty when nothing is."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        return f"{url!r} is not a URL: {error}"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        return f"{url!r} is not a base URL; write it like http://127.0.0.1:8080"
-    if parts.query or parts.fragment:
-        return f"{url!r}: a base URL has no query and no fragment"
-    return ""
+    for where, problem in problems(config):
+        document.fail(where, problem)
+    return Loaded(config, document)

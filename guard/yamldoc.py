@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NoReturn, TypeVar, get_args
 
 import msgspec
@@ -42,6 +42,7 @@ class Document:
     def __init__(self, text: str, path: str | None) -> None:
         self.path = path
         self._lines: dict[str, int] = {}
+        self._sources: dict[str, str] = {}
         if len(text) > MAX_SIZE:
             raise ConfigError(f"the file has more than {MAX_SIZE} characters", path=path)
         try:
@@ -67,7 +68,7 @@ class Document:
     def line(self, where: str) -> int | None:
         """1-based line of a dotted path, or of the nearest thing around it that has one."""
         while where not in self._lines and where:
-            where = where[: max(where.rfind("."), where.rfind("["), 0)]
+            where = _outer(where)
         return self._lines.get(where)
 
     def fail(self, where: str, message: str) -> NoReturn:
@@ -76,7 +77,63 @@ class Document:
 
     def error(self, where: str, message: str) -> ConfigError:
         """A ConfigError about the setting at a dotted path."""
+        place = where
+        while place and place not in self._sources and place not in self._lines:
+            place = _outer(place)
+        if place in self._sources:
+            return ConfigError(message, path=self._sources[place], where=where)
         return ConfigError(message, path=self.path, line=self.line(where), where=where)
+
+    def put(self, steps: Sequence[str | int], value: Plain, source: str) -> None:
+        """
+        Set one value over what the file says, and remember where it came from.
+
+        Args:
+            steps: Names and places in lists, from the outermost. A list may grow by one at its end.
+            value: The value.
+            source: What gave it, for error messages: an option or a variable.
+
+        Raises:
+            ConfigError: What stands on the way is neither mapping nor list, or a place in a list is left out.
+        """
+        if self.data is None:
+            self.data = {}
+        inner: Plain = self.data
+        for depth, step in enumerate(steps):
+            where = dotted(steps[: depth + 1])
+            last = depth == len(steps) - 1
+            fresh: Plain = value if last else [] if isinstance(steps[depth + 1], int) else {}
+            if isinstance(inner, dict) and isinstance(step, str):
+                if last or inner.get(step) is None:
+                    inner[step] = fresh
+                inner = inner[step]
+            elif isinstance(inner, list) and isinstance(step, int) and step <= len(inner):
+                if step == len(inner):
+                    inner.append(fresh)
+                elif last or inner[step] is None:
+                    inner[step] = fresh
+                inner = inner[step]
+            elif isinstance(inner, list) and isinstance(step, int):
+                raise ConfigError(f"there are {len(inner)} of these; number them from 0 without a gap", path=source)
+            else:
+                raise ConfigError(
+                    "cannot be set: what the file has around it is of another kind", path=source, where=where
+                )
+        here = dotted(steps)
+        for known in (self._sources, self._lines):
+            for place in [p for p in known if p == here or p.startswith((f"{here}.", f"{here}["))]:
+                del known[place]
+        self._sources[here] = source
+
+    def origin(self, where: str) -> str:
+        """What gave the value at a dotted path: "file:line", an option, a variable, or "default"."""
+        place = where
+        while place and place not in self._sources and place not in self._lines:
+            place = _outer(place)
+        if place in self._sources:
+            return self._sources[place]
+        line = self._lines.get(where)
+        return "default" if line is None or not where else f"{self.path}:{line}"
 
     def _plain(self, loader: yaml.SafeLoader, node: yaml.Node, where: str, depth: int) -> Plain:
         self._lines.setdefault(where, node.start_mark.line + 1)
@@ -99,6 +156,15 @@ class Document:
         if value is None or isinstance(value, bool | int | float | str):
             return value
         return str(node.value)
+
+
+def dotted(steps: Sequence[str | int]) -> str:
+    """A path as errors write it, such as `upstreams[0].url`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+
+
+def _outer(where: str) -> str:
+    return where[: max(where.rfind("."), where.rfind("["), 0)]
 
 
 def _line(event: yaml.Event) -> int | None:

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from rich.console import Console
 
-from guard.config import Config, Listen, UpstreamSettings
+from guard.config import AdminListen, Config, Listen, UpstreamSettings
 from guard.core.record import Outcome
 from guard.detect.baseline import Baseline
 from guard.lab import vllm_replica
@@ -168,7 +168,7 @@ async def _guard(judge: Judge, replica: Victim, baseline: Baseline) -> AsyncIter
     config = Config(
         upstreams=[UpstreamSettings(url=replica.url, name="replica-1")],
         listen=Listen(port=0),
-        admin=Listen(port=0),
+        admin=AdminListen(port=0),
     )
     async with running_guard(config, judge, {replica.url: baseline}) as running:
         yield running

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from guard.config import Config, Listen, TimeoutSettings, UpstreamSettings
+from guard.config import AdminListen, Config, Listen, TimeoutSettings, UpstreamSettings
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError, ProtocolError, SetupError
 from guard.lab.backtest import baselines_for
@@ -224,7 +224,7 @@ async def _own_guard(one: Recorded, judge: Judge, upstream: str, baseline: Basel
     config = Config(
         upstreams=[msgspec.convert(settings, UpstreamSettings)],
         listen=Listen(port=0),
-        admin=Listen(port=0),
+        admin=AdminListen(port=0),
         timeouts=TimeoutSettings(drain=1.0),
     )
     async with running_guard(config, judge, {upstream: baseline} if baseline else None) as running:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import msgspec
+import structlog
 
-from guard.config import Config, UpstreamSettings, load_config, url_problem
+from guard.config import Config, Loaded, Option, UpstreamSettings, load
 from guard.detect.baseline import Baseline
+from guard.environment import strangers
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.observe.log import configure
 from guard.server.policies import PolicySet
 from guard.server.run import Running, serve
 
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
 
 def configured(args: argparse.Namespace) -> Config:
     """
-    The configuration that a command line asks for.
+    The configuration that a command line asks for, with the environment's variables.
 
     Args:
         args: Parsed arguments of `guard serve`.
@@ -28,49 +34,42 @@ def configured(args: argparse.Namespace) -> Config:
     Raises:
         ConfigError: No backend is named, two ways of naming one are mixed, or something is wrong.
     """
+    return loaded(args).config
+
+
+def loaded(args: argparse.Namespace) -> Loaded:
+    """As `configured`, with where each setting came from."""
     embedded = args.backend == "embedded"
-    for url in args.upstream:
-        problem = url_problem(url)
-        if problem:
-            raise ConfigError(problem, where="--upstream")
-    if len({url.rstrip("/") for url in args.upstream}) < len(args.upstream):
-        raise ConfigError("a replica is named twice; give each once", where="--upstream")
     if embedded and (args.upstream or args.config):
         raise ConfigError(
             "the embedded backend is its own upstream; leave --upstream and --config out", where="--backend"
         )
-    if args.config is not None:
-        config = load_config(args.config)
-    elif args.upstream or embedded:
-        config = Config(upstreams=[])
-    else:
-        raise ConfigError("name a backend: --upstream URL, --config FILE, or --backend embedded to try one out")
+    path = args.config
+    if path is None and not embedded and os.environ.get("GUARD_CONFIG"):
+        path = Path(os.environ["GUARD_CONFIG"])
+    environ = dict(os.environ)
+    if args.upstream or embedded:
+        environ = {name: text for name, text in environ.items() if not name.startswith("GUARD_UPSTREAMS")}
+    return load(path, environ, _options(args), own_upstream=embedded)
+
+
+def _options(args: argparse.Namespace) -> Iterator[Option]:
     if args.upstream:
-        config = msgspec.structs.replace(config, upstreams=[UpstreamSettings(url=url) for url in args.upstream])
-    return _overridden(config, args)
+        yield ["upstreams"], [{"url": url} for url in args.upstream], "--upstream"
+    for option, steps in (
+        ("policy", ["policy"]),
+        ("host", ["listen", "host"]),
+        ("port", ["listen", "port"]),
+        ("admin_host", ["admin", "host"]),
+        ("admin_port", ["admin", "port"]),
+        ("log_level", ["log", "level"]),
+    ):
+        value = getattr(args, option)
+        if value is not None:
+            yield steps, value, f"--{option.replace('_', '-')}"
 
 
-def _overridden(config: Config, args: argparse.Namespace) -> Config:
-    listen, admin, log = config.listen, config.admin, config.log
-    if args.host is not None:
-        listen = msgspec.structs.replace(listen, host=args.host)
-    if args.port is not None:
-        listen = msgspec.structs.replace(listen, port=_port(args.port, "--port"))
-    if args.admin_port is not None:
-        admin = msgspec.structs.replace(admin, port=_port(args.admin_port, "--admin-port"))
-    if args.log_level is not None:
-        log = msgspec.structs.replace(log, level=args.log_level)
-    policy = args.policy if args.policy is not None else config.policy
-    return msgspec.structs.replace(config, listen=listen, admin=admin, log=log, policy=policy)
-
-
-def _port(port: int, option: str) -> int:
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"{port} is no port; it must lie between 0 and 65535", where=option)
-    return port
-
-
-async def serve_command(config: Config, *, embedded: bool) -> None:
+async def serve_command(config: Config, *, embedded: bool) -> int:
     """
     Serve until told to stop.
 
@@ -78,18 +77,22 @@ async def serve_command(config: Config, *, embedded: bool) -> None:
         config: From `configured`.
         embedded: Start the embedded backend and guard it.
 
+    Returns:
+        How many requests were cut at the end.
+
     Raises:
         GuardError: A file is wrong, a port is taken, or the embedded backend cannot be started.
     """
     configure(config.log.level, human=config.log.format == "human" or sys.stderr.isatty())
+    for sentence in strangers(Config, os.environ):
+        _log.warning("variable", problem=sentence)
     named = [config.policy] if isinstance(config.policy, str) else config.policy
     policies = PolicySet(named, config.shadow_policy)
     if not embedded:
-        await serve(config, policies, baselines_of(config), _announce)
-        return
+        return await serve(config, policies, baselines_of(config), _announce)
     async with embedded_upstream() as (upstream, baseline):
         config = msgspec.structs.replace(config, upstreams=[upstream])
-        await serve(config, policies, {upstream.url: baseline}, _announce)
+        return await serve(config, policies, {upstream.url: baseline}, _announce)
 
 
 @contextlib.asynccontextmanager

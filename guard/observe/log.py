@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from zlib import crc32
 
 import structlog
 
@@ -32,19 +33,25 @@ def configure(level: str = "info", *, human: bool = False) -> None:
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
     )
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(_StandardError()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
-    # Libraries speak up only when something is wrong.
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    # Libraries speak up only when something is wrong, and in the same form.
+    handler = logging.StreamHandler(_StandardError())
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.processors.format_exc_info],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 class _StandardError:
@@ -89,7 +96,25 @@ def exchange_fields(record: ExchangeRecord) -> dict[str, object]:
     return fields
 
 
-def log_exchange(logger: structlog.typing.FilteringBoundLogger, record: ExchangeRecord) -> None:
-    """Write the one line."""
+def log_exchange(
+    logger: structlog.typing.FilteringBoundLogger, record: ExchangeRecord, client: str = "", healthy: float = 1.0
+) -> None:
+    """
+    Write the one line.
+
+    Args:
+        logger: Where to.
+        record: The exchange.
+        client: Name of the key that was used; empty where none is asked for.
+        healthy: Share of the healthy exchanges that get a line. In [0, 1].
+    """
+    if record.outcome is Outcome.HEALTHY and not sampled(record.request_id, healthy):
+        return
     write = logger.warning if record.outcome in _LOUD else logger.info
-    write("exchange", **exchange_fields(record))
+    named = {"client": client} if client else {}
+    write("exchange", **exchange_fields(record), **named)
+
+
+def sampled(request_id: str, share: float) -> bool:
+    """Whether a request is in the sample: the same answer in every process that sees its id."""
+    return share >= 1.0 or crc32(request_id.encode()) < share * 2**32

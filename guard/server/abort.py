@@ -109,7 +109,7 @@ class Aborter:
 
     async def _tell(self, session: aiohttp.ClientSession, url: str, rid: str) -> None:
         try:
-            async with asyncio.timeout(TIMEOUT), session.post(url, json={"rid": rid}) as reply:
+            async with asyncio.timeout(TIMEOUT), session.post(url, json={"rid": rid}, allow_redirects=False) as reply:
                 reply.raise_for_status()
         except (aiohttp.ClientError, TimeoutError, OSError):
             self.failed += 1

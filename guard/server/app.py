@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import re
 import time
@@ -22,11 +24,13 @@ from guard.observe.log import log_exchange
 from guard.observe.metrics import Metrics
 from guard.observe.recorder import Recorder
 from guard.observe.records import RecordStore
+from guard.observe.tracing import Tracing
 from guard.proto.family import Family, Notice
 from guard.proto.prompt import prompt_beginning
-from guard.proto.registry import family_at
+from guard.proto.registry import family_at, family_near
 from guard.server.baselines import Baselines
 from guard.server.driver import Driver
+from guard.server.gate import Gate
 from guard.server.live import LiveHub
 from guard.server.passthrough import relay
 from guard.server.policies import PolicySet
@@ -54,6 +58,7 @@ class Guard:
         baselines: Baselines,
         store: StateStore,
         recorder: Recorder | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.config = config
         self.policies = policies
@@ -68,7 +73,11 @@ class Guard:
         self.streams = Streams(self.metrics)
         self.baselines = baselines
         self.recorder = recorder
+        self.tracing = tracing
+        self.gate = Gate(config.access, config.limits)
         self.draining = False
+        #: Requests that were still open when the time to drain was over.
+        self.cut = 0
         self.metrics.store = store
         self.sharing = Sharing(
             store, baselines, lambda: self.metrics.in_flight, lambda: [upstream.name for upstream in pool.upstreams]
@@ -80,27 +89,50 @@ class Guard:
         app.router.add_route("*", "/{path:.*}", self._handle)
         return app
 
+    async def drain(self) -> None:
+        """Wait until no request is open, at most for `timeouts.drain`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeouts.drain):
+                await self.gate.empty()
+        self.cut = self.gate.inside
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         request_id = self._request_id(request)
         family = family_at(request.path, request.method)
-        if family is None:
-            self.metrics.passthrough += 1
-            return await relay(request, self.pool, request_id)
+        form = family or family_near(request.path)
         try:
-            return await self._guarded(request, family, request_id)
+            owner = self.gate.enter(request.raw_path, request.headers)
         except RequestError as error:
-            return _refusal(family, error, request_id)
+            return self._refusal(form, error, request_id)
+        try:
+            if family is None:
+                self.metrics.passthrough += 1
+                return await relay(request, self.pool, request_id)
+            return await self._guarded(request, family, request_id, owner)
+        except RequestError as error:
+            return self._refusal(form, error, request_id)
+        finally:
+            self.gate.leave(owner)
 
-    async def _guarded(self, request: web.Request, family: Family, request_id: str) -> web.StreamResponse:
+    async def _body(self, request: web.Request) -> bytes:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise RequestError("send the request body uncompressed on this route", status=415)
+        limits, patience = self.config.limits, self.config.timeouts.request_body
         try:
-            body = await request.read()
+            async with asyncio.timeout(patience):
+                return await request.read()
         except web.HTTPRequestEntityTooLarge as error:
-            limit = self.config.limits.max_request_bytes
             raise RequestError(
-                f"the request body is larger than {limit} bytes (limits.max_request_bytes)", status=413
+                f"the request body is larger than {limits.max_request_bytes} bytes (limits.max_request_bytes)",
+                status=413,
             ) from error
+        except TimeoutError as error:
+            raise RequestError(
+                f"the request body did not arrive within {patience:g} seconds (timeouts.request_body)", status=408
+            ) from error
+
+    async def _guarded(self, request: web.Request, family: Family, request_id: str, owner: str) -> web.StreamResponse:
+        body = await self._body(request)
         asked = family.parse(request.path, body)
         chosen = self.policies.choose(asked, request.headers)
         draw = random.random()
@@ -115,9 +147,12 @@ class Guard:
             tapes=tapes,
         )
         exchange = Exchange(asked, settings, self.clock.now())
+        trace = None
+        if self.tracing is not None:
+            trace = self.tracing.begin(request.headers, request.path, exchange.record.model, request_id)
         characters = self.config.pool.affinity.characters
         key = prefix_key(asked.model, prompt_beginning(asked, characters), characters)
-        driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, key)
+        driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, key, trace)
         self.metrics.in_flight += 1
         number = self.streams.began(exchange)
         try:
@@ -125,12 +160,14 @@ class Guard:
         finally:
             self.metrics.in_flight -= 1
             self.streams.ended(number)
-            self._over(exchange, driver)
+            self._over(exchange, driver, owner)
+            if trace is not None:
+                trace.finish(exchange.record)
             if self.recorder is not None and tapes is not None:
                 self.recorder.offer(exchange.record, tapes.attempts, draw)
         return response if response is not None else web.Response(status=499)
 
-    def _over(self, exchange: Exchange, driver: Driver) -> None:
+    def _over(self, exchange: Exchange, driver: Driver, owner: str) -> None:
         record = exchange.record
         record.ended_at = time.time()
         self.metrics.aborts_sent += driver.aborts_sent
@@ -145,18 +182,21 @@ class Guard:
         self.records.add(record)
         self.sharing.ended(record)
         self.live.ended(record)
-        log_exchange(_log, record)
+        log_exchange(_log, record, owner, self.config.log.healthy)
 
     def _request_id(self, request: web.Request) -> str:
         given = request.headers.get("X-Request-Id", "")
         return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
 
-
-def _refusal(family: Family, error: RequestError, request_id: str) -> web.Response:
-    notice = Notice(error.message, error.status, error.code, "invalid_request_error", error.param)
-    return web.Response(
-        status=error.status,
-        body=family.error_body(notice),
-        content_type="application/json",
-        headers={"X-Request-Id": request_id},
-    )
+    def _refusal(self, family: Family, error: RequestError, request_id: str) -> web.Response:
+        notice = Notice(error.message, error.status, error.code, "invalid_request_error", error.param)
+        headers = {"X-Request-Id": request_id}
+        if error.status in (429, 503):
+            headers["Retry-After"] = str(self.config.limits.retry_after)
+        elif error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        elif error.status == 408:
+            headers["Connection"] = "close"
+        return web.Response(
+            status=error.status, body=family.error_body(notice), content_type="application/json", headers=headers
+        )

@@ -28,6 +28,7 @@ from guard.core.events import (
 from guard.core.exchange import NO_ROOM, Exchange
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
+from guard.observe.tracing import Trace
 from guard.server.headers import for_attempt, lowered
 from guard.server.heartbeat import Pulse
 from guard.server.upstream import Upstream, UpstreamPool, as_fault
@@ -60,6 +61,7 @@ class Driver:
         request_id: Sent upstream and back.
         sink: Live feed.
         key: `prefix_key` of the prompt, for the choice of the first replica.
+        trace: Its spans, where traces are made.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Driver:
         request_id: str,
         sink: LiveSink,
         key: int | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self._exchange = exchange
         exchange.room = lambda: pool.shared.room
@@ -79,6 +82,7 @@ class Driver:
         self._clock = clock
         self._request_id = request_id
         self._sink = sink
+        self._trace = trace
         self._key = key
         self._response: web.StreamResponse | None = None
         self._pulse: Pulse | None = None
@@ -186,7 +190,9 @@ class Driver:
         answer came; the request is then sent once more, on a new connection.
         """
         url = URL(upstream.url + self._request.raw_path, encoded=True)
-        headers = for_attempt(self._request.headers, self._request_id)
+        headers = self._pool.outgoing.sign(for_attempt(self._request.headers, self._request_id))
+        if self._trace is not None:
+            headers.update(self._trace.attempt(self._number, upstream.name, upstream.url))
         try:
             return await self._pool.session.post(url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
@@ -250,6 +256,8 @@ class Driver:
         if self._occupied is not None:
             self._occupied.in_flight -= 1
             self._occupied = None
+            if self._trace is not None:
+                self._trace.attempt_over()
         if self._admitted:
             self._admitted = False
             self._pool.retry_done()

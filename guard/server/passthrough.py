@@ -38,7 +38,7 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
         upstream = pool.choose()
     except UpstreamError as error:
         return _unreachable(error, request.path, request_id)
-    headers = end_to_end(request.headers)
+    headers = pool.outgoing.sign(end_to_end(request.headers))
     headers.popall("Host", None)
     headers["X-Request-Id"] = request_id
     has_body = request.can_read_body or request.method not in _BODILESS

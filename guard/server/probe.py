@@ -39,7 +39,7 @@ async def probe_engine(session: aiohttp.ClientSession, url: str, timeout: float)
 
 
 async def _has(session: aiohttp.ClientSession, url: str, key: str) -> bool:
-    async with session.get(url) as response:
+    async with session.get(url, allow_redirects=False) as response:
         if response.status != 200:
             await response.read()
             return False

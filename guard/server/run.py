@@ -6,28 +6,34 @@ import asyncio
 import contextlib
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Literal, NamedTuple
 
 import structlog
 from aiohttp import web
 
 from guard.clock import MonotonicClock
-from guard.config import Config, Listen
+from guard.config import Config
 from guard.detect.baseline import Baseline
 from guard.errors import SetupError
 from guard.observe.recorder import Recorder
+from guard.observe.tracing import Tracing
 from guard.policy.judge import Judge
 from guard.server.admin import admin_application
 from guard.server.app import Guard
 from guard.server.baselines import Baselines
 from guard.server.discovery import Discovery, DnsResolver
+from guard.server.doors import Doors
 from guard.server.health import HealthChecks
+from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
 from guard.server.sharing import store_for
 from guard.server.upstream import UpstreamPool
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+#: What requests that are still open get when a port closes. Unit: seconds.
+CLOSING = 0.25
 
 
 class Running(NamedTuple):
@@ -57,27 +63,25 @@ async def running_guard(
     by_url = baselines or {}
     learned = Baselines({u.name or u.url.rstrip("/"): by_url[u.url] for u in config.upstreams if u.url in by_url})
     clock = MonotonicClock()
+    outgoing = Outgoing(config.access, config.upstream_tls)
     fixed = [upstream for upstream in config.upstreams if upstream.resolve is None]
     store = store_for(config, clock)
-    pool = UpstreamPool(fixed, learned, config.timeouts, clock, config.pool, store)
+    pool = UpstreamPool(fixed, learned, config.timeouts, clock, config.pool, store, outgoing=outgoing)
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
     recorder = Recorder(config.recording) if config.recording is not None else None
-    guard = Guard(config, policies, pool, clock, learned, store, recorder)
+    tracing = Tracing(config.tracing) if config.tracing is not None else None
+    guard = Guard(config, policies, pool, clock, learned, store, recorder, tracing)
+    doors = Doors(config, guard.gate, outgoing)
     await pool.open()
+    doors.watch(pool.session.headers)
     await store.open()
-    named = [upstream for upstream in config.upstreams if upstream.resolve is not None]
-    discovery = Discovery(pool, named, config.pool.dns, DnsResolver(config.pool.dns)) if named else None
-    if discovery is not None:
-        await discovery.start()
     checks = HealthChecks(pool, config.pool.health, clock, random.Random())
-    running = (policies.watch(), checks.run(), guard.sharing.run())
+    running = [policies.watch(), doors.watched.run(), checks.run(), guard.sharing.run(), *await _found(config, pool)]
     watches = [asyncio.create_task(run) for run in running]
-    if discovery is not None:
-        watches.append(asyncio.create_task(discovery.run()))
     try:
         async with (
-            _port(admin_application(guard), config.admin, "admin", drain=1.0) as admin_url,
-            _port(guard.application(), config.listen, "listen", drain=config.timeouts.drain) as url,
+            _port(doors.admin(admin_application(guard)), doors.contexts["admin"], config, "admin") as admin_url,
+            _port(guard.application(), doors.contexts["listen"], config, "listen", guard.drain) as url,
         ):
             try:
                 yield Running(guard, url, admin_url)
@@ -91,24 +95,43 @@ async def running_guard(
         await asyncio.gather(*watches, return_exceptions=True)
         await store.close()
         await pool.close()
-        if recorder is not None:
-            await asyncio.to_thread(recorder.close)
+        for closing in (recorder, tracing):
+            if closing is not None:
+                await asyncio.to_thread(closing.close)
+
+
+async def _found(config: Config, pool: UpstreamPool) -> list[Coroutine[object, object, None]]:
+    """What keeps looking for the replicas that only have a name, after it has looked once."""
+    named = [upstream for upstream in config.upstreams if upstream.resolve is not None]
+    if not named:
+        return []
+    discovery = Discovery(pool, named, config.pool.dns, DnsResolver(config.pool.dns))
+    await discovery.start()
+    return [discovery.run()]
 
 
 @contextlib.asynccontextmanager
-async def _port(app: web.Application, listen: Listen, setting: str, drain: float) -> AsyncIterator[str]:
+async def _port(
+    app: web.Application,
+    context: ssl.SSLContext | None,
+    config: Config,
+    setting: Literal["listen", "admin"],
+    drain: Callable[[], Awaitable[None]] | None = None,
+) -> AsyncIterator[str]:
+    listen = config.listen if setting == "listen" else config.admin
     runner = web.AppRunner(
         app,
         access_log=None,
         handler_cancellation=True,
         auto_decompress=False,
-        shutdown_timeout=drain,
+        shutdown_timeout=CLOSING,
         keepalive_timeout=75.0,
-        max_field_size=32 * 1024,
+        max_field_size=config.limits.max_header_bytes,
+        max_line_size=config.limits.max_header_bytes,
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, listen.host, listen.port)
+        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=context)
         try:
             await site.start()
         except OSError as error:
@@ -117,7 +140,12 @@ async def _port(app: web.Application, listen: Listen, setting: str, drain: float
                 f"change {setting}.port, or stop what uses it"
             ) from error
         host, port = runner.addresses[0][:2]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        yield f"{'http' if context is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
+        if drain is not None:
+            await site.stop()
+            if runner.server is not None:
+                runner.server.pre_shutdown()  # connections without a request close now, the others after it
+            await drain()
     finally:
         await runner.cleanup()
 
@@ -127,20 +155,36 @@ async def serve(
     judge: Judge | PolicySet,
     baselines: dict[str, Baseline] | None = None,
     announce: Callable[[Running], None] | None = None,
-) -> None:
+) -> int:
     """
-    Serve until SIGTERM or SIGINT, then let streams in flight finish within `timeouts.drain`.
+    Serve until SIGTERM or SIGINT, then let streams in flight finish within `timeouts.drain`. A second signal
+    ends them at once.
 
     Args:
         config: Validated configuration.
         judge: The policies, reloaded when their files change and on SIGHUP; or one compiled policy.
         baselines: Healthy acceptance by upstream URL.
         announce: Called once both ports are open.
+
+    Returns:
+        How many requests were cut.
+
+    Raises:
+        CancelledError: A second signal came.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    me = asyncio.current_task()
+    assert me is not None
+
+    def told() -> None:
+        if stop.is_set():
+            _log.warning("quitting at once")
+            me.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told)
     async with running_guard(config, judge, baselines) as running:
         loop.add_signal_handler(signal.SIGHUP, running.guard.policies.reload_soon)
         _log.info(
@@ -153,5 +197,7 @@ async def serve(
         if announce is not None:
             announce(running)
         await stop.wait()
-        _log.info("draining", in_flight=running.guard.metrics.in_flight)
-    _log.info("stopped")
+        guard = running.guard
+        _log.info("draining", in_flight=guard.gate.inside, longest_s=config.timeouts.drain)
+    (_log.warning if guard.cut else _log.info)("stopped", cut=guard.cut)
+    return guard.cut

@@ -11,10 +11,10 @@ import asyncio
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDict
 from yarl import URL
 
 from guard.server.headers import end_to_end
+from guard.server.outgoing import Outgoing
 from guard.server.upstream import UpstreamPool
 
 #: Most that is read at once, that a response head may have, and that waits for one side. Unit: bytes.
@@ -49,9 +49,9 @@ async def tunnel(request: web.Request, pool: UpstreamPool, request_id: str) -> w
     try:
         async with asyncio.timeout(pool.idle):
             reader, writer = await asyncio.open_connection(
-                url.host, url.port, ssl=url.scheme == "https" or None, limit=PIECE
+                url.host, url.port, ssl=pool.outgoing.ssl if url.scheme == "https" else None, limit=PIECE
             )
-            writer.write(_head(request, url, request_id))
+            writer.write(_head(request, url, request_id, pool.outgoing))
             head = await reader.readuntil(b"\r\n\r\n")
         client = Client(request, writer)
         await client.send(_with_id(head, request_id))
@@ -132,8 +132,8 @@ class Written(web.StreamResponse):
         """Nothing."""
 
 
-def _head(request: web.Request, url: URL, request_id: str) -> bytes:
-    headers: CIMultiDict[str] = end_to_end(request.headers)
+def _head(request: web.Request, url: URL, request_id: str, outgoing: Outgoing) -> bytes:
+    headers = outgoing.sign(end_to_end(request.headers))
     port = "" if url.is_default_port() else f":{url.port}"
     headers["Host"] = f"{url.host_subcomponent}{port}"
     headers["X-Request-Id"] = request_id

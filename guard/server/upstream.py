@@ -22,6 +22,7 @@ from guard.fleet.settings import PoolSettings
 from guard.server.abort import Aborter
 from guard.server.baselines import Baselines
 from guard.server.heartbeat import Heartbeats
+from guard.server.outgoing import Outgoing
 from guard.server.probe import probe_engine
 from guard.server.shared import LocalShared, Shared
 from guard.server.watchdog import Watchdog
@@ -118,10 +119,12 @@ class UpstreamPool:
         settings: PoolSettings | None = None,
         shared: Shared | None = None,
         wall: Callable[[], float] = time.time,
+        outgoing: Outgoing | None = None,
     ) -> None:
         self.settings = settings or PoolSettings()
         self.fleet = Fleet(self.settings)
         self.shared: Shared = shared or LocalShared(self.settings.quality.window, wall)
+        self.outgoing = outgoing or Outgoing()
         #: Longest silence of a backend. Unit: seconds.
         self.idle = timeouts.idle
         self.watchdog = Watchdog(clock, timeouts.idle)
@@ -172,7 +175,8 @@ class UpstreamPool:
         """Make the session; call from the running loop."""
         self._session = aiohttp.ClientSession(
             # Shorter than the five seconds after which uvicorn and cpp-httplib hang up.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=self.outgoing.ssl),
+            headers=self.outgoing.own,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect, sock_read=None),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -353,4 +357,5 @@ def as_fault(error: BaseException) -> UpstreamError:
         return UpstreamError("connect", f"cannot reach the backend: {error.strerror or error}")
     if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)):
         return UpstreamError("reset", "the backend closed the connection in the middle of its answer")
-    return UpstreamError("protocol", f"the backend does not speak HTTP properly: {error}")
+    # The error itself quotes what the backend said.
+    return UpstreamError("protocol", f"the backend does not speak HTTP properly ({type(error).__name__})")

@@ -15,7 +15,7 @@ from guard.lab.serve import baselines_of, configured
 def arguments(**given: object) -> argparse.Namespace:
     values: dict[str, object] = {
         "config": None, "upstream": [], "policy": None, "host": None, "port": None, "admin_port": None,
-        "log_level": None, "backend": None, **given,
+        "log_level": None, "admin_host": None, "backend": None, **given,
     }  # fmt: skip
     return argparse.Namespace(**values)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 
 import pytest
 import structlog
 
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
-from guard.observe.log import configure, exchange_fields, log_exchange
+from guard.observe.log import configure, exchange_fields, log_exchange, sampled
 from guard.types import Kind
 
 
@@ -59,3 +60,33 @@ def test_a_broken_standard_error_costs_lines_and_nothing_else(monkeypatch: pytes
     monkeypatch.setattr(sys, "stderr", closed)
     log_exchange(structlog.get_logger(), record(Outcome.RESCUED))
     structlog.reset_defaults()
+
+
+def test_a_share_of_the_healthy_and_all_of_the_others(capfd: pytest.CaptureFixture[str]) -> None:
+    configure("info")
+    for outcome in (Outcome.HEALTHY, Outcome.RESCUED):
+        for number in range(100):
+            made = record(outcome)
+            made.request_id = f"r-{number}"
+            log_exchange(structlog.get_logger(), made, "team-a", healthy=0.25)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert sum(line["outcome"] == "rescued" for line in lines) == 100
+    assert 10 < sum(line["outcome"] == "healthy" for line in lines) < 45
+    assert {line["client"] for line in lines} == {"team-a"}
+
+
+def test_the_sample_is_the_same_everywhere_and_has_both_ends() -> None:
+    assert all(sampled(f"{n}", 1.0) and not sampled(f"{n}", 0.0) for n in range(100))
+    assert [sampled(f"{n}", 0.5) for n in range(50)] == [sampled(f"{n}", 0.5) for n in range(50)]
+
+
+def test_libraries_speak_json_too(capfd: pytest.CaptureFixture[str]) -> None:
+    configure("info")
+    try:
+        int("insides")
+    except ValueError:
+        logging.getLogger("some.library").exception("it %s", "broke")
+    logging.getLogger("some.library").info("quiet")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(line["event"], line["level"], line["logger"]) for line in lines] == [("it broke", "error", "some.library")]
+    assert "ValueError" in lines[0]["exception"]

@@ -1,0 +1,89 @@
+"""What the types of a configuration cannot say: settings that do not go together, or are given twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from guard.fleet.settings import problem as pool_problem
+from guard.state.settings import problems as store_problems
+from guard.yamldoc import dotted
+
+if TYPE_CHECKING:
+    from guard.config import Config, UpstreamSettings
+
+
+def problems(config: Config) -> Iterator[tuple[str, str]]:
+    """What the types cannot say: setting and what is wrong with it."""
+    yield from _upstream_problems(config.upstreams)
+    yield from _access_problems(config)
+    found = pool_problem(config.pool)
+    if found is not None:
+        yield f"pool.{found[0]}", found[1]
+    try:
+        config.retry_budget.budget()
+    except ValueError as error:
+        yield "retry_budget.share", str(error)
+    for where, wrong in store_problems(config.store) if config.store is not None else ():
+        yield f"store.{where}", wrong
+
+
+def _upstream_problems(upstreams: Sequence[UpstreamSettings]) -> Iterator[tuple[str, str]]:
+    seen: dict[str, int] = {}
+    for index, upstream in enumerate(upstreams):
+        problem = url_problem(upstream.url)
+        if not problem and upstream.resolve is not None:
+            problem = _resolve_problem(upstream)
+        if problem:
+            yield dotted(["upstreams", index, "url"]), problem
+        name = upstream.name or upstream.url.rstrip("/")
+        if name in seen:
+            where = dotted(["upstreams", index, "name" if upstream.name else "url"])
+            yield where, f"{name!r} is upstreams[{seen[name]}] already; give each replica once"
+        seen[name] = index
+
+
+def _access_problems(config: Config) -> Iterator[tuple[str, str]]:
+    access = config.access
+    for name in ("upstream_key", "admin_token"):
+        if getattr(access, name) is not None and getattr(access, f"{name}_file") is not None:
+            yield f"access.{name}", f"give it here or in {name}_file, not both"
+    names = [key.name for key in access.keys]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield dotted(["access", "keys", index, "name"]), f"{name!r} is given twice"
+    if not config.admin.loopback and access.admin_token is None and access.admin_token_file is None:
+        yield (
+            "admin.host",
+            f"{config.admin.host} can be reached from elsewhere, and the admin port shows requests: "
+            "set access.admin_token_file (or access.admin_token), or leave admin.host at 127.0.0.1",
+        )
+    if (config.upstream_tls.cert is None) != (config.upstream_tls.key is None):
+        yield "upstream_tls", "a certificate and its key go together"
+
+
+def _resolve_problem(upstream: UpstreamSettings) -> str:
+    parts = urlsplit(upstream.url)
+    if parts.scheme != "http":
+        return "resolve works with http only: a certificate names the host, not its addresses"
+    if upstream.resolve == "srv" and parts.port is not None:
+        return "SRV records have the ports; leave the port out"
+    return ""
+
+
+def url_problem(url: str) -> str:
+    """What is wrong with an upstream's URL; empty when nothing is."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"{url!r} is not a URL: {error}"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return f"{url!r} is not a base URL; write it like http://127.0.0.1:8080"
+    if parts.username is not None or parts.password is not None:
+        # Not quoted: it would stand in logs.
+        return "a base URL has no user and password; give the backends' key as access.upstream_key_file"
+    if parts.query or parts.fragment:
+        return f"{url!r}: a base URL has no query and no fragment"
+    return ""

@@ -1,0 +1,117 @@
+"""`guard config`: is it right, what is in force, and where each setting came from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple, get_type_hints
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from guard.config import Config, Loaded
+from guard.environment import is_secret, strangers
+from guard.errors import GuardError
+from guard.lab.serve import baselines_of, loaded
+from guard.server.doors import Doors
+from guard.server.gate import Gate
+from guard.server.outgoing import Outgoing
+from guard.server.policies import PolicySet
+from guard.yamldoc import dotted
+
+MASK = "***"
+
+
+class Setting(NamedTuple):
+    """One setting in force: its place, its value with secrets masked, and what gave it."""
+
+    steps: list[str | int]
+    value: object
+    origin: str
+
+
+def check_command(args: argparse.Namespace) -> int:
+    """
+    `guard config check`: everything that `guard serve` reads before it opens its ports.
+
+    Returns:
+        0 when it would start and every variable means something; 1 otherwise.
+    """
+    try:
+        config = loaded(args).config
+        named = [config.policy] if isinstance(config.policy, str) else config.policy
+        policies = PolicySet(named, config.shadow_policy)
+        baselines_of(config)
+        Doors(config, Gate(config.access, config.limits), Outgoing(config.access, config.upstream_tls))
+    except GuardError as error:
+        print(error, file=sys.stderr)
+        return 1
+    odd = strangers(Config, os.environ)
+    for sentence in odd:
+        print(sentence, file=sys.stderr)
+    names = ", ".join(policy.name for policy in policies.policies)
+    print(f"{'not ' if odd else ''}good: {len(config.upstreams)} upstreams, policies: {names}")
+    return 1 if odd else 0
+
+
+def show_command(args: argparse.Namespace) -> int:
+    """`guard config show`: YAML that names each setting's origin, or JSON."""
+    found = list(settings(loaded(args)))
+    if args.json:
+        shown = {dotted(one.steps): {"value": one.value, "origin": one.origin} for one in found}
+        print(json.dumps(shown, indent=2))
+    else:
+        print("\n".join(_lines(found)))
+    return 0
+
+
+def settings(loaded: Loaded) -> Iterator[Setting]:
+    """All settings in force, in the order of the structs."""
+    yield from _of(loaded.config, [], loaded)
+
+
+def _of(struct: msgspec.Struct, steps: list[str | int], loaded: Loaded) -> Iterator[Setting]:
+    hints = get_type_hints(type(struct), include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        here = [*steps, field.encode_name]
+        value = getattr(struct, field.name)
+        if isinstance(value, msgspec.Struct):
+            yield from _of(value, here, loaded)
+        elif isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
+            for index, one in enumerate(value):
+                yield from _of(one, [*here, index], loaded)
+        else:
+            masked = MASK if value is not None and is_secret(hints[field.name]) else without_password(value)
+            yield Setting(here, masked, loaded.document.origin(dotted(here)))
+
+
+def without_password(value: object) -> object:
+    """A URL with its password masked; anything else as it is."""
+    if not isinstance(value, str) or "://" not in value or "@" not in value:
+        return value
+    parts = urlsplit(value)
+    if parts.password is None:
+        return value
+    user, host = parts.username or "", parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{MASK}@{host}"))
+
+
+def _lines(found: list[Setting]) -> Iterator[str]:
+    open_at: list[str | int] = []
+    for steps, value, origin in found:
+        outer = steps[:-1]
+        shared = 0
+        while shared < min(len(outer), len(open_at)) and outer[shared] == open_at[shared]:
+            shared += 1
+        lead = ""
+        for depth in range(shared, len(outer)):
+            if isinstance(outer[depth], int):
+                lead = "  " * (depth - 1) + "  - "
+            else:
+                yield "  " * depth + f"{outer[depth]}:"
+        open_at = outer
+        text = f"{lead or '  ' * len(outer)}{steps[-1]}: {json.dumps(value, ensure_ascii=False)}"
+        yield f"{text:<60}  # {origin}"

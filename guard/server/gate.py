@@ -1,0 +1,93 @@
+"""The way in to the client port: who may come, and how many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from multidict import CIMultiDictProxy
+
+from guard.config import AccessSettings, Limits
+from guard.errors import RequestError
+from guard.server.keys import KeyRing
+
+
+class Gate:
+    """
+    Lets requests in one by one. Every `enter` that returns wants its `leave`.
+
+    Args:
+        access: Keys.
+        limits: How many at once.
+
+    Raises:
+        ConfigError: The file of keys is wrong.
+    """
+
+    def __init__(self, access: AccessSettings, limits: Limits) -> None:
+        self.keys = KeyRing(access)
+        self.inside = 0
+        #: Requests turned away, by why; for the metrics.
+        self.refused: Counter[str] = Counter()
+        self._limits = limits
+        self._by_owner: Counter[str] = Counter()
+        self._emptied: asyncio.Event | None = None
+
+    def enter(self, target: str, headers: CIMultiDictProxy[str]) -> str:
+        """
+        Let one request in.
+
+        Args:
+            target: Of its request line.
+            headers: Its headers.
+
+        Returns:
+            Whose it is; empty where nobody is asked for a key.
+
+        Raises:
+            RequestError: 400 for a target that is no path, 401 without a known key, 429 or 503 with too many inside.
+        """
+        if not target.startswith("/"):
+            # Put after a backend's address, anything else could become another address.
+            self.refused["bad_target"] += 1
+            raise RequestError("the target of a request must be a path", code="bad_target")
+        owner = ""
+        if self.keys.needed:
+            known = self.keys.owner(headers)
+            if known is None:
+                self.refused["unauthorized"] += 1
+                raise RequestError(
+                    "no valid API key: send it as `authorization: Bearer ...` or `x-api-key`",
+                    status=401,
+                    code="invalid_api_key",
+                )
+            owner = known
+        if self.inside >= self._limits.max_in_flight:
+            self.refused["overloaded"] += 1
+            raise RequestError("too many requests at once; try again shortly", status=503, code="overloaded")
+        share = self._limits.max_in_flight_per_key
+        if owner and share is not None and self._by_owner[owner] >= share:
+            self.refused["rate_limited"] += 1
+            raise RequestError(
+                f"more than {share} requests of this key at once", status=429, code="rate_limit_exceeded"
+            )
+        self.inside += 1
+        if owner:
+            self._by_owner[owner] += 1
+        return owner
+
+    def leave(self, owner: str) -> None:
+        """One request of this owner is over."""
+        self.inside -= 1
+        if owner:
+            self._by_owner[owner] -= 1
+            if not self._by_owner[owner]:
+                del self._by_owner[owner]
+        if self._emptied is not None and not self.inside:
+            self._emptied.set()
+
+    async def empty(self) -> None:
+        """Wait until nobody is inside."""
+        if self.inside:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()

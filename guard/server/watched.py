@@ -1,0 +1,80 @@
+"""Files that are read again when they change: keys, tokens, certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from guard.errors import ConfigError
+
+#: Between two looks. Unit: seconds.
+INTERVAL = 1.0
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class _Entry(NamedTuple):
+    paths: tuple[str, ...]
+    read: Callable[[], None]
+    what: str
+
+
+class Watched:
+    """All watched files of a process. `run` is its task."""
+
+    def __init__(self) -> None:
+        self._seen: dict[_Entry, tuple[object, ...]] = {}
+        self.reloads_failed = 0
+
+    def add(self, paths: Sequence[str | None], read: Callable[[], None], what: str) -> None:
+        """
+        Watch files that were read already.
+
+        Args:
+            paths: Files; None stands for one that is not configured.
+            read: Reads them again; raises ConfigError when they are wrong, and then keeps what there was.
+            what: For the log.
+        """
+        given = tuple(path for path in paths if path is not None)
+        if given:
+            entry = _Entry(given, read, what)
+            self._seen[entry] = _stamps(given)
+
+    def look(self) -> None:
+        """Look at every file once."""
+        for entry, seen in self._seen.items():
+            stamps = _stamps(entry.paths)
+            if stamps == seen:
+                continue
+            self._seen[entry] = stamps
+            try:
+                entry.read()
+            except ConfigError as error:
+                # Also when one file of two was renewed: the other one follows and is seen then.
+                self.reloads_failed += 1
+                _log.error("not reloaded", what=entry.what, error=str(error))
+            else:
+                _log.info("reloaded", what=entry.what)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            self.look()
+
+
+def _stamps(paths: Sequence[str]) -> tuple[object, ...]:
+    return tuple(_stamp(path) for path in paths)
+
+
+def _stamp(path: str) -> object:
+    """Changes when the file does, or the link to it, as Kubernetes replaces mounted secrets."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return error.errno
+    return status.st_mtime_ns, status.st_ino, status.st_size

@@ -1,0 +1,118 @@
+"""The admin port: who may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.config import AccessSettings, AdminListen, Config, load
+from guard.errors import ConfigError
+from guard.server.admin_access import is_here, tokens
+from tests.integration.server.conftest import guarded
+from tests.unit.core.transcript import policy
+
+NOWHERE = "http://127.0.0.1:9"
+PATHS = ["/metrics", "/guard/requests", "/guard/requests/x", "/guard/policies", "/guard/live", "/guard/baselines"]
+
+
+def basic(text: str) -> str:
+    return f"Basic {base64.b64encode(text.encode()).decode()}"
+
+
+def test_it_is_loopback_unless_told_otherwise() -> None:
+    config = Config(upstreams=[])
+    assert config.admin.loopback
+    for host in ("127.9.9.9", "::1", "localhost"):
+        assert AdminListen(host=host).loopback
+    for host in ("0.0.0.0", "::", "10.0.0.1", "127.example.org", "localhost.example.org", ""):
+        assert not AdminListen(host=host).loopback
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
+def test_elsewhere_it_does_not_start_without_a_token(host: str) -> None:
+    variables = {"GUARD_UPSTREAMS_0_URL": NOWHERE, "GUARD_ADMIN_HOST": host}
+    with pytest.raises(ConfigError, match=r"set access.admin_token_file"):
+        load(None, variables)
+    assert load(None, {**variables, "GUARD_ACCESS_ADMIN_TOKEN": "t"}).config.admin.host == host
+
+
+async def test_with_a_token_all_but_health_needs_it() -> None:
+    async with guarded(NOWHERE, policy=policy(), access=AccessSettings(admin_token="t0ken")) as (running, client):
+
+        async def status(path: str, **how: object) -> int:
+            async with client.get(running.admin_url + path, **how) as answer:  # type: ignore[arg-type]
+                return answer.status
+
+        for path in ("/healthz", "/readyz"):
+            assert await status(path) == 200
+        for path in [*PATHS, "/none-such"]:
+            assert await status(path) == 401
+            for wrong in ("Bearer t0ke", "Bearer t0ken2", "Basic !", "Bearer", "t0ken"):
+                assert await status(path, headers={"Authorization": wrong}) == 401
+        assert await status("/metrics", headers={"Authorization": "Bearer t0ken"}) == 200
+        assert await status("/metrics", headers={"Authorization": basic("anyone:t0ken")}) == 200
+        assert await status("/metrics", headers={"Authorization": basic("t0ken:")}) == 401
+
+
+async def test_browsers_are_asked_for_a_password() -> None:
+    async with (
+        guarded(NOWHERE, policy=policy(), access=AccessSettings(admin_token="t")) as (running, client),
+        client.get(running.admin_url + "/metrics") as answer,
+    ):
+        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+async def test_a_token_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("one\n")
+    access = AccessSettings(admin_token_file=str(path))
+    async with guarded(NOWHERE, policy=policy(), access=access) as (running, client):
+
+        async def status(token: str) -> int:
+            async with client.get(running.admin_url + "/metrics", headers={"Authorization": f"Bearer {token}"}) as a:
+                return a.status
+
+        async def renewed() -> None:
+            while await status("two") != 200:
+                await asyncio.sleep(0.05)
+
+        assert await status("one") == 200
+        path.write_text("two-and\n")
+        path.write_text("two\n")
+        await asyncio.wait_for(renewed(), 5)
+        assert await status("one") == 401
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "[::1", ""])
+async def test_without_a_token_a_name_that_others_control_is_refused(host: str) -> None:
+    """DNS rebinding: a page's own name, pointed at this machine."""
+    async with guarded(NOWHERE, policy=policy()) as (running, client):
+        for path in PATHS:
+            async with client.get(running.admin_url + path, headers={"Host": host}) as answer:
+                assert answer.status == 403
+        async with client.get(running.admin_url + "/metrics", headers={"Host": "localhost:8001"}) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+async def test_a_page_of_another_site_changes_nothing(headers: dict[str, str]) -> None:
+    async with guarded(NOWHERE, policy=policy()) as (running, client):
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            async with client.request(method, running.admin_url + "/guard/policies", headers=headers) as answer:
+                assert answer.status == 403
+        own = {"Origin": running.admin_url, "Sec-Fetch-Site": "same-origin"}
+        async with client.post(running.admin_url + "/guard/policies", headers=own) as answer:
+            assert answer.status == 405
+
+
+@given(st.text(), st.text())
+def test_no_header_breaks_the_check(authorization: str, host: str) -> None:
+    assert all(isinstance(token, bytes) for token in tokens(authorization))
+    assert is_here(host) in (True, False)

@@ -1,0 +1,140 @@
+"""What happens to streams when a real guard process is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+
+import aiohttp
+import pytest
+
+from tests.integration.server.process import Serving, guard_process
+from tests.integration.server.scripted import OK_SSE, backend
+from tests.unit.core.transcript import DONE, chunk
+
+STREAMS = 100
+WORDS = 24
+BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+
+def counting(_: int) -> list[bytes | float | None]:
+    """An answer of two to three seconds, a word at a time."""
+    script: list[bytes | float | None] = [OK_SSE]
+    for number in range(WORDS):
+        script += [chunk(f"word {number} "), 0.1]
+    return [*script, chunk("", finish="stop"), DONE]
+
+
+def endless(_: int) -> list[bytes | float | None]:
+    return [OK_SSE, chunk("One "), None]
+
+
+class Client:
+    """One stream, read to whatever end it has."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self.begun = asyncio.Event()
+        self.text = ""
+        self.broken = False
+        self.task = asyncio.create_task(self._read(session, url))
+
+    async def _read(self, session: aiohttp.ClientSession, url: str) -> None:
+        try:
+            async with session.post(url + "/v1/chat/completions", json=BODY) as answer:
+                async for data in answer.content.iter_any():
+                    self.text += data.decode()
+                    self.begun.set()
+        except aiohttp.ClientError:
+            self.broken = True
+
+
+async def begin(session: aiohttp.ClientSession, url: str, count: int) -> list[Client]:
+    clients = [Client(session, url) for _ in range(count)]
+    await asyncio.wait_for(asyncio.gather(*(client.begun.wait() for client in clients)), 20)
+    return clients
+
+
+async def not_ready_after(session: aiohttp.ClientSession, serving: Serving) -> float:
+    """Seconds from now until /readyz says 503."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < 5:
+        async with session.get(serving.admin_url + "/readyz") as answer:
+            if answer.status == 503:
+                return time.monotonic() - begun
+    raise AssertionError("still ready")
+
+
+async def test_a_hundred_streams_end_by_themselves() -> None:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        backend(counting) as upstream,
+        aiohttp.ClientSession(connector=connector) as session,
+        guard_process("--upstream", upstream.url, "--policy", "default") as serving,
+    ):
+        clients = await begin(session, serving.url, STREAMS)
+        os.kill(serving.process.pid, signal.SIGTERM)
+        assert await not_ready_after(session, serving) < 1.0
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.get(serving.url + "/v1/models")
+        await asyncio.gather(*(client.task for client in clients))
+        assert await serving.ended(5) == 0
+    assert [client for client in clients if client.broken] == []
+    for client in clients:
+        assert f"word {WORDS - 1} " in client.text
+        assert client.text.endswith("data: [DONE]\n\n")
+
+
+async def test_streams_past_the_cap_are_cut_and_never_look_whole() -> None:
+    async with (
+        backend(endless) as upstream,
+        aiohttp.ClientSession() as session,
+        guard_process("--upstream", upstream.url, GUARD_TIMEOUTS_DRAIN="0.5") as serving,
+    ):
+        clients = await begin(session, serving.url, 5)
+        begun = time.monotonic()
+        os.kill(serving.process.pid, signal.SIGTERM)
+        assert await serving.ended(5) == 1
+        assert time.monotonic() - begun > 0.4
+        await asyncio.gather(*(client.task for client in clients))
+    for client in clients:
+        assert client.broken
+        assert "[DONE]" not in client.text
+    assert sorted(upstream.closed_by_peer) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_quits_at_once(second: signal.Signals) -> None:
+    async with (
+        backend(endless) as upstream,
+        aiohttp.ClientSession() as session,
+        guard_process("--upstream", upstream.url, GUARD_TIMEOUTS_DRAIN="60") as serving,
+    ):
+        clients = await begin(session, serving.url, 3)
+        os.kill(serving.process.pid, signal.SIGTERM)
+        await not_ready_after(session, serving)
+        os.kill(serving.process.pid, second)
+        assert await serving.ended(5) == 1
+        await asyncio.gather(*(client.task for client in clients))
+    assert all(client.broken for client in clients), [c.text for c in clients]
+
+
+async def test_without_streams_it_stops_at_once_with_0() -> None:
+    async with guard_process("--upstream", "http://127.0.0.1:9") as serving:
+        os.kill(serving.process.pid, signal.SIGINT)
+        assert await serving.ended(5) == 0
+
+
+async def test_what_cannot_start_ends_with_2() -> None:
+    async with guard_process("--upstream", "http://127.0.0.1:9") as serving:
+        port = serving.url.rsplit(":", 1)[1]
+        for arguments in (["--port", port], ["--admin-port", port], ["--admin-host", "0.0.0.0"]):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "guard", "serve", "--upstream", "http://127.0.0.1:9", "--port", "0",
+                "--admin-port", "0", *arguments, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            _, said = await asyncio.wait_for(process.communicate(), 20)
+            assert process.returncode == 2, said
+            assert said.startswith(b"guard: ")

@@ -1,0 +1,88 @@
+"""`guard config`: origins, masked secrets, exit codes; what it prints can be read again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from guard.cli import main
+from guard.config import load_config
+from guard.lab.config_command import without_password
+
+FILE = "upstreams:\n  - url: http://a\n  - {url: http://b, name: second}\naccess: {upstream_key: hush-1}\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("GUARD_ACCESS_ADMIN_TOKEN", "hush-2")
+    path = tmp_path / "g.yaml"
+    path.write_text(FILE)
+    return str(path)
+
+
+def test_what_is_shown_can_be_read_again_and_shows_no_secret(
+    path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "show", "--config", path, "--port", "90"]) == 0
+    text = capsys.readouterr().out
+    assert "hush" not in text
+    lines = {line.split("#")[0].strip(): line.split("#")[1].strip() for line in text.splitlines() if "#" in line}
+    assert lines["port: 90"] == "--port"
+    assert lines['name: "second"'] == f"{path}:3"
+    assert lines['admin_token: "***"'] == "GUARD_ACCESS_ADMIN_TOKEN"
+    again = tmp_path / "again.yaml"
+    again.write_text(text)
+    config = load_config(again)
+    assert config.listen.port == 90
+    assert [upstream.url for upstream in config.upstreams] == ["http://a", "http://b"]
+
+
+def test_as_json(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", "--config", path, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["access.upstream_key"] == {"value": "***", "origin": f"{path}:4"}
+    assert shown["upstreams[1].name"]["value"] == "second"
+
+
+def test_the_file_may_be_named_by_a_variable(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GUARD_CONFIG", path)
+    assert main(["config", "check"]) == 0
+    assert "good: 2 upstreams, policies: default" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"GUARD_POLICY": "none-such"}, "none-such"),
+        ({"GUARD_ACCESS_KEYS_FILE": "/nowhere"}, "/nowhere: cannot be read"),
+        ({"GUARD_LISTEN_PROT": "1"}, "did you mean 'GUARD_LISTEN_PORT'?"),
+        ({"GUARD_ADMIN_HOST": "10.0.0.1", "GUARD_ACCESS_ADMIN_TOKEN": ""}, "access.admin_token_file"),
+    ],
+)
+def test_what_would_not_start_fails_the_check(
+    path: str,
+    variables: dict[str, str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["config", "check", "--config", path]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_the_table_of_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "env"]) == 0
+    assert "| `GUARD_LISTEN_PORT` | `listen.port` |" in capsys.readouterr().out
+
+
+def test_passwords_in_urls_are_masked() -> None:
+    assert without_password("redis://u:hush@h:1/0") == "redis://u:***@h:1/0"
+    assert without_password("redis://:hush@[::1]:1") == "redis://:***@[::1]:1"
+    assert without_password("http://h/@x") == "http://h/@x"
+    assert without_password(5) == 5

@@ -1,0 +1,73 @@
+"""The gate counts what is inside, whatever order requests leave in."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from guard.config import AccessSettings, ApiKey, Limits
+from guard.errors import RequestError
+from guard.server.gate import Gate
+
+ACCESS = AccessSettings(keys=[ApiKey(name=n, sha256=sha256(n.encode()).hexdigest()) for n in ("a", "b")])
+
+
+def key(name: str) -> CIMultiDictProxy[str]:
+    return CIMultiDictProxy(CIMultiDict({"x-api-key": name}))
+
+
+NOBODY = CIMultiDictProxy(CIMultiDict())
+
+
+def refusal(gate: Gate, headers: CIMultiDictProxy[str], target: str = "/") -> int:
+    with pytest.raises(RequestError) as caught:
+        gate.enter(target, headers)
+    return caught.value.status
+
+
+def test_room_for_all_and_for_one() -> None:
+    gate = Gate(ACCESS, Limits(max_in_flight=3, max_in_flight_per_key=2))
+    assert [gate.enter("/", key("a")), gate.enter("/", key("a"))] == ["a", "a"]
+    assert refusal(gate, key("a")) == 429
+    assert gate.enter("/", key("b")) == "b"
+    assert refusal(gate, key("b")) == 503
+    gate.leave("a")
+    assert gate.enter("/", key("b")) == "b"
+    for owner in ("b", "b", "a"):
+        gate.leave(owner)
+    assert gate.inside == 0
+    assert gate.refused == {"rate_limited": 1, "overloaded": 1}
+
+
+def test_strangers_take_no_room() -> None:
+    gate = Gate(ACCESS, Limits(max_in_flight=1))
+    assert refusal(gate, NOBODY) == 401
+    assert gate.inside == 0
+    assert gate.enter("/", key("a")) == "a"
+
+
+def test_without_keys_nobody_is_asked() -> None:
+    gate = Gate(AccessSettings(), Limits())
+    assert gate.enter("/", NOBODY) == ""
+
+
+@pytest.mark.parametrize("target", ["", "*", "http://h/", "@h/", "h:1"])
+def test_a_target_that_is_no_path_is_refused(target: str) -> None:
+    assert refusal(Gate(AccessSettings(), Limits()), NOBODY, target) == 400
+
+
+async def test_waiting_until_it_is_empty() -> None:
+    gate = Gate(AccessSettings(), Limits())
+    await gate.empty()
+    for _ in range(2):
+        gate.enter("/", NOBODY)
+    waiting = asyncio.create_task(gate.empty())
+    await asyncio.sleep(0)
+    gate.leave("")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    gate.leave("")
+    await waiting

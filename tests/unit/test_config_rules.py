@@ -1,0 +1,28 @@
+"""Settings that do not go together, each named by its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from guard.config import AccessSettings, AdminListen, Config, UpstreamSettings
+from guard.config_rules import problems
+
+
+@pytest.mark.parametrize(
+    ("config", "where"),
+    [
+        (Config(upstreams=[UpstreamSettings(url="ftp://h")]), "upstreams[0].url"),
+        (Config(upstreams=[UpstreamSettings(url="http://h"), UpstreamSettings(url="http://h/")]), "upstreams[1].url"),
+        (Config(upstreams=[UpstreamSettings(url="https://h", resolve="host")]), "upstreams[0].url"),
+        (Config(upstreams=[], access=AccessSettings(admin_token="a", admin_token_file="b")), "access.admin_token"),
+        (Config(upstreams=[], admin=AdminListen(host="0.0.0.0")), "admin.host"),  # noqa: S104 - what is refused
+    ],
+)
+def test_each_has_its_place_and_a_reason(config: Config, where: str) -> None:
+    ((found, reason),) = problems(config)
+    assert found == where
+    assert reason
+
+
+def test_a_good_one_has_none() -> None:
+    assert list(problems(Config(upstreams=[UpstreamSettings(url="http://h")]))) == []
