@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from guard.config import Config, load_config, url_problem
+from guard.config import Config, load_config
+from guard.config_rules import url_problem
 from guard.errors import ConfigError
 from guard.retry.budget import Budget
 
