@@ -35,10 +35,20 @@ def written(policy: Policy) -> Written:
         "change": [change.value for change in policy.retry.change],
     }
     out["when_exhausted"] = policy.when_exhausted.value
-    if policy.kind_attempts:
-        out["kinds"] = {kind.value: {"max_attempts": most} for kind, most in policy.kind_attempts.items()}
+    kinds = _kinds(policy)
+    if kinds:
+        out["kinds"] = kinds
     out["rules"] = [written_rule(rule) for rule in policy.rules]
     return out
+
+
+def _kinds(policy: Policy) -> Written:
+    out: dict[str, Written] = {}
+    for kind, most in policy.kind_attempts.items():
+        out.setdefault(kind.value, {})["max_attempts"] = most
+    for kind, changes in policy.kind_changes.items():
+        out.setdefault(kind.value, {})["change"] = [change.value for change in changes]
+    return dict(out)
 
 
 def written_rule(rule: Rule) -> Written:

@@ -49,7 +49,7 @@ class Baselines:
 
     def forget(self, replica: str) -> None:
         """A replica is gone for good."""
-        for known in (self._measured, self._learners):
+        for known in (self._measured, self._learners, self._unshared):
             known.pop(replica, None)
 
     def learn(self, record: ExchangeRecord) -> None:

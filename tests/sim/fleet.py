@@ -47,6 +47,7 @@ from guard.fleet.replica import Standing
 from guard.fleet.settings import PoolSettings
 from guard.lab.cases import Case, CaseChunk, read_cases, run_case
 from guard.policy.judge import Judge
+from guard.policy.schema import Leaf, Policy, Rule
 from guard.proto.openai import Route, parse_request
 from guard.proto.prompt import prompt_beginning
 from guard.retry.budget import Budget
@@ -54,7 +55,7 @@ from guard.server.baselines import Baselines
 from guard.server.shared import LocalShared
 from guard.server.upstream import Upstream, UpstreamPool
 from guard.shipped import find_policy
-from guard.types import RequestId
+from guard.types import Action, Kind, RequestId, SignalRef
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"
 SSE = (("content-type", "text/event-stream"),)
@@ -333,6 +334,20 @@ class SimGuard:
         self.pool = UpstreamPool(upstreams, self.baselines, TimeoutSettings(), clock, settings, world.shared, clock.now)
 
 
+#: Lets everything pass, as without a guard, and computes nothing for it.
+UNWATCHED = Policy(
+    name="unwatched",
+    rules=(
+        Rule(
+            name="never",
+            kind=Kind.GARBLED,
+            action=Action.NOTE,
+            when=Leaf(signal=SignalRef("tokens"), zero=1e12, one=1e12, step=True),
+        ),
+    ),
+)
+
+
 @dataclass(frozen=True)
 class Plan:
     """
@@ -343,7 +358,7 @@ class Plan:
         garbles: Share of garbled answers of each replica.
         exchanges: Requests in all.
         per_second: Their rate.
-        policy: Name of the policy.
+        policy: Name of the policy; empty for one that never finds anything.
         budget: Of retries; None for a world without a guard's retries.
         ejects: Whether replicas are left out for bad answers.
         all_garbage: Also the recorded garbage that the policy is known to miss: what the detectors miss, no fleet
@@ -380,7 +395,7 @@ class World:
         if not plan.ejects:
             settings = msgspec.structs.replace(settings, quality=msgspec.structs.replace(settings.quality, kinds=()))
         self.shared = FleetState(self, plan.budget, settings.quality.window)
-        judge = Judge(find_policy(plan.policy))
+        judge = Judge(find_policy(plan.policy) if plan.policy else UNWATCHED)
         self.active = self.attempts = self.left = 0
         self.most_retries = 0.0
         self.seen: list[Seen] = []
@@ -493,7 +508,7 @@ def figures(world: World) -> Figures:
     )
 
 
-UNGUARDED = {"policy": "observe", "ejects": False}
+UNGUARDED = {"policy": "", "ejects": False}
 
 
 def main() -> None:

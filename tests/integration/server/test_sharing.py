@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 
 from guard.config import Config, Listen, RetryBudgetSettings, TimeoutSettings, UpstreamSettings
 from guard.core.record import Outcome
+from guard.fleet.settings import HealthSettings, PoolSettings
 from guard.policy.judge import Judge
 from guard.policy.schema import Policy
 from guard.server.run import Running, running_guard
 from guard.state.redis import SETTLING
 from guard.state.settings import StoreSettings
-from guard.types import WhenExhausted
+from guard.types import ReplicaId, WhenExhausted
 from tests.integration.server.scripted import OK_SSE, Backend, backend
 from tests.integration.state.servers import Server
 from tests.unit.core.transcript import BAD, DONE, FULL, chunk, policy
@@ -28,14 +30,18 @@ NO_RETRIES = RetryBudgetSettings(share=0.0, floor=0)
 
 @contextlib.asynccontextmanager
 async def guard(
-    url: str, budget: RetryBudgetSettings, store: StoreSettings | None = None, judged: Policy | None = None
+    *urls: str,
+    budget: RetryBudgetSettings | None = None,
+    store: StoreSettings | None = None,
+    judged: Policy | None = None,
 ) -> AsyncIterator[Running]:
     config = Config(
-        upstreams=[UpstreamSettings(url=url, engine="vllm")],
+        upstreams=[UpstreamSettings(url=url, engine="vllm") for url in urls],
+        pool=PoolSettings(health=HealthSettings(interval=0.0)),
         listen=Listen(port=0),
         admin=Listen(port=0),
         timeouts=TimeoutSettings(drain=0.2),
-        retry_budget=budget,
+        retry_budget=budget or RetryBudgetSettings(),
         store=store,
     )
     async with running_guard(config, Judge(judged or policy(hold=FULL))) as running:
@@ -46,7 +52,7 @@ async def guard(
 async def test_a_refused_retry_is_told_honestly_recorded_and_counted(stream: bool) -> None:
     async with (
         backend(lambda _: [OK_SSE, chunk(BAD), None]) as upstream,
-        guard(upstream.url, NO_RETRIES) as running,
+        guard(upstream.url, budget=NO_RETRIES) as running,
         aiohttp.ClientSession() as client,
     ):
         url = running.url + "/v1/chat/completions"
@@ -68,7 +74,7 @@ async def test_a_policy_that_lets_the_last_attempt_pass_lets_it_pass_when_no_ret
     passes = policy(hold=FULL, exhausted=WhenExhausted.PASS)
     async with (
         backend(lambda _: list(bad)) as upstream,
-        guard(upstream.url, NO_RETRIES, judged=passes) as running,
+        guard(upstream.url, budget=NO_RETRIES, judged=passes) as running,
         aiohttp.ClientSession() as client,
     ):
         url = running.url + "/v1/chat/completions"
@@ -85,7 +91,7 @@ async def test_a_policy_that_lets_the_last_attempt_pass_lets_it_pass_when_no_ret
 async def test_a_lost_answer_whose_retry_is_refused_names_the_fault() -> None:
     async with (
         backend(lambda _: [OK_SSE]) as upstream,
-        guard(upstream.url, NO_RETRIES) as running,
+        guard(upstream.url, budget=NO_RETRIES) as running,
         aiohttp.ClientSession() as client,
     ):
         async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
@@ -99,7 +105,7 @@ async def test_a_retry_gives_its_place_to_the_next_of_the_same_request() -> None
     script = {1: [OK_SSE, chunk(BAD), None], 2: [OK_SSE, chunk(BAD), None]}
     async with (
         backend(lambda n: script.get(n, [OK_SSE, chunk("Good."), chunk("", finish="stop"), DONE])) as upstream,  # type: ignore[call-overload]
-        guard(upstream.url, RetryBudgetSettings(share=0.0, floor=1)) as running,
+        guard(upstream.url, budget=RetryBudgetSettings(share=0.0, floor=1)) as running,
         aiohttp.ClientSession() as client,
     ):
         async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
@@ -107,6 +113,26 @@ async def test_a_retry_gives_its_place_to_the_next_of_the_same_request() -> None
         assert len(upstream.requests) == 3
         await asyncio.sleep(0)
         assert running.guard.sharing.store.retries == 0
+
+
+async def test_a_replica_that_one_guard_ejects_is_out_for_the_other_too(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    store = StoreSettings(url=server.url, deadline=2.0)
+    urls = [f"http://127.0.0.1:{port}" for port in (1, 2, 3)]
+    try:
+        server.start()
+        async with (
+            guard(*urls, store=store) as one,
+            guard(*urls, store=store) as two,
+        ):
+            await one.guard.pool.shared.eject(ReplicaId(urls[0]), time.time() + 60, "garbles")
+            async with asyncio.timeout(10):
+                while two.guard.pool.ejections["quality"] == 0:
+                    await asyncio.sleep(0.05)
+            ejected = await two.guard.sharing.store.ejected()
+            assert ejected[ReplicaId(urls[0])].reason == "garbles"
+    finally:
+        server.kill()
 
 
 async def test_two_guards_share_one_budget_through_redis(tmp_path: Path) -> None:
@@ -127,8 +153,8 @@ async def share_one_budget(store: StoreSettings) -> None:
 
     async with (
         backend(script) as upstream,
-        guard(upstream.url, budget, store) as one,
-        guard(upstream.url, budget, store) as two,
+        guard(upstream.url, budget=budget, store=store) as one,
+        guard(upstream.url, budget=budget, store=store) as two,
         aiohttp.ClientSession() as client,
     ):
         await asyncio.sleep(SETTLING + 0.5)

@@ -13,7 +13,7 @@ import pytest
 
 from guard.clock import MonotonicClock
 from guard.retry.budget import Budget
-from guard.state.redis import SETTLING, RedisStore
+from guard.state.redis import RELEASE_AFTER, SETTLING, RedisStore
 from guard.state.settings import StoreSettings, TlsSettings
 from guard.types import ReplicaId
 from tests.integration.state.servers import Sentinels, Server, certificates
@@ -210,6 +210,23 @@ async def test_admission_is_one_round_trip_and_every_key_has_a_time_to_live(own_
             assert len(keys) == 5
             assert all(key.startswith(b"{specdec-guard}:1:") for key in keys)
             assert all(client.ttl(key) > 0 for key in keys)
+
+
+async def test_an_exchange_with_two_retries_makes_three_calls_and_a_healthy_one_none(own_redis: Server) -> None:
+    async with fleet(own_redis.url, "one", deadline=2.0) as (one,):
+        before = commands(own_redis)
+        await one.count_quality(A, "m", 1, 0)
+        await one.note_verdict({"kind": "garbled"})
+        await one.quality()
+        await one.ejected()
+        for _ in range(2):
+            assert await one.admit_retry(1)
+            await one.retry_done()
+        await asyncio.sleep(4 * RELEASE_AFTER)
+        assert commands(own_redis) - before == 3
+        with own_redis.client() as client:
+            entry = client.hget("{specdec-guard}:1:guards", "one")
+        assert entry.split()[2] == b"0", "the end of the second was told by itself"
 
 
 def commands(server: Server) -> int:

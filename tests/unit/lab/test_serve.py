@@ -53,6 +53,6 @@ def test_profiles_become_baselines(tmp_path: Path) -> None:
 
 
 def test_a_replica_named_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match="named twice") as caught:
+    with pytest.raises(ConfigError, match="give each replica once") as caught:
         configured(arguments(upstream=["http://a", "http://a/"]))
-    assert caught.value.where == "--upstream"
+    assert str(caught.value).startswith("--upstream: upstreams[1].url")

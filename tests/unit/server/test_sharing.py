@@ -83,6 +83,15 @@ async def test_guards_judge_by_what_all_of_them_saw() -> None:
     assert fresh.of("a") == told.of("a"), "a guard that has just started knows it too"
 
 
+async def test_a_replica_that_is_gone_is_told_of_no_more() -> None:
+    ((one, learned),) = guards("one")
+    learned.learn(healthy("gone", 1))
+    learned.forget("gone")
+    await learned.share(one.store, ["a"])
+    assert await one.store.share_means("gone", []) == ()
+    assert "gone" not in learned.report()
+
+
 async def test_means_are_told_once() -> None:
     ((one, learned),) = guards("one")
     learned.learn(healthy("a", 1))

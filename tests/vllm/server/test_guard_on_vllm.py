@@ -88,6 +88,13 @@ async def test_a_corrupted_cache_is_found_and_the_client_sees_the_healthy_answer
         healthy = await ask(guard.url, f"healthy-{stream}", stream=stream)
         spoilt = await ask(guard.url, f"noise-{stream}", stream=stream, guard_fault_id=f"e2e-{stream}", **fault)
         before, after = await record(guard, f"healthy-{stream}"), await record(guard, f"noise-{stream}")
+        # The abort worked: vLLM's own gauge says so.
+        aborter = guard.guard.pool.aborter
+        async with asyncio.timeout(30):
+            while aborter.confirmed + aborter.unconfirmed < guard.guard.metrics.aborts_sent:
+                await asyncio.sleep(0.05)
+        assert (aborter.confirmed, aborter.unconfirmed) == (guard.guard.metrics.aborts_sent, 0)
+        assert guard.guard.metrics.aborts_sent >= 1
     assert [attempt["verdict"] for attempt in before["attempts"]] == ["pass"]
     first, *_, last = after["attempts"]
     assert (first["verdict"], last["verdict"]) == ("retry", "pass")
