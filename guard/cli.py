@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_policy(commands.add_parser("policy", help="check, explain or test policies"))
     _add_backtest(commands.add_parser("backtest", help="try a policy on labelled streams"))
     _add_calibrate(commands.add_parser("calibrate", help="learn what healthy acceptance looks like here"))
+    _add_doctor(commands.add_parser("doctor", help="prove what a live backend can do, and say what is missing"))
     _add_replay(commands.add_parser("replay", help="send a recorded stream through a live guard"))
     return parser
 
@@ -144,6 +145,12 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draft", help="name of the draft (default: from the file's place)")
     parser.add_argument("--engine", help="engine and version (default: what the traces say)")
     parser.set_defaults(command=_calibrate)
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--upstream", required=True, metavar="URL", help="base URL of the backend")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(command=_doctor)
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
@@ -276,6 +283,12 @@ def _calibrate(args: argparse.Namespace) -> int:
     from guard.lab.calibrate import calibrate_command  # noqa: PLC0415
 
     return calibrate_command(args)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from guard.lab.doctor import doctor_command  # noqa: PLC0415
+
+    return EXIT_GOOD if doctor_command(args.upstream, as_json=args.json) else EXIT_FAILED
 
 
 def _replay(args: argparse.Namespace) -> int:

@@ -209,6 +209,25 @@ class RetryBudgetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         return Budget(share=parse_share(self.share), floor=self.floor)
 
 
+class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    Which finished answers are scored again, off the request path. Only where the backend can (vLLM).
+
+    Args:
+        share: Of the finished answers, drawn by chance.
+        suspicion: Answers that were under this much suspicion, and passed, are scored in any case.
+        prefill_per_second: Budget, on average. Unit: tokens per second.
+        max_in_flight: With more client requests open no audit begins, and those that run are cancelled.
+        calibrate: Healthy answers on which the deployment's floor is measured before anything is concluded.
+    """
+
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.01
+    suspicion: Annotated[float, Meta(gt=0, le=1)] = 0.4
+    prefill_per_second: Annotated[int, Meta(ge=1)] = 500
+    max_in_flight: Annotated[int, Meta(ge=1)] = 32
+    calibrate: Annotated[int, Meta(ge=1, le=10_000)] = 20
+
+
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
     What is logged, on standard error: one line for each exchange, without prompt and answer.
@@ -253,6 +272,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         timeouts: Deadlines.
         log: What is logged.
         tracing: OpenTelemetry; off if not given.
+        audit: Which finished answers are scored again on a clean cache; none if not given.
+        capabilities: "prove" tries each replica by a few short requests, again when its version changes; "assume"
+            takes what is known of its engine.
         recording: What of the traffic is recorded; nothing if not given.
         dashboard: What the dashboard is given beside what the guard sees.
         retry_budget: Bounds the load that retries add.
@@ -271,6 +293,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeouts: TimeoutSettings = TimeoutSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings | None = None
+    audit: AuditSettings | None = None
+    capabilities: Literal["prove", "assume"] = "prove"
     recording: RecorderSettings | None = None
     dashboard: DashboardSettings = DashboardSettings()
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()

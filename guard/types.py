@@ -11,6 +11,31 @@ RequestId = NewType("RequestId", str)
 ReplicaId = NewType("ReplicaId", str)
 
 
+class Capabilities(msgspec.Struct, frozen=True):
+    """
+    What a replica was proven to be able to do. None: it was tried, and could not be seen.
+
+    Args:
+        engine: Engine it named itself.
+        version: Version it told; all is tried again when it changes.
+        resume_chat: Continues a partial answer on the chat route.
+        resume_completions: The same on the completions route.
+        cache_bypass: Leaves its prefix cache aside when asked to.
+        rescore: Scores the tokens of an answer again.
+    """
+
+    engine: str
+    version: str
+    resume_chat: bool | None = None
+    resume_completions: bool | None = None
+    cache_bypass: bool | None = None
+    rescore: bool | None = None
+
+    def resume(self, route: str) -> bool | None:
+        """Whether it continues a partial answer on this route."""
+        return self.resume_chat if route.endswith("/chat/completions") else self.resume_completions
+
+
 class Channel(enum.StrEnum):
     """Where in a message a text stands. Each is watched on its own."""
 
@@ -88,11 +113,16 @@ class SignalRef(msgspec.Struct, frozen=True, gc=False):
     @property
     def cadence(self) -> Cadence:
         """How often its reading can change, which its name tells."""
-        if self.name in ("tokens", "undrafted") or self.name.startswith("acceptance_"):
+        if self.name == "tokens" or self.of_acceptance:
             return Cadence.STEP
         if self.name == "blank_lines" or self.name.startswith("repetition_"):
             return Cadence.BLOCK
         return Cadence.PAGE
+
+    @property
+    def of_acceptance(self) -> bool:
+        """Whether it reads what verify steps kept of their drafts."""
+        return self.name == "undrafted" or self.name.startswith("acceptance_")
 
     def __str__(self) -> str:
         return self.name if self.window is None else f"{self.name} over {self.window}"

@@ -40,13 +40,19 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class Choice(msgspec.Struct, gc=False):
-    """One choice of a chunk: `delta` on the chat route, `text` on completions."""
+    """
+    One choice of a chunk: `delta` on the chat route, `text` on completions.
+
+    What only re-scoring reads is left undecoded: it is long, and rarely wanted.
+    """
 
     index: int = 0
     delta: Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
     token_ids: list[int] | None = None
+    logprobs: msgspec.Raw = msgspec.Raw()
+    prompt_token_ids: msgspec.Raw = msgspec.Raw()
 
 
 class Timings(msgspec.Struct, gc=False):
@@ -89,4 +95,5 @@ class Chunk(msgspec.Struct, gc=False):
     timings: Timings | None = None
     metrics: Metrics | None = None
     usage: Usage | None = None
+    prompt_token_ids: msgspec.Raw = msgspec.Raw()
     error: Any = None

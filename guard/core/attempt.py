@@ -17,6 +17,7 @@ from guard.errors import ProtocolError
 from guard.proto.chunks import LastChunk, sample_texts
 from guard.proto.family import Identity, Reader, Rewriter
 from guard.proto.sse import SseEvent, SseParser
+from guard.rescore.emitted import Emitted
 from guard.signals.base import SignalAdapter
 from guard.types import Action, Channel, Sample, Verdict
 from guard.wire import Chunk
@@ -86,6 +87,8 @@ class Attempt:
             if settings.shadow is None
             else ShadowMonitor(settings.judge, target.baseline, settings.shadow, record, prompt)
         )
+        #: What is needed to score it again; None where that is not wanted or not possible.
+        self.emitted: Emitted | None = None
         self._parser = SseParser(max_event_bytes=settings.max_event_bytes)
         self._adapter = adapter
         self._reader = reader
@@ -164,6 +167,8 @@ class Attempt:
             raise ProtocolError(error.message, where=f"event {self._events} {error.where}".strip()) from error
         if chunk.error is not None:
             return Judged(chunk, (), CLEAN)
+        if self.emitted is not None:
+            self.emitted.add(chunk)
         samples = self._adapter.observe(chunk, sample_texts)
         tokens = self._account(samples)
         if self.ended and self._is_dropped(chunk, tokens):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from guard.errors import UpstreamError
+from guard.rescore.compare import Rescored
 from guard.types import Sample
 
 Headers = tuple[tuple[str, str], ...]
@@ -58,7 +59,14 @@ class ClientGone(msgspec.Struct, frozen=True):
     """The client closed its connection."""
 
 
-Event = UpstreamHead | UpstreamData | UpstreamEnd | UpstreamFailed | RetryRefused | ClientGone
+class Confirmed(msgspec.Struct, frozen=True):
+    """What the re-scoring of attempt `attempt` came to, or why there was none."""
+
+    attempt: int
+    result: Rescored
+
+
+Event = UpstreamHead | UpstreamData | UpstreamEnd | UpstreamFailed | RetryRefused | ClientGone | Confirmed
 
 
 class OpenAttempt(msgspec.Struct, frozen=True):
@@ -80,6 +88,19 @@ class AbortAttempt(msgspec.Struct, frozen=True):
     attempt: int
     reason: str
     rid: str = ""
+
+
+class Confirm(msgspec.Struct, frozen=True):
+    """
+    Have attempt `attempt` scored again, and answer with Confirmed before any more of it is fed.
+
+    Args:
+        attempt: Number of the attempt.
+        onset_token: First token that is suspected.
+    """
+
+    attempt: int
+    onset_token: int
 
 
 class SendHead(msgspec.Struct, frozen=True):
@@ -115,4 +136,4 @@ class Finish(msgspec.Struct, frozen=True):
     whole: bool = True
 
 
-Command = OpenAttempt | AbortAttempt | SendHead | SendBody | Observed | Finish
+Command = OpenAttempt | AbortAttempt | Confirm | SendHead | SendBody | Observed | Finish

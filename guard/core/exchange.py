@@ -14,9 +14,11 @@ of each attempt. Promises, whatever the order of events:
 from __future__ import annotations
 
 from guard.core.attempt import Attempt, Judged
+from guard.core.confirm import Confirming, covers
 from guard.core.events import (
     ClientGone,
     Command,
+    Confirmed,
     Event,
     Observed,
     RetryRefused,
@@ -30,7 +32,6 @@ from guard.core.events import (
 from guard.core.factory import make_attempt
 from guard.core.failure import of_error_event, of_fault, of_refusal, of_verdict
 from guard.core.holdback import Held
-from guard.core.outgoing import Outgoing
 from guard.core.phases import LEGAL, Phase
 from guard.core.record import Outcome
 from guard.core.settings import Target
@@ -50,7 +51,7 @@ _LATE = frozenset({"reset", "timeout", "truncated"})
 NO_ROOM = "the retry budget is used up"
 
 
-class Exchange(Outgoing):
+class Exchange(Confirming):
     """
     See the module.
 
@@ -124,6 +125,8 @@ class Exchange(Outgoing):
                 return self._on_fault(fault, alive=False)
             case RetryRefused(reason=reason):
                 return self._on_refused(reason)
+            case Confirmed(result=result):
+                return self._on_confirmed(result)
 
     def _on_client_gone(self) -> list[Command]:
         if self._phase is not Phase.CLOSING:
@@ -162,11 +165,13 @@ class Exchange(Outgoing):
     def _on_events(self, attempt: Attempt, events: list[SseEvent]) -> list[Command]:
         out: list[Command] = []
         try:
-            for event in events:
+            for place, event in enumerate(events):
                 judged = attempt.judge(event, watch=self._watching)
                 out += self._on_judged(event, judged)
                 if judged.closing is not None and self._phase is Phase.STREAMING:
                     return [*out, *self._complete(judged.closing)]
+                if self._pending is not None:
+                    self._pending.rest = events[place + 1 :]
                 if self._phase is not Phase.STREAMING:
                     return out
         except ProtocolError as error:
@@ -193,6 +198,8 @@ class Exchange(Outgoing):
 
     def _on_stream_end(self, attempt: Attempt) -> list[Command]:
         out = self._on_events(attempt, attempt.last_events())
+        if self._pending is not None:
+            self._pending.ended = True
         if self._phase is Phase.CLOSING:
             return [*out, *self._finish()]
         if self._phase is not Phase.STREAMING:
@@ -272,6 +279,8 @@ class Exchange(Outgoing):
             if self.record.outcome is Outcome.HEALTHY:
                 self.record.outcome, self.record.plan_reason = Outcome.NOTED, "the policy only notes"
             return []
+        if covers(self._policy, verdict, attempt):
+            return self._ask(attempt, verdict)
         attempt.record.judge(verdict)
         if verdict.action is Action.CUT:
             return self._cut(verdict, "the policy cuts", "guard_cut")

@@ -13,6 +13,7 @@ from guard.proto.client import ClientRequest
 from guard.proto.family import Continuation, Identity
 from guard.proto.prompt import prompt_text
 from guard.proto.request import upstream_body
+from guard.rescore.emitted import Emitted
 from guard.retry.changes import changes_for
 from guard.signals.registry import adapter_for
 from guard.types import Change, WhenExhausted
@@ -30,6 +31,8 @@ class Shown:
         self._texts: list[str] = []
         self.tokens = 0
         self.fragile = ""
+        #: Retries leave the prefix cache aside, even if the policy does not say so.
+        self.bypass = False
         #: Of the attempt whose chunks the client saw first; later chunks must look like its own.
         self.identity: Identity | None = None
 
@@ -49,7 +52,7 @@ class Shown:
         self.fragile = self.fragile or attempt.fragile
 
 
-def resume_blocker(request: ClientRequest, engine: str, shown: Shown) -> str:
+def resume_blocker(request: ClientRequest, target: Target, shown: Shown) -> str:
     """
     Why a continuation of the shown text would be unsafe.
 
@@ -58,9 +61,11 @@ def resume_blocker(request: ClientRequest, engine: str, shown: Shown) -> str:
     """
     if request.resume_hazards:
         return ", ".join(request.resume_hazards)
-    blocker = request.family.resume_blocker(engine)
+    blocker = request.family.resume_blocker(target.engine)
     if blocker:
         return blocker
+    if target.capabilities is not None and target.capabilities.resume(request.route) is False:
+        return "the backend was tried and does not continue a text"
     if request.max_tokens is not None and request.max_tokens <= shown.tokens:
         return "the client's token limit is reached"
     return shown.fragile
@@ -98,16 +103,18 @@ def make_attempt(
     family = request.family
     changes = changes_for(
         target.engine,
-        wanted,
+        (Change.CACHE, *wanted) if shown.bypass else wanted,
         attempt=verdicts + 1,
         nonce=settings.nonce,
         body=family.sampling(request),
     )
     resumes = mode == "resume"
+    rescores = settings.rescore and _can_rescore(request, target)
+    switches = {**adapter.switches(), **(family.logprob_fields(request) if rescores else {})}
     rid = _rid(request, target.engine, settings.nonce, number)
     body = upstream_body(
         request,
-        switches={**adapter.switches(), family.rid_field(request): rid} if rid else adapter.switches(),
+        switches={**switches, family.rid_field(request): rid} if rid else switches,
         changes=changes,
         resume_text=shown.text if resumes else None,
         released_tokens=shown.tokens if resumes else 0,
@@ -131,7 +138,16 @@ def make_attempt(
     attempt = Attempt(target, settings, record, adapter, family.reader(), rewriter, window, rid, prompt)
     if resumes:
         attempt.recall(shown.text, shown.tokens)
+    attempt.emitted = Emitted() if rescores else None
     return attempt, body
+
+
+def _can_rescore(request: ClientRequest, target: Target) -> bool:
+    """Whether the answer of this replica could be scored again."""
+    if target.engine != "vllm" or request.n != 1 or request.body.get("echo"):
+        return False
+    proven = target.capabilities is None or target.capabilities.rescore is not False
+    return proven and bool(request.family.logprob_fields(request))
 
 
 def _rid(request: ClientRequest, engine: str, nonce: str, number: int) -> str:

@@ -54,6 +54,8 @@ class Monitor:
         self._choices: dict[int, Watched] = {}
         self._suspicion: dict[int, float] = {}
         self.suspicion = 0.0
+        #: Highest suspicion so far.
+        self.peak = 0.0
 
     def observe(self, samples: Sequence[Sample]) -> Verdict:
         """
@@ -77,6 +79,27 @@ class Monitor:
             verdict = self._judge.decide(bank.read, bank.finding, bank.tokens, sample.choice, watched.state, bank.text)
             self._suspicion[sample.choice] = verdict.suspicion
             watched.calm_at = bank.version if verdict.suspicion == 0.0 else -1
+            if _gravity(verdict) > _gravity(worst):
+                worst = verdict
+        self.suspicion = max(self._suspicion.values(), default=0.0)
+        self.peak = max(self.peak, self.suspicion)
+        return worst
+
+    def rest_on_text(self) -> Verdict:
+        """
+        The cache was proven right, so low or high acceptance is the draft's doing: from here on readings of it count
+        as unknown.
+
+        Returns:
+            The verdict that asks for most among all choices, by text alone.
+        """
+        worst = CLEAN
+        for choice, watched in self._choices.items():
+            watched.state.text_only = True
+            bank = watched.bank
+            verdict = self._judge.decide(bank.read, bank.finding, bank.tokens, choice, watched.state, None)
+            self._suspicion[choice] = verdict.suspicion
+            watched.calm_at = -1
             if _gravity(verdict) > _gravity(worst):
                 worst = verdict
         self.suspicion = max(self._suspicion.values(), default=0.0)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import enum
 
-from guard.core.events import ClientGone, RetryRefused, UpstreamData, UpstreamEnd, UpstreamFailed, UpstreamHead
+from guard.core.events import (
+    ClientGone,
+    Confirmed,
+    RetryRefused,
+    UpstreamData,
+    UpstreamEnd,
+    UpstreamFailed,
+    UpstreamHead,
+)
 
 
 class Phase(enum.Enum):
@@ -12,6 +20,7 @@ class Phase(enum.Enum):
 
     OPENING = "opening"  # an attempt was asked for, its head has not come
     STREAMING = "streaming"  # chunks are read, judged, held and released
+    CONFIRMING = "confirming"  # an attempt is scored again; nothing more of it is read meanwhile
     RELAYING = "relaying"  # not a guarded answer (an error, no event stream): passed on as it comes
     CLOSING = "closing"  # the answer is whole and sent; the upstream's body has yet to end
     DONE = "done"
@@ -21,6 +30,7 @@ class Phase(enum.Enum):
 LEGAL: dict[Phase, frozenset[type]] = {
     Phase.OPENING: frozenset({UpstreamHead, UpstreamFailed, RetryRefused, ClientGone}),
     Phase.STREAMING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
+    Phase.CONFIRMING: frozenset({Confirmed, ClientGone}),
     Phase.RELAYING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
     Phase.CLOSING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
     Phase.DONE: frozenset(),

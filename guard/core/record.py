@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from guard.rescore.compare import Rescored
 from guard.types import Finding, Kind, Verdict
 
 #: Verify steps kept per attempt; later ones only count in the sums.
@@ -53,6 +54,9 @@ class AttemptRecord(msgspec.Struct):
         verdict_token: Token at which the decision fell.
         reason: The evidence, readable.
         fault: Transport or protocol fault, if any.
+        confirm: What re-scoring it before a verdict was acted on came to.
+        audit: What re-scoring it after its end came to.
+        suspicion_peak: Highest suspicion it was under.
         shadow: First verdict of the shadow policy that acts, if any.
         started: Arrival of the request until the attempt was asked for. Unit: seconds.
         baseline: Healthy acceptance probability that it was judged by, if one was known.
@@ -81,6 +85,9 @@ class AttemptRecord(msgspec.Struct):
     reason: str = ""
     fault: str = ""
     shadow: Verdict | None = None
+    confirm: Rescored | None = None
+    audit: Rescored | None = None
+    suspicion_peak: float = 0.0
     started: float = 0.0
     baseline: float | None = None
     findings: tuple[Finding, ...] = ()

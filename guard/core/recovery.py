@@ -120,7 +120,7 @@ class Recovery:
             attempts_made=number,
             max_attempts=policy.max_attempts(kind),
             text_released=released,
-            resume_blocker=resume_blocker(self._request, attempt.target.engine, shown),
+            resume_blocker=resume_blocker(self._request, attempt.target, shown),
             when_exhausted=policy.when_exhausted,
             attempt_alive=alive,
             refused=refused,

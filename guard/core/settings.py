@@ -7,7 +7,7 @@ import msgspec
 from guard.core.tape import Tapes
 from guard.detect.baseline import Baseline
 from guard.policy.judge import Judge
-from guard.types import ReplicaId, RequestId
+from guard.types import Capabilities, ReplicaId, RequestId
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -19,12 +19,14 @@ class Target(msgspec.Struct, frozen=True):
         engine: "llama.cpp", "vllm", "sglang" or "text".
         num_speculative_tokens: Draft depth k, if known. Unit: tokens.
         baseline: Healthy acceptance of this deployment, if known.
+        capabilities: What it was proven to be able to do; None while that is not known.
     """
 
     replica: ReplicaId
     engine: str
     num_speculative_tokens: int | None = None
     baseline: Baseline | None = None
+    capabilities: Capabilities | None = None
 
 
 class ExchangeSettings(msgspec.Struct, frozen=True):
@@ -40,6 +42,7 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
         annotate: Whether the client asked for per-step acceptance in its chunks.
         max_event_bytes: Cap of one server-sent event. Unit: bytes.
         tapes: Takes what the attempts say, when the exchange may be recorded.
+        rescore: Keep what is needed to score answers again, where the backend tells it.
     """
 
     request_id: RequestId
@@ -49,3 +52,4 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
     annotate: bool = False
     max_event_bytes: int = 8 * 1024 * 1024
     tapes: Tapes | None = None
+    rescore: bool = False

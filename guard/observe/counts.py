@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
+from guard.observe.series import SECONDS, Histogram
+
 
 class PolicyCounts(Protocol):
     """What the process knows of its policies, as plain numbers."""
@@ -48,6 +50,21 @@ class PoolCounts(Protocol):
         ...
 
 
+class RescoreCounts(Protocol):
+    """What came of scoring answers again."""
+
+    rescored: Counter[tuple[str, str]]
+    skipped: Counter[str]
+    prefill_tokens: int
+    charges: int
+    seconds: Histogram
+
+    @property
+    def settled(self) -> int:
+        """Models whose floor was measured."""
+        ...
+
+
 class NoRecorder:
     """Where nothing is recorded."""
 
@@ -85,3 +102,14 @@ class NoPolicies:
 
     def __init__(self) -> None:
         self.shadow_disagreed: Counter[tuple[str, str]] = Counter()
+
+
+class NoRescores:
+    """Where nothing is scored again."""
+
+    prefill_tokens = charges = settled = 0
+
+    def __init__(self) -> None:
+        self.rescored: Counter[tuple[str, str]] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.seconds = Histogram(SECONDS)

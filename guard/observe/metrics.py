@@ -15,7 +15,16 @@ from prometheus_client.registry import Collector
 
 from guard import __version__
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
-from guard.observe.counts import NoPolicies, NoPool, NoRecorder, PolicyCounts, PoolCounts, RecorderCounts
+from guard.observe.counts import (
+    NoPolicies,
+    NoPool,
+    NoRecorder,
+    NoRescores,
+    PolicyCounts,
+    PoolCounts,
+    RecorderCounts,
+    RescoreCounts,
+)
 from guard.observe.figures import added_ttft, bad_tokens_shown, drafted_steps, result_of
 from guard.observe.series import (
     DELAYS,
@@ -66,6 +75,12 @@ NAMES = {
     "guard_detection_delay_tokens": "From estimated onset to verdict.",
     "guard_held_tokens": "Most tokens an exchange held back at once.",
     "guard_hold_seconds": "How long text of an exchange waited, in all; exchanges in which none did are left out.",
+    "guard_rescores": "Answers scored again on a clean cache, by purpose and verdict.",
+    "guard_rescores_skipped": "Answers that were to be scored again and were not, by reason.",
+    "guard_rescore_prefill_tokens": "Tokens backends had to read for it.",
+    "guard_rescore_seconds": "From asking for a re-scoring to knowing what it came to.",
+    "guard_rescore_floors_settled": "Models whose healthy floor was measured.",
+    "guard_replica_charges": "Times that a replica was charged with a cache proven wrong.",
     "guard_live_listeners": "Connections on the live feeds.",
     "guard_live_listeners_dropped": "Connections on the live feeds that were closed because they read too slowly.",
     "guard_recordings": "Exchanges offered to the recorder: written, dropped (queue full), failed (disk).",
@@ -110,6 +125,7 @@ class Metrics(Collector):
         self._policies: PolicyCounts = policies or NoPolicies()
         self._recorder: RecorderCounts = recorder or NoRecorder()
         self._pool: PoolCounts = pool or NoPool()
+        self.rescores: RescoreCounts = NoRescores()
         self.in_flight = 0
         self.passthrough = 0
         self.aborts_sent = 0
@@ -204,6 +220,7 @@ class Metrics(Collector):
         counts = {"written": recorded.written, "dropped": recorded.dropped, "failed": recorded.failed}
         yield _counter("guard_recordings", ("result",), _one_label(Counter(counts)))
         yield from _of_policies(self._policies)
+        yield from _of_rescores(self.rescores)
         if self.store is not None:
             yield from _of_store(self.store)
         for name, histogram in self._histograms.items():
@@ -260,6 +277,15 @@ def _of_store(store: StateStore) -> Iterator[Metric]:
     yield _gauge("guard_fleet_guards", store.fleet.guards)
     yield _gauge("guard_fleet_exchanges", store.fleet.active)
     yield _gauge("guard_fleet_retries", store.fleet.retries)
+
+
+def _of_rescores(counts: RescoreCounts) -> Iterator[Metric]:
+    yield _counter("guard_rescores", ("purpose", "verdict"), counts.rescored.items())
+    yield _counter("guard_rescores_skipped", ("reason",), _one_label(counts.skipped))
+    yield _counter("guard_rescore_prefill_tokens", (), [((), counts.prefill_tokens)])
+    yield _counter("guard_replica_charges", (), [((), counts.charges)])
+    yield _gauge("guard_rescore_floors_settled", counts.settled)
+    yield counts.seconds.family("guard_rescore_seconds", NAMES["guard_rescore_seconds"])
 
 
 def _one_label(counts: Counter[str]) -> list[tuple[tuple[str, ...], int]]:

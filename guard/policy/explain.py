@@ -29,6 +29,11 @@ def explain(policy: Policy) -> str:
         lines.append(f"After a verdict of {kind}: at most {attempts} in all.")
     for kind, changes in policy.kind_changes.items():
         lines.append(f"A retry after a verdict of {kind} changes {', '.join(changes)}.")
+    if policy.confirm is not None:
+        lines.append(
+            f"Before a verdict of {', '.join(policy.confirm.kinds)} is acted on, the answer is scored again on a clean"
+            f" cache, for at most {policy.confirm.timeout:g} seconds; if the cache was right, text alone decides."
+        )
     for rule in policy.rules:
         wait = f", once this has held for {rule.persist} tokens" if rule.persist else ""
         lines.append(f"{rule.name} ({rule.kind}): {_ACTIONS[rule.action]} when {_say(rule.when)}{wait}.")

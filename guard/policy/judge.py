@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from guard.policy.gates import Read, gates_of
@@ -23,11 +24,13 @@ class JudgeState:
     last changed.
     """
 
-    __slots__ = ("block", "blocks_open", "noted", "page", "pages_open", "since")
+    __slots__ = ("block", "blocks_open", "noted", "page", "pages_open", "since", "text_only")
 
     def __init__(self) -> None:
         self.since: dict[int, int] = {}
         self.noted: set[int] = set()
+        #: Readings of acceptance count as unknown: something better has shown that they mean nothing here.
+        self.text_only = False
         self.block = self.page = -1
         self.blocks_open: list[int] = []
         self.pages_open: list[int] = []
@@ -90,6 +93,8 @@ class Judge:
             The verdict; its action is HOLD when only the suspicion is raised. A rule that notes does so
             once in a choice.
         """
+        if state.text_only:
+            read = _text_only(read)
         candidates = self._open(read, state, text)
         if not candidates:
             if state.since:
@@ -145,6 +150,10 @@ class Judge:
             if tokens - begun >= rule.persist and rank > best and index not in state.noted:
                 best, acting = rank, index
         return suspicion, acting
+
+
+def _text_only(read: Read) -> Read:
+    return lambda ref: math.nan if ref.of_acceptance else read(ref)
 
 
 def _distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -12,8 +12,24 @@ from guard.policy.conditions import ConditionBuilder
 from guard.policy.convert import convert
 from guard.policy.reach import dead_end, implies
 from guard.policy.schema import Match, Policy, Rule
-from guard.policy.sections import build_hold_back, build_kinds, build_match, build_retry, check_action, read
-from guard.policy.source import VERSION, HoldBackSource, KindSource, PolicySource, RetrySource, RuleSource
+from guard.policy.sections import (
+    build_confirm,
+    build_hold_back,
+    build_kinds,
+    build_match,
+    build_retry,
+    check_action,
+    read,
+)
+from guard.policy.source import (
+    VERSION,
+    ConfirmSource,
+    HoldBackSource,
+    KindSource,
+    PolicySource,
+    RetrySource,
+    RuleSource,
+)
 from guard.policy.units import parse_tokens
 from guard.types import Action, Kind, SignalSpec, WhenExhausted
 from guard.yamldoc import Document, nearest
@@ -41,6 +57,7 @@ class _Merged:
         self.hold_back = (document, HoldBackSource())
         self.retry = (document, RetrySource())
         self.when_exhausted = WhenExhausted.CUT
+        self.confirm: tuple[Document, ConfirmSource] | None = None
         self.kinds: tuple[Document, dict[Kind, KindSource]] = (document, {})
 
     def lay(self, document: Document, source: PolicySource) -> None:
@@ -52,6 +69,8 @@ class _Merged:
             self.retry = (document, source.retry)
         if not isinstance(source.when_exhausted, UnsetType):
             self.when_exhausted = source.when_exhausted
+        if not isinstance(source.confirm, UnsetType):
+            self.confirm = (document, source.confirm)
         if not isinstance(source.kinds, UnsetType):
             self.kinds = (document, source.kinds)
         self.rules = [_with_action(rule, source) for rule in self.rules]
@@ -121,6 +140,7 @@ def load_policy(
         kind_attempts=attempts,
         kind_changes=changes,
         when_exhausted=merged.when_exhausted,
+        confirm=None if merged.confirm is None else build_confirm(*merged.confirm),
         rules=rules,
     )
 

@@ -50,6 +50,23 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     change: tuple[Change, ...] = (Change.CACHE, Change.SEED)
 
 
+class Confirm(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Have the cache checked by a re-scoring before a verdict is acted on.
+
+    Args:
+        kinds: Of verdicts that are confirmed.
+        timeout: Longest that the held text waits for it. Unit: seconds.
+        max_prefill: Longest prompt and answer that are scored again. Unit: tokens.
+        prefill_per_second: Budget of all confirmations of a process. Unit: tokens per second.
+    """
+
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    timeout: float = 5.0
+    max_prefill: int = 16_384
+    prefill_per_second: int = 4_000
+
+
 class Leaf(msgspec.Struct, frozen=True, kw_only=True):
     """
     A condition on one signal.
@@ -142,6 +159,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         kind_attempts: Attempts in all after a verdict of these kinds, in place of `retry.max_attempts`.
         kind_changes: What a retry after a verdict of these kinds changes, in place of `retry.change`.
+        confirm: How verdicts are confirmed by a re-scoring; None where they are not.
     """
 
     name: str
@@ -154,6 +172,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     kind_attempts: dict[Kind, int] = {}
     kind_changes: dict[Kind, tuple[Change, ...]] = {}
     when_exhausted: WhenExhausted = WhenExhausted.CUT
+    confirm: Confirm | None = None
 
     def max_attempts(self, kind: Kind | None = None) -> int:
         """Attempts in all, the first included, after a verdict of this kind; None for a transport fault."""

@@ -6,8 +6,16 @@ from collections.abc import Callable, Iterable
 
 from msgspec import UnsetType
 
-from guard.policy.schema import HoldBack, HoldMode, Match, Retry, Span
-from guard.policy.source import MAX_ATTEMPTS, HoldBackSource, KindSource, MatchSource, RetrySource, SpanSource
+from guard.policy.schema import Confirm, HoldBack, HoldMode, Match, Retry, Span
+from guard.policy.source import (
+    MAX_ATTEMPTS,
+    ConfirmSource,
+    HoldBackSource,
+    KindSource,
+    MatchSource,
+    RetrySource,
+    SpanSource,
+)
 from guard.policy.units import parse_tokens
 from guard.types import Action, Change, Kind
 from guard.yamldoc import Document
@@ -15,6 +23,8 @@ from guard.yamldoc import Document
 _NAME_ONE = f"name one of {', '.join(Change)}"
 #: Longest glob. Unit: characters.
 MAX_GLOB = 256
+#: Longest that text may wait for a confirmation. Unit: seconds.
+MAX_CONFIRM_SECONDS = 60.0
 
 
 def read(document: Document, where: str, parse: Callable[[str], int], text: str) -> int:
@@ -70,6 +80,29 @@ def build_retry(document: Document, source: RetrySource, actions: Iterable[Actio
         document.fail("retry.change", f"a retry that changes nothing repeats the fault; {_NAME_ONE}")
     _check_twice(document, "retry.change", source.change)
     return Retry(max_attempts=source.max_attempts, change=source.change)
+
+
+def build_confirm(document: Document, source: ConfirmSource) -> Confirm | None:
+    """
+    `confirm`, checked.
+
+    Returns:
+        None where no kind is confirmed.
+
+    Raises:
+        ConfigError: A kind is listed twice, or a limit is none.
+    """
+    if len(set(source.kinds)) != len(source.kinds):
+        document.fail("confirm.kinds", "a kind is listed twice")
+    if not 0.0 < source.timeout <= MAX_CONFIRM_SECONDS:
+        message = f"{source.timeout:g} is outside (0, {MAX_CONFIRM_SECONDS:g}] seconds; 5 is usual"
+        document.fail("confirm.timeout", message)
+    limits = {}
+    for name in ("max_prefill", "prefill_per_second"):
+        limits[name] = read(document, f"confirm.{name}", parse_tokens, getattr(source, name))
+        if limits[name] < 1:
+            document.fail(f"confirm.{name}", "must be at least 1 token; leave confirm out to confirm nothing")
+    return Confirm(kinds=source.kinds, timeout=source.timeout, **limits) if source.kinds else None
 
 
 def build_kinds(

@@ -85,6 +85,21 @@ class RetrySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     )  # fmt: skip
 
 
+class ConfirmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Have the cache checked by a clean recomputation before a verdict is acted on (vLLM only)."""
+
+    kinds: Annotated[
+        tuple[Kind, ...], _help("Verdicts that wait for it: all, unless named; none for an empty list.", ["garbled"])
+    ] = tuple(Kind)
+    timeout: Annotated[float, _help("Longest that the held text waits for it, in seconds.", 5.0)] = 5.0
+    max_prefill: Annotated[
+        str, _help("Longer prompts and answers are not scored again.", "16384 tokens", pattern=_TOKENS)
+    ] = "16384 tokens"
+    prefill_per_second: Annotated[
+        str, _help("Budget of all confirmations of a process, in each second.", "4000 tokens", pattern=_TOKENS)
+    ] = "4000 tokens"
+
+
 class SpanSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Strictly between two bounds; either may be left out."""
 
@@ -128,6 +143,10 @@ class PolicySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     hold_back: Annotated[HoldBackSource | UnsetType, _help("When text waits.")] = UNSET
     retry: Annotated[RetrySource | UnsetType, _help("How a bad answer is tried again.")] = UNSET
     when_exhausted: Annotated[WhenExhausted | UnsetType, _help("What becomes of a bad last attempt.")] = UNSET
+    confirm: Annotated[
+        ConfirmSource | UnsetType,
+        _help("Check the cache by a clean recomputation before acting; not done if left out."),
+    ] = UNSET
     kinds: Annotated[dict[Kind, KindSource] | UnsetType, _help("Settings for single kinds of verdict.")] = UNSET
     action_override: Annotated[
         Action | UnsetType, _help("Takes the place of every rule's action, inherited ones included.", "note")

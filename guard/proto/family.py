@@ -170,6 +170,10 @@ class Family(abc.ABC):
         """Of the fields that turn an engine's signal on, those that do so on this route."""
         return {}
 
+    def logprob_fields(self, request: ClientRequest) -> Mapping[str, Any]:
+        """Fields that have each token come with its id and log-probability; empty where they would not say all."""
+        return {}
+
     def sampling(self, request: ClientRequest) -> Mapping[str, Any]:
         """The part of the body in which seed and temperature stand."""
         return request.body

@@ -151,6 +151,15 @@ class OpenAiFamily(Family):
             return {name: value for name, value in wanted.items() if name != "return_token_ids"}
         return wanted
 
+    def logprob_fields(self, request: ClientRequest) -> Mapping[str, Any]:
+        """See Family. What the client asked for itself stays as it is. Pictures and sounds have no token ids."""
+        if request.body.get("prompt_embeds") or not _only_text(request.body.get("messages")):
+            return {}
+        asked = request.body.get("logprobs")
+        if self.route is Route.CHAT:
+            return {"return_token_ids": True, "logprobs": True}
+        return {"return_token_ids": True, "logprobs": asked if is_int(asked) else 0}
+
     def rid_field(self, request: ClientRequest) -> str:
         """See Family."""
         return "rid"
@@ -259,6 +268,17 @@ def _messages_extend(messages: object) -> bool:
     if not isinstance(last, dict):
         return False
     return last.get("role") != "assistant" or isinstance(last.get("content"), str)
+
+
+def _only_text(messages: object) -> bool:
+    """Whether all parts of all messages are text, so that the prompt's token ids say all of it."""
+    contents = (
+        [message.get("content") for message in messages if isinstance(message, dict)]
+        if isinstance(messages, list)
+        else []
+    )
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return all(isinstance(part, dict) and part.get("type") == "text" for part in parts)
 
 
 def _continued(body: Mapping[str, Any], text: str, engine: str) -> list[Any]:

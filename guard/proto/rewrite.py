@@ -42,6 +42,8 @@ _NO_WORD = frozenset({"length", "eos"})
 _TIMINGS = b',"timings":{'
 _TOKEN_IDS = b'"token_ids":['
 _ANY_TOKEN_IDS = b'token_ids":['
+_LOGPROBS = b',"logprobs":{'
+_AFTER_LOGPROBS = b',"finish_reason":'
 _PROMPT_KEY = b'"prompt_token_ids"'
 _PROMPT_NULL = b'"prompt_token_ids":null'
 _PROMPT_TOKEN_IDS = b'"prompt_token_ids":['
@@ -74,6 +76,8 @@ class ChunkRewriter:
         echo = request.stream and bool(request.body.get("echo"))
         self._cut_tokens = engine == "vllm" and not (request.return_token_ids or echo)
         self._cut_metrics = cuts_metrics(request, engine)
+        told = request.body.get("logprobs")
+        self._cut_logprobs = engine == "vllm" and (told is None or told is False)
         self._annotate = annotate
         self._withheld: tuple[SseEvent, Chunk] | None = None
         self._untold: list[StepAcceptance] = []  # steps of chunks the client got nothing of
@@ -132,15 +136,17 @@ class ChunkRewriter:
     def _rewrite(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance], *, timings: bool) -> bytes:
         """One chunk, with its timings cut or not."""
         assert event.data is not None
-        tokens = metrics = False
+        tokens = metrics = logprobs = False
         if self._cut_metrics and chunk.choices:
             tokens = self._cut_tokens and _has_token_ids(event.raw, chunk)
             metrics = chunk.metrics is not None
+        if self._cut_logprobs:
+            logprobs = any(choice.logprobs and choice.logprobs != _NULL for choice in chunk.choices)
         annotate = self._annotate and bool(steps or self._untold)
         if (self._continuation is None and not annotate) or event.data.strip() == b"null":
-            if not (timings or tokens or metrics):
+            if not (timings or tokens or metrics or logprobs):
                 return event.raw
-            quick = _cut_bytes(event, chunk, timings=timings, tokens=tokens, metrics=metrics)
+            quick = _cut_bytes(event, chunk, timings=timings, tokens=tokens, metrics=metrics, logprobs=logprobs)
             if quick is not None:
                 return quick
         elif self._continuation is not None and self._continuation.role_sent and _only_role(chunk):
@@ -148,6 +154,8 @@ class ChunkRewriter:
         fields: dict[str, Any] = _TOP.decode(event.data)
         if timings:
             del fields["timings"]
+        if logprobs:
+            _blank_logprobs(fields)
         if tokens and not _blank_tokens(fields):
             self._leave_untold(steps)
             return b""
@@ -246,7 +254,9 @@ def _only_role(chunk: Chunk) -> bool:
     )
 
 
-def _cut_bytes(event: SseEvent, chunk: Chunk, *, timings: bool, tokens: bool, metrics: bool) -> bytes | None:
+def _cut_bytes(
+    event: SseEvent, chunk: Chunk, *, timings: bool, tokens: bool, metrics: bool, logprobs: bool
+) -> bytes | None:
     """
     Cut the engines' own compact form without decoding it; None when it looks otherwise.
 
@@ -257,13 +267,27 @@ def _cut_bytes(event: SseEvent, chunk: Chunk, *, timings: bool, tokens: bool, me
     if not one_line(event):
         return None
     if timings:
-        return None if tokens or metrics else _cut_timings(raw)
+        return None if tokens or metrics or logprobs else _cut_timings(raw)
+    if logprobs:
+        cut = _cut_logprobs(raw)
+        if cut is None or not (metrics or tokens):
+            return cut
+        raw = cut
     if metrics:
         cut = _cut_metrics(raw)
         if cut is None or not tokens:
             return cut
         raw = cut
     return _cut_token_ids(raw, chunk)
+
+
+def _cut_logprobs(raw: bytes) -> bytes | None:
+    """Null the one `logprobs` there is, when `finish_reason`, which nothing inside has, is its next sibling."""
+    start = raw.find(_LOGPROBS)
+    end = raw.find(_AFTER_LOGPROBS, start)
+    if start < 0 or end < 0 or raw.find(_LOGPROBS, start + 1) >= 0:
+        return None
+    return raw[: start + len(_LOGPROBS) - 1] + b"null" + raw[end:]
 
 
 def _cut_timings(raw: bytes) -> bytes | None:
@@ -294,6 +318,15 @@ def _cut_token_ids(raw: bytes, chunk: Chunk) -> bytes | None:
     if key < 0 or raw[end : end + 2] != b"}]" or raw.rfind(_ANY_TOKEN_IDS, 0, key) >= 0:
         return None
     return raw[:start] + b"null" + raw[end:]
+
+
+def _blank_logprobs(fields: dict[str, Any]) -> None:
+    """Null the log-probabilities everywhere."""
+    choices = _LIST.decode(fields["choices"])
+    for choice in choices:
+        if "logprobs" in choice:
+            choice["logprobs"] = _NULL
+    fields["choices"] = msgspec.Raw(_encode(choices))
 
 
 def _blank_tokens(fields: dict[str, Any]) -> bool:

@@ -42,6 +42,9 @@ def admin_application(guard: Guard) -> web.Application:
     async def baselines(_: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(guard.baselines.report()), content_type="application/json")
 
+    async def capabilities(_: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(guard.capabilities.report()), content_type="application/json")
+
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
@@ -50,5 +53,6 @@ def admin_application(guard: Guard) -> web.Application:
     app.router.add_get("/guard/policies", policies)
     app.router.add_get("/guard/baselines", baselines)
     app.router.add_get("/guard/shadow", shadow)
+    app.router.add_get("/guard/capabilities", capabilities)
     Dashboard(guard, guard.sharing.store if guard.config.store is not None else None).add_to(app)
     return app

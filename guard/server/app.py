@@ -34,6 +34,7 @@ from guard.server.gate import Gate
 from guard.server.live import LiveHub
 from guard.server.passthrough import relay
 from guard.server.policies import PolicySet
+from guard.server.rescore import Rescorer
 from guard.server.sharing import Sharing
 from guard.server.streams import Streams
 from guard.server.upstream import UpstreamPool
@@ -59,6 +60,7 @@ class Guard:
         store: StateStore,
         recorder: Recorder | None = None,
         tracing: Tracing | None = None,
+        rescorer: Rescorer | None = None,
     ) -> None:
         self.config = config
         self.policies = policies
@@ -75,6 +77,10 @@ class Guard:
         self.recorder = recorder
         self.tracing = tracing
         self.gate = Gate(config.access, config.limits)
+        self.rescorer = rescorer
+        self.capabilities = pool.capabilities
+        if rescorer is not None:
+            self.metrics.rescores = rescorer
         self.draining = False
         #: Requests that were still open when the time to drain was over.
         self.cut = 0
@@ -145,6 +151,7 @@ class Guard:
             annotate=request.headers.get("x-guard-stream", "").strip().lower() == "acceptance",
             max_event_bytes=self.config.limits.max_event_bytes,
             tapes=tapes,
+            rescore=self.rescorer is not None and self.rescorer.wants(chosen.judge.policy),
         )
         exchange = Exchange(asked, settings, self.clock.now())
         trace = None
@@ -152,8 +159,10 @@ class Guard:
             trace = self.tracing.begin(request.headers, request.path, exchange.record.model, request_id)
         characters = self.config.pool.affinity.characters
         key = prefix_key(asked.model, prompt_beginning(asked, characters), characters)
-        driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, key, trace)
+        driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, key, trace, self.rescorer)
         self.metrics.in_flight += 1
+        if self.rescorer is not None:
+            self.rescorer.relieve(self.metrics.in_flight)
         number = self.streams.began(exchange)
         try:
             response = await driver.run()
@@ -170,6 +179,8 @@ class Guard:
     def _over(self, exchange: Exchange, driver: Driver, owner: str) -> None:
         record = exchange.record
         record.ended_at = time.time()
+        if exchange.attempt is not None:
+            exchange.attempt.record.suspicion_peak = round(exchange.attempt.monitor.peak, 4)
         self.metrics.aborts_sent += driver.aborts_sent
         self.metrics.aborts_repeated += driver.aborts_repeated
         self.pool.learn(record)
@@ -179,6 +190,8 @@ class Guard:
             for attempt in record.attempts:
                 self.policies.compare(record.request_id, attempt.verdict, attempt.shadow)
         self.baselines.learn(record)
+        if self.rescorer is not None:
+            self.rescorer.offer(exchange, random.random())
         self.records.add(record)
         self.sharing.ended(record)
         self.live.ended(record)

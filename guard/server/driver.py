@@ -14,6 +14,8 @@ from guard.core.events import (
     AbortAttempt,
     ClientGone,
     Command,
+    Confirm,
+    Confirmed,
     Finish,
     Observed,
     OpenAttempt,
@@ -29,8 +31,10 @@ from guard.core.exchange import NO_ROOM, Exchange
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
 from guard.observe.tracing import Trace
+from guard.rescore.compare import undecided
 from guard.server.headers import for_attempt, lowered
 from guard.server.heartbeat import Pulse
+from guard.server.rescore import Rescorer
 from guard.server.upstream import Upstream, UpstreamPool, as_fault
 from guard.types import ReplicaId
 
@@ -62,6 +66,7 @@ class Driver:
         sink: Live feed.
         key: `prefix_key` of the prompt, for the choice of the first replica.
         trace: Its spans, where traces are made.
+        rescorer: Has answers scored again; None where no policy asks for it.
     """
 
     def __init__(
@@ -74,7 +79,9 @@ class Driver:
         sink: LiveSink,
         key: int | None = None,
         trace: Trace | None = None,
+        rescorer: Rescorer | None = None,
     ) -> None:
+        self._rescorer = rescorer
         self._exchange = exchange
         exchange.room = lambda: pool.shared.room
         self._request = request
@@ -139,11 +146,20 @@ class Driver:
                     await self._head(command)
                 case AbortAttempt():
                     self._abort(command)
+                case Confirm():
+                    await self._confirm(command)
                 case OpenAttempt(attempt=number):
                     self._number = number
                     self._wanted = True
                 case Finish(whole=whole):
                     await self._finish(whole)
+
+    async def _confirm(self, command: Confirm) -> None:
+        """Nothing more is read meanwhile; should the client go, this is cancelled with all else."""
+        result = undecided("nothing here scores answers again")
+        if self._rescorer is not None:
+            result = await self._rescorer.confirm(self._exchange, command.onset_token)
+        await self._perform(self._exchange.handle(Confirmed(command.attempt, result), self._clock.now()))
 
     async def _open_attempt(self) -> None:
         self._wanted = False

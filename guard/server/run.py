@@ -23,13 +23,17 @@ from guard.policy.judge import Judge
 from guard.server.admin import admin_application
 from guard.server.app import Guard
 from guard.server.baselines import Baselines
+from guard.server.capabilities import AiohttpAsker
 from guard.server.discovery import Discovery, DnsResolver
 from guard.server.doors import Doors
 from guard.server.health import HealthChecks
 from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
+from guard.server.probes import Asker
+from guard.server.rescore import Rescorer
 from guard.server.sharing import store_for
 from guard.server.upstream import UpstreamPool
+from guard.types import ReplicaId
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 #: What requests that are still open get when a port closes. Unit: seconds.
@@ -46,7 +50,7 @@ class Running(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running_guard(
-    config: Config, judge: Judge | PolicySet, baselines: dict[str, Baseline] | None = None
+    config: Config, judge: Judge | PolicySet, baselines: dict[str, Baseline] | None = None, *, prove: bool = False
 ) -> AsyncIterator[Running]:
     """
     A guard on its two ports for as long as the context lasts; then it drains and stops.
@@ -55,6 +59,7 @@ async def running_guard(
         config: Validated configuration.
         judge: The policies, reloaded when their files change; or one compiled policy for every request.
         baselines: Healthy acceptance by upstream URL.
+        prove: Try what each replica can do, and again when its version changes.
 
     Raises:
         SetupError: A port cannot be had.
@@ -70,13 +75,16 @@ async def running_guard(
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
     recorder = Recorder(config.recording) if config.recording is not None else None
     tracing = Tracing(config.tracing) if config.tracing is not None else None
-    guard = Guard(config, policies, pool, clock, learned, store, recorder, tracing)
+    rescorer = Rescorer(pool, clock, config.audit, lambda replica: pool.charge(replica, bad=True))
+    guard = Guard(config, policies, pool, clock, learned, store, recorder, tracing, rescorer)
     doors = Doors(config, guard.gate, outgoing)
     await pool.open()
     doors.watch(pool.session.headers)
     await store.open()
     checks = HealthChecks(pool, config.pool.health, clock, random.Random())
     running = [policies.watch(), doors.watched.run(), checks.run(), guard.sharing.run(), *await _found(config, pool)]
+    if prove:
+        running.append(pool.capabilities.run(lambda: _askers(pool)))
     watches = [asyncio.create_task(run) for run in running]
     try:
         async with (
@@ -93,6 +101,7 @@ async def running_guard(
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
+        await rescorer.close()
         await store.close()
         await pool.close()
         for closing in (recorder, tracing):
@@ -108,6 +117,10 @@ async def _found(config: Config, pool: UpstreamPool) -> list[Coroutine[object, o
     discovery = Discovery(pool, named, config.pool.dns, DnsResolver(config.pool.dns))
     await discovery.start()
     return [discovery.run()]
+
+
+def _askers(pool: UpstreamPool) -> list[tuple[ReplicaId, Asker]]:
+    return [(upstream.name, AiohttpAsker(pool.session, upstream.url)) for upstream in pool.upstreams]
 
 
 @contextlib.asynccontextmanager
@@ -185,7 +198,7 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
-    async with running_guard(config, judge, baselines) as running:
+    async with running_guard(config, judge, baselines, prove=config.capabilities == "prove") as running:
         loop.add_signal_handler(signal.SIGHUP, running.guard.policies.reload_soon)
         _log.info(
             "listening",

@@ -19,8 +19,10 @@ from guard.fleet.evidence import Answer, charges
 from guard.fleet.fleet import Ejection, Fleet
 from guard.fleet.replica import Replica
 from guard.fleet.settings import PoolSettings
+from guard.rescore.compare import CacheVerdict
 from guard.server.abort import Aborter
 from guard.server.baselines import Baselines
+from guard.server.capabilities import CapabilityCache
 from guard.server.heartbeat import Heartbeats
 from guard.server.outgoing import Outgoing
 from guard.server.probe import probe_engine
@@ -50,14 +52,18 @@ class Upstream:
         settings: Where.
         baselines: Healthy acceptance by replica.
         replica: Its state in the fleet.
+        capabilities: What replicas were proven to be able to do.
     """
 
-    def __init__(self, settings: UpstreamSettings, baselines: Baselines, replica: Replica) -> None:
+    def __init__(
+        self, settings: UpstreamSettings, baselines: Baselines, replica: Replica, capabilities: CapabilityCache
+    ) -> None:
         self.url = settings.url.rstrip("/")
         self.name = replica.name
         self.replica = replica
         self._settings = settings
         self._baselines = baselines
+        self._capabilities = capabilities
         replica.engine = None if settings.engine == "auto" else settings.engine
         self._probing = asyncio.Lock()
 
@@ -75,6 +81,12 @@ class Upstream:
     def in_flight(self, count: int) -> None:
         self.replica.in_flight = count
 
+    @property
+    def rescores(self) -> bool | None:
+        """Whether it was proven to score answers again; None while that is not known."""
+        proven = self._capabilities.of(self.name)
+        return None if proven is None else proven.rescore
+
     async def target(self, session: aiohttp.ClientSession) -> Target:
         """What an attempt on this replica needs to know; asks the backend once for its engine."""
         if self.replica.engine is None:
@@ -86,6 +98,7 @@ class Upstream:
             engine=self.replica.engine or "text",
             num_speculative_tokens=self._settings.num_speculative_tokens,
             baseline=self._baselines.of(self.name),
+            capabilities=self._capabilities.of(self.name),
         )
 
 
@@ -130,6 +143,7 @@ class UpstreamPool:
         self.watchdog = Watchdog(clock, timeouts.idle)
         self.aborter = Aborter(self.settings.confirm_aborts)
         self.heartbeats = Heartbeats(clock, timeouts.heartbeat)
+        self.capabilities = CapabilityCache()
         self.ejections: Counter[str] = Counter()
         self.retries_refused = 0
         #: Exchanges now open on this guard, for the retry budget.
@@ -163,7 +177,7 @@ class UpstreamPool:
         if like is not None:
             self._baselines.measured_like(name, like)
         late = self._clock.now() if self._session is not None else None
-        self._by_name[name] = Upstream(settings, self._baselines, self.fleet.add(name, late))
+        self._by_name[name] = Upstream(settings, self._baselines, self.fleet.add(name, late), self.capabilities)
 
     def leave(self, name: ReplicaId) -> None:
         """Choose a replica no more; streams open on it go on to their end."""
@@ -341,6 +355,9 @@ def _line(upstream: Upstream, now: float) -> dict[str, object]:
 
 def _badness(attempt: AttemptRecord, record: ExchangeRecord, settings: PoolSettings) -> bool | None:
     """What an attempt says of its replica: bad, good, or nothing."""
+    proven = attempt.confirm is not None and attempt.confirm.verdict is not CacheVerdict.UNDECIDED
+    if attempt.verdict in ("retry", "cut") and proven:
+        return None  # the re-scoring has charged the replica already, or has cleared it
     if attempt.verdict in ("retry", "cut"):
         return True if attempt.kind is not None and attempt.kind.value in settings.quality.kinds else None
     ended = attempt is record.attempts[-1] and record.outcome in (Outcome.HEALTHY, Outcome.RESCUED)

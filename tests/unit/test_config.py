@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guard.config import Config, load_config
+from guard.config import AuditSettings, Config, load_config
 from guard.config_rules import url_problem
 from guard.errors import ConfigError
 from guard.retry.budget import Budget
@@ -120,3 +120,12 @@ def test_the_configuration_is_frozen() -> None:
     config = Config(upstreams=[])
     with pytest.raises(AttributeError):
         config.policy = "x"  # type: ignore[misc]
+
+
+def test_an_audit_has_bounds_and_defaults(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "upstreams: [{url: http://h}]\naudit: {share: 0.5}\n"))
+    assert config.audit == AuditSettings(share=0.5)
+    assert config.capabilities == "prove"
+    for setting in ("share: 2", "suspicion: 0", "prefill_per_second: 0", "calibrate: 0", "max_in_flight: 0"):
+        with pytest.raises(ConfigError, match=f"audit.{setting.partition(':')[0]}"):
+            load_config(write(tmp_path, f"upstreams: [{{url: http://h}}]\naudit: {{{setting}}}\n"))

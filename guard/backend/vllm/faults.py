@@ -47,7 +47,8 @@ class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         kind: `noise` of the same mean and spread; `zeros`; `splice`: another request's blocks in shuffled order, those
-            of one that runs, else of the one that ended last; `shuffle`: each block's own numbers in another order.
+            of one that runs, else of the one that ended last; `shuffle`: each block's own numbers in another order;
+            `duplicate`: another one of the request's own blocks in the place of those that are hit.
         onset: Tokens generated before it, a verify step more or less; 0 and 1 are right after the prompt. Unit: tokens.
         layers: Whose layers: the `target`'s, the `draft`'s, or `both`.
         blocks: Share of the request's blocks that are hit, at least one.
@@ -57,7 +58,7 @@ class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         times: Requests that one order hits.
     """
 
-    kind: Literal["noise", "zeros", "splice", "shuffle"]
+    kind: Literal["noise", "zeros", "splice", "shuffle", "duplicate"]
     onset: int = 0
     layers: Literal["target", "draft", "both"] = "target"
     blocks: float = 1.0
@@ -236,6 +237,10 @@ class Injector:
             held = list(state.block_ids[number])[: -(-state.num_computed_tokens // rows)]
             chosen = choose(held, plan.blocks, generator)
             rest = donor_blocks[number] if donor_blocks else []
+            if plan.kind == "duplicate":
+                # Another one than those that are hit, where there is one: a block in its own place is no fault.
+                others = [block for block in held if block not in chosen] or held
+                rest = [others[int(torch.randint(len(others), (1,), generator=generator))]]
             sources = [rest[i] for i in torch.randperm(len(rest), generator=generator).tolist()]
             for cache in caches:
                 spoil(block_views(cache, self._runner.kv_cache_config.num_blocks), chosen, plan, generator, sources)
@@ -316,7 +321,7 @@ def spoil(
         blocks: Block ids to hit.
         plan: Kind, and share of the numbers.
         generator: Source of the noise and of all choices.
-        sources: Blocks to copy from, for `splice`; used in turn.
+        sources: Blocks to copy from, for `splice` and `duplicate`; used in turn.
     """
     import torch  # noqa: PLC0415 - only in the worker
 
@@ -328,7 +333,7 @@ def spoil(
             new = (torch.randn(old.shape, generator=generator).to(old.device) * spread + mean).to(old.dtype)
         elif plan.kind == "zeros":
             new = torch.zeros_like(old)
-        elif plan.kind == "splice":
+        elif plan.kind in ("splice", "duplicate"):
             new = copies[place % len(copies)]
         else:
             order = torch.randperm(old.numel(), generator=generator).to(old.device)

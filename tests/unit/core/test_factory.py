@@ -11,7 +11,7 @@ from guard.core.holdback import Held
 from guard.core.settings import ExchangeSettings, Target
 from guard.policy.judge import Judge
 from guard.proto.openai import ClientRequest, Route, parse_request
-from guard.types import Change, ReplicaId, RequestId
+from guard.types import Capabilities, Change, ReplicaId, RequestId
 from tests.unit.core.transcript import policy
 
 
@@ -91,7 +91,7 @@ def test_a_resume_carries_the_shown_text() -> None:
     ],
 )
 def test_what_blocks_a_resume(engine: str, fields: dict[str, object], says: str) -> None:
-    blocker = resume_blocker(request(**fields), engine, Shown())
+    blocker = resume_blocker(request(**fields), Target(ReplicaId("r"), engine), Shown())
     assert bool(blocker) == bool(says)
     assert says in blocker
 
@@ -99,4 +99,12 @@ def test_what_blocks_a_resume(engine: str, fields: dict[str, object], says: str)
 def test_begun_reasoning_blocks_a_resume() -> None:
     shown = Shown()
     shown.fragile = "reasoning was begun"
-    assert resume_blocker(request(), "vllm", shown) == "reasoning was begun"
+    assert resume_blocker(request(), Target(ReplicaId("r"), "vllm"), shown) == "reasoning was begun"
+
+
+def test_a_backend_that_was_tried_and_does_not_continue_is_not_asked_to() -> None:
+    proven = Capabilities("vllm", "1", resume_chat=False, resume_completions=True)
+    target = Target(ReplicaId("r"), "vllm", capabilities=proven)
+    assert "was tried" in resume_blocker(request(), target, Shown())
+    unseen = Target(ReplicaId("r"), "vllm", capabilities=Capabilities("vllm", "1"))
+    assert resume_blocker(request(), unseen, Shown()) == ""

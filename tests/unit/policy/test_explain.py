@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from guard.policy.explain import explain
-from guard.policy.schema import All, Any, HoldBack, HoldMode, Leaf, Match, Not, Policy, Rule, Span
+from guard.policy.schema import All, Any, Confirm, HoldBack, HoldMode, Leaf, Match, Not, Policy, Rule, Span
 from guard.types import Action, Kind, SignalRef, Unit, Window
 
 
@@ -34,6 +34,13 @@ def test_holding_nothing_and_everything() -> None:
     rules = (Rule(name="r", kind=Kind.GARBLED, action=Action.NOTE, when=_any()),)
     assert "No text is held" in explain(Policy(name="p", rules=rules, hold_back=HoldBack(mode=HoldMode.OFF)))
     assert "whole answer" in explain(Policy(name="p", rules=rules, hold_back=HoldBack(mode=HoldMode.FULL)))
+
+
+def test_confirmation_is_told() -> None:
+    rules = (Rule(name="r", kind=Kind.GARBLED, action=Action.NOTE, when=_any()),)
+    text = explain(Policy(name="p", rules=rules, confirm=Confirm(kinds=(Kind.GARBLED,), timeout=2.5)))
+    assert "Before a verdict of garbled is acted on" in text
+    assert "at most 2.5 seconds" in text
 
 
 def _any() -> Leaf:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from guard.errors import ConfigError
-from guard.policy.schema import Match, Span
-from guard.policy.sections import build_hold_back, build_kinds, build_match, build_retry, check_action
-from guard.policy.source import HoldBackSource, KindSource, MatchSource, RetrySource, SpanSource
+from guard.policy.schema import Confirm, Match, Span
+from guard.policy.sections import build_confirm, build_hold_back, build_kinds, build_match, build_retry, check_action
+from guard.policy.source import ConfirmSource, HoldBackSource, KindSource, MatchSource, RetrySource, SpanSource
 from guard.types import Action, Change, Kind
 from guard.yamldoc import Document
 
@@ -50,6 +50,29 @@ def test_a_match_with_everything() -> None:
 )
 def test_matches_refused(source: MatchSource, where: str, says: str) -> None:
     refuse(lambda: build_match(DOCUMENT, source), where, says)
+
+
+def test_a_confirmation_with_everything_and_one_of_nothing() -> None:
+    source = ConfirmSource(kinds=(Kind.GARBLED,), timeout=2, max_prefill="100 tokens", prefill_per_second="50 tokens")
+    made = Confirm(kinds=(Kind.GARBLED,), timeout=2, max_prefill=100, prefill_per_second=50)
+    assert build_confirm(DOCUMENT, source) == made
+    assert build_confirm(DOCUMENT, ConfirmSource()) == Confirm()
+    assert build_confirm(DOCUMENT, ConfirmSource(kinds=())) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "where", "says"),
+    [
+        (ConfirmSource(kinds=(Kind.GARBLED, Kind.GARBLED)), "confirm.kinds", "listed twice"),
+        (ConfirmSource(timeout=0), "confirm.timeout", "outside (0, 60]"),
+        (ConfirmSource(timeout=61), "confirm.timeout", "5 is usual"),
+        (ConfirmSource(timeout=float("nan")), "confirm.timeout", "5 is usual"),
+        (ConfirmSource(max_prefill="100"), "confirm.max_prefill", "did you mean '100 tokens'"),
+        (ConfirmSource(prefill_per_second="0 tokens"), "confirm.prefill_per_second", "at least 1 token"),
+    ],
+)
+def test_confirmations_refused(source: ConfirmSource, where: str, says: str) -> None:
+    refuse(lambda: build_confirm(DOCUMENT, source), where, says)
 
 
 def test_kinds_give_their_attempts() -> None:

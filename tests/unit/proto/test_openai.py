@@ -140,3 +140,17 @@ def test_a_choice_that_is_ended_never_looks_complete(family: Any, said: dict[str
 
 def test_only_engines_that_were_seen_to_continue_a_text_do() -> None:
     assert [engine for engine in ENGINES if not CHAT.resume_blocker(engine)] == ["llama.cpp", "vllm"]
+
+
+def test_log_probabilities_are_asked_only_where_token_ids_say_all_of_the_prompt() -> None:
+    def fields(**body: Any) -> dict[str, Any]:
+        family = COMPLETIONS if "prompt" in body or "prompt_embeds" in body else CHAT
+        return dict(family.logprob_fields(family.parse(family.paths[0], json.dumps(body).encode())))
+
+    assert fields(prompt="a") == {"return_token_ids": True, "logprobs": 0}
+    assert fields(prompt="a", logprobs=5) == {"return_token_ids": True, "logprobs": 5}
+    assert fields(prompt_embeds="x") == {}
+    assert fields(messages=[{"role": "user", "content": "a"}]) == {"return_token_ids": True, "logprobs": True}
+    text, picture = {"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:"}}
+    assert fields(messages=[{"role": "user", "content": [text]}])
+    assert fields(messages=[{"role": "user", "content": [text, picture]}]) == {}

@@ -249,3 +249,39 @@ def test_line_breaks_inside_a_kept_value_stay_inside_the_event() -> None:
 def test_a_comment_passes() -> None:
     comment = SseEvent(b": ping\n\n", None)
     assert ChunkRewriter(client(), engine="vllm").apply(comment, decode_chunk(b"{}")) is comment.raw
+
+
+TOLD = '{"content":[{"token":"n","logprob":-0.5,"bytes":[110],"top_logprobs":[]}]}'
+
+
+def with_logprobs(chunk: str, told: str = TOLD) -> str:
+    return chunk.replace('"logprobs":null', '"logprobs":' + told)
+
+
+@pytest.mark.parametrize("delta", ['{"content":"n"}', '{"content":",\\"logprobs\\":{,\\"finish_reason\\":"}'])
+def test_log_probabilities_that_only_the_guard_asked_for_become_null_again(delta: str) -> None:
+    told = with_logprobs(chat_chunk("[82]", METRICS, delta=delta))
+    assert vllm(told) == line(chat_chunk("null", delta=delta))
+    assert vllm(with_logprobs(chat_chunk("null"))) == line(chat_chunk("null"))
+    tricky = TOLD.replace('"n"', '",\\"finish_reason\\":"')
+    assert vllm(with_logprobs(chat_chunk("[82]"), tricky)) == line(chat_chunk("null"))
+    spaced = with_logprobs(chat_chunk("[82]")).replace('"logprobs":{', '"logprobs" : {')
+    assert vllm(spaced) == line(chat_chunk("null"))
+
+
+def test_log_probabilities_of_two_choices_become_null_again() -> None:
+    choice = '{"index":%d,"text":"a","logprobs":{"token_logprobs":[-1.0]},"finish_reason":null}'
+    both = "{" + VLLM + ',"choices":[' + choice % 0 + "," + choice % 1 + "]}"
+    assert vllm(both) == line(both.replace('{"token_logprobs":[-1.0]}', "null"))
+
+
+def test_log_probabilities_that_the_client_asked_for_stay() -> None:
+    told = with_logprobs(chat_chunk("null"))
+    assert vllm(told, logprobs=True) == line(told)
+    text = "{" + VLLM + ',"choices":[{"index":0,"text":"a","logprobs":{"token_logprobs":[-1.0]},"finish_reason":null}]}'
+    asked = ChunkRewriter(client(Route.COMPLETIONS, logprobs=0), engine="vllm")
+    assert rewritten(asked, text) == line(text)
+
+
+def test_a_delta_that_vllm_sends_only_for_its_log_probabilities_vanishes() -> None:
+    assert vllm(with_logprobs(chat_chunk("[82]", delta="{}"))) == b""

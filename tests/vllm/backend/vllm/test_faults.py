@@ -100,7 +100,7 @@ def test_a_cache_is_seen_block_by_block_in_both_layouts() -> None:
         block_views(together, 5)
 
 
-@pytest.mark.parametrize("kind", ["noise", "zeros", "splice", "shuffle"])
+@pytest.mark.parametrize("kind", ["noise", "zeros", "splice", "shuffle", "duplicate"])
 def test_only_the_blocks_named_are_overwritten(kind: Any) -> None:
     clean = torch.randn(6, 2, 4, 16, generator=generator(5))
     cache = clean.clone()
