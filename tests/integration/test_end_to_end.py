@@ -207,8 +207,18 @@ async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(embedded: Li
     assert last["mode"] == "resume"
     assert last["verdict"] == "pass"
     assert record["tokens_shown"] == first["tokens_shown"] + last["tokens_shown"]
-    # One text: the first attempt's part, then the continuation, and the end is reached.
-    assert len("".join(texts)) > 0
+    # One text: the first attempt's part, then to the letter what a clean cache makes of it, up to the limit.
+    shown = "".join([text for text in texts if text][: first["tokens_shown"]])
+    messages = [*MESSAGES, {"role": "assistant", "content": shown}]
+    left = 160 - first["tokens_shown"]
+    again = {**request, "messages": messages, "max_tokens": left, "cache_prompt": False, "stream": False}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(embedded.url + "/v1/chat/completions", json=again) as reply,
+    ):
+        rest = (await reply.json())["choices"][0]["message"]["content"]
+    assert "".join(texts) == shown + rest.removeprefix(shown)
+    assert len(rest) > 100
     assert lines[-2] == "data: [DONE]" or "data: [DONE]" in lines[-4:]
 
 

@@ -144,7 +144,8 @@ def _length_of(lines: list[str], tokens: int) -> int:
 
 async def _continued(session: aiohttp.ClientSession, url: str, text: str, tokens: int) -> str:
     messages = [*BODY["messages"], {"role": "assistant", "content": text}]
-    body = {**BODY, "messages": messages, "max_tokens": BODY["max_tokens"] - tokens}
+    # The other replica had nothing of it in its cache; other batches could differ in their last bits.
+    body = {**BODY, "messages": messages, "max_tokens": BODY["max_tokens"] - tokens, "cache_prompt": False}
     async with session.post(url + "/v1/chat/completions", json=body) as reply:
         return "".join(content(line) for line in (await reply.text()).splitlines())
 
