@@ -245,7 +245,8 @@ class Ledger:
             if isinstance(effect, Freed):
                 self._store.give_back(effect.blocks)
             elif isinstance(effect, Send):
-                self.outbox.append(effect)
+                # A connector without a handshake hears of an abort from vLLM.
+                self.outbox += [effect] if effect.to != INNER else []
             elif isinstance(effect, Received | Lost):
                 over.append(effect)
             elif isinstance(effect, Quarantined):

@@ -140,5 +140,6 @@ _COMMON: Mapping[str, Hook] = {
     ),
 }
 
-#: By release line; in each, the hooks by name.
-RELEASES: Final[Mapping[str, Mapping[str, Hook]]] = {"0.32": _COMMON, "0.33": _COMMON}
+#: By release line; in each, the hooks by name. 0.33 is not here: there a load can be put off after its blocks are
+#: allocated, and a request aborted meanwhile waits for no notice; the connector would have to learn which.
+RELEASES: Final[Mapping[str, Mapping[str, Hook]]] = {"0.32": _COMMON}
