@@ -22,8 +22,10 @@ from guard.backend.kv.ids import BlockId, Party
 from guard.backend.kv.messages import ToDecode
 from guard.backend.kv.rules import ALL
 from guard.backend.vllm.race_free.ledger import Ledger
+from guard.backend.vllm.race_free.metrics import metrics_type, stats_type
 
 _log = logging.getLogger("vllm.plugins.guard")
+_SNAPSHOT_SECONDS = 1.0
 
 
 class Notices:
@@ -86,6 +88,8 @@ class _Scheduling:
         self.failing: set[str] = set()
         #: Synchronous loads, with the number of the step that performs them.
         self.during_step: dict[str, int] = {}
+        #: When the metrics get the next snapshot. Unit: seconds.
+        self.snapshot = 0.0
         self.launched = 0
         self.processed = 0
 
@@ -228,6 +232,29 @@ class RaceFree:
         state = self.guard_scheduling
         mine = state.ledger.unsettled() or state.released or state.failing or state.ledger.outbox
         return bool(mine) or bool(super().has_pending_push_work())  # type: ignore[misc]
+
+    def get_kv_connector_stats(self) -> Any:
+        """The connector's own, or a snapshot of the books, once a second."""
+        found = super().get_kv_connector_stats()  # type: ignore[misc]
+        now = time.monotonic()
+        if found is not None or self._guard is None or now < self._guard.snapshot:
+            return found
+        self._guard.snapshot = now + _SNAPSHOT_SECONDS
+        ledger = self._guard.ledger
+        handshakes, ledger.handshakes = ledger.handshakes, []
+        return stats_type()(data={**ledger.stats(), "handshakes": handshakes})
+
+    @classmethod
+    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> Any:
+        """The same at the place where they are shown."""
+        found = super().build_kv_connector_stats(data)  # type: ignore[misc]
+        return stats_type()(data=data or {}) if found is None else found
+
+    @classmethod
+    def build_prom_metrics(cls, *arguments: Any) -> Any:
+        """The connector's own metrics, or those of the books."""
+        found = super().build_prom_metrics(*arguments)  # type: ignore[misc]
+        return metrics_type()(*arguments) if found is None else found
 
     # Worker side
 

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from guard.backend.vllm.patching import Patches
+from guard.backend.vllm.patching import Maker, Patches
+from guard.backend.vllm.race_free import lineage
 from guard.backend.vllm.race_free.connector import wrap
 from guard.backend.vllm.releases import Hook
 
@@ -43,13 +44,19 @@ class Wrapping:
 
 def plan(hooks: Mapping[str, Hook], refused: Callable[[str], None]) -> Patches:
     """
-    Plan the replacement.
+    Plan the replacements.
 
     Args:
         hooks: The release's table.
         refused: Told why when a hook turns out not to be as expected after all.
     """
     patches, wrapping = Patches(refused), Wrapping()
-    name = "factory.connector_class"
-    patches.replace(name, hooks[name], lambda _module, original: wrapping.connector_class(original))
+    makers: dict[str, Maker] = {
+        "factory.connector_class": lambda _module, original: wrapping.connector_class(original),
+        "pool.publish": lineage.cache_full_blocks,
+        "manager.lookup": lineage.get_computed_blocks,
+    }
+    for name, hook in hooks.items():
+        if hook.patched:
+            patches.replace(name, hook, makers[name])
     return patches

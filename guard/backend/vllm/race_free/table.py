@@ -54,6 +54,30 @@ _COMMON: Mapping[str, Hook] = {
         ("self.free_block_queue.popleft_n(",),
         patched=False,
     ),
+    # Withdrawal of a lineage.
+    "pool.publish": Hook(
+        _POOL,
+        "BlockPool",
+        "cache_full_blocks",
+        (
+            "self",
+            "request",
+            "blocks",
+            "num_cached_blocks",
+            "num_full_blocks",
+            "block_size",
+            "kv_cache_group_id",
+            "block_mask",
+        ),
+        ("resolve_block_hashes(request.block_hashes, self.hash_block_size, block_size)",),
+    ),
+    "manager.lookup": Hook(
+        "vllm.v1.core.kv_cache_manager",
+        "KVCacheManager",
+        "get_computed_blocks",
+        ("self", "request"),
+        ("self.coordinator.find_longest_cache_hit(request.block_hashes, ",),
+    ),
     # The connector hears of every allocation that a load writes, and of every end.
     "scheduler.schedule": Hook(
         _SCHEDULER,

@@ -27,7 +27,7 @@ def pool() -> Pool:
 
 
 def free_and_held(made: Pool) -> None:
-    made._free = {BlockId(0): None} | {block: None for block in list(made._free)[1:]}
+    made._free = {BlockId(0): None} | dict.fromkeys(list(made._free)[1:])
 
 
 def lost(made: Pool) -> None:

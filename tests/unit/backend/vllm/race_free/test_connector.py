@@ -71,6 +71,9 @@ class Plain:
     def request_finished_all_groups(self, request: Any, block_ids: tuple[list[int], ...]) -> tuple[bool, Any]:
         return self.sends_later, None
 
+    def get_kv_connector_stats(self) -> Any:
+        return None
+
     def has_pending_push_work(self) -> bool:
         return False
 

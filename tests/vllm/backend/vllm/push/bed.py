@@ -50,8 +50,8 @@ def options() -> ServerOptions:
 
 
 def transfer(name: str, *, policy: str = "recompute", **extra: Any) -> Any:
-    """vLLM's KVTransferConfig for the connector of the tests."""
-    from vllm.config import KVTransferConfig
+    """A KVTransferConfig for the connector of the tests."""
+    from vllm.config import KVTransferConfig  # noqa: PLC0415 - after the environment
 
     return KVTransferConfig(
         kv_connector="FaultyPushConnector",
@@ -164,25 +164,30 @@ class Bed:
         assert not self.ledger.unsettled()
         self._epoch += 1
         pool = self.engine.scheduler.kv_cache_manager.block_pool
-        books = Ledger(
-            VllmBlocks(pool), BLOCKS, epoch=self._epoch, timeout=60.0, resend=0.2, rules=rules
-        )
+        books = Ledger(VllmBlocks(pool), BLOCKS, epoch=self._epoch, timeout=60.0, resend=0.2, rules=rules)
         books.peers = dict(self.ledger.peers)
         self.connector.guard_scheduling.ledger = books
         self.connector.mute = mute
         self.prefill.tell(op="without", clauses=sender)
 
     def add(
-        self, tokens: list[int], room: str | None = None, *, max_tokens: int = 48, plan: dict[str, Any] | None = None
+        self,
+        tokens: list[int],
+        room: str | None = None,
+        *,
+        max_tokens: int = 48,
+        plan: dict[str, Any] | None = None,
+        prefill: bool = True,
     ) -> str:
-        """A request, with its prefill in the other process if there is a room for it."""
-        from vllm import SamplingParams
+        """A request; if it has a room, with its prefill in the other process, unless that has begun already."""
+        from vllm import SamplingParams  # noqa: PLC0415 - after the environment
 
         self._count += 1
         name = f"r{self._count}"
         extra = None
         if room is not None:
-            self.prefill.tell(op="prefill", room=room, tokens=tokens, plan=plan or {})
+            if prefill:
+                self.prefill.tell(op="prefill", room=room, tokens=tokens, plan=plan or {})
             extra = {"kv_transfer_params": {"push": "receive", "room": room, "from": "P"}}
         parameters = SamplingParams(temperature=0, max_tokens=max_tokens, ignore_eos=True, extra_args=extra)
         self.engine.engine.add_request(name, {"prompt_token_ids": tokens}, parameters)
@@ -227,9 +232,7 @@ class Bed:
 
     def all_back(self, seconds: float = _SECONDS) -> bool:
         """Step until every block is free and nothing is unsettled."""
-        back = self.until(
-            lambda: self.engine.free_blocks() == BLOCKS - 1 and not self.ledger.unsettled(), seconds
-        )
+        back = self.until(lambda: self.engine.free_blocks() == BLOCKS - 1 and not self.ledger.unsettled(), seconds)
         self.ledger.cache.check_integrity()
         return back
 

@@ -7,8 +7,8 @@ request B is computed, on the blocks that A had if they are free; then the write
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,6 +170,89 @@ class Cases:
         found.alive = bed.run(self.second[1]) == self.healthy[1]
         return found
 
+    def mixed(self, count: int, *, seed: int, share: float = 0.2, at_once: int = 6) -> Found:
+        """
+        Requests of several kinds, several at once; some are aborted at random moments, at one side or at both.
+
+        Args:
+            count: How many.
+            seed: Of all choices.
+            share: Of requests that are aborted.
+            at_once: Most of them in the engine.
+        """
+        bed, dice, found = self.bed, random.Random(seed), Found(count)
+        lengths = [dice.choice((20, 40, 100, 200, 300)) for _ in range(count)]
+        tokens = [prompts(1, length, seed * 1000 + number)[0] for number, length in enumerate(lengths)]
+        limits = [dice.choice((1, 8, 24)) for _ in range(count)]
+        assert bed.all_back()
+        bed.use()
+        healthy = [bed.run(each, max_tokens=limit) for each, limit in zip(tokens, limits, strict=True)]
+        todo = list(range(count))
+        running: dict[str, int] = {}
+        doomed: dict[str, int] = {}
+        kinds = {"pushed": 0, "aborted": 0, "finished": 0, "blocks held, on average": 0.0}
+        steps = 0
+        while todo or running:
+            while todo and len(running) < at_once:
+                number = todo.pop(0)
+                pushed = dice.random() < 0.8
+                delay = {"layer_delay": dice.choice((0, 0, 0.002, 0.01)), "abort": dice.random() < share / 4}
+                name = bed.add(tokens[number], self.room() if pushed else None, max_tokens=limits[number], plan=delay)
+                kinds["pushed"] += pushed
+                running[name] = number
+                if dice.random() < share:
+                    doomed[name] = dice.randrange(12)
+            bed.step()
+            steps += 1
+            books = bed.ledger.stats()
+            kinds["blocks held, on average"] += books["blocks_draining"] + books["blocks_quarantined"]
+            for name in [name for name, left in doomed.items() if left <= 0 and name in running]:
+                bed.abort(name)
+                kinds["aborted"] += 1
+                del running[name], doomed[name]
+            doomed = {name: left - 1 for name, left in doomed.items()}
+            for name in [name for name in running if name in bed.outputs]:
+                number = running.pop(name)
+                doomed.pop(name, None)
+                kinds["finished"] += 1
+                found.corrupted += bed.outputs[name][0] != healthy[number]
+        found.not_returned = int(not bed.all_back())
+        found.stale = int(bed.ledger.stats()["stale_notices"])
+        found.alive = bed.run(self.second[0]) == self.healthy[0]
+        kinds["blocks held, on average"] = round(kinds["blocks held, on average"] / steps, 2)
+        found.notes = dict(kinds)
+        return found
+
+    def layers(self, rounds: int, *, blind: bool) -> int:
+        """
+        The forward pass begins with the load, whose layers come at random moments.
+
+        Args:
+            rounds: How many requests.
+            blind: It does not wait for them.
+
+        Returns:
+            Answers that differ from those of one engine.
+        """
+        from vllm.distributed.kv_transfer import get_kv_transfer_group  # noqa: PLC0415 - after the environment
+
+        bed, dice, differ = self.bed, random.Random(rounds), 0
+        healthy = [bed.run(tokens) for tokens in self.first]
+        get_kv_transfer_group().blind = blind
+        for number in range(rounds):
+            room = self.room()
+            plan = {"layer_delay": dice.choice((0.01, 0.02, 0.04)), "hold": None}
+            # The content must exist when it is asked for: the engine waits inside its step.
+            tokens = self.first[number % len(self.first)]
+            bed.prefill.tell(op="prefill", room=room, tokens=tokens, plan=plan)
+            bed.until(lambda room=room: bed.prefill.happened(room, "offered"))
+            name = bed.add(tokens, room, plan=plan, prefill=False)
+            assert bed.until(lambda name=name: name in bed.outputs)
+            differ += bed.outputs[name][0] != healthy[number % len(self.first)]
+            assert bed.all_back()
+        get_kv_transfer_group().blind = False
+        return differ
+
     def remote_equals_local(self, count: int) -> int:
         """Requests whose pushed content gives the answer of a local one; of the first `count` prompts."""
         bed = self.bed
@@ -180,6 +263,3 @@ class Cases:
             same += bed.run(tokens, self.room()) == bed.run(tokens)
             assert len(bed.outputs) == before + 2
         return same
-
-
-Order = Callable[[], Found]

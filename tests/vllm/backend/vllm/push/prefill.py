@@ -22,9 +22,16 @@ from tests.vllm.backend.vllm.push.bed import options, transfer
 
 def main(control: str, listen: str) -> None:
     """Serve until told to quit."""
-    from guard.backend.vllm.push import send
+    from guard.backend.vllm.push import send  # noqa: PLC0415 - imports vLLM
 
     send.Channel = faulty.NoisyChannel  # type: ignore[misc]
+    offer = send.Sending.offer
+
+    def offered(sending: send.Sending, content: send.Content) -> None:
+        offer(sending, content)
+        faulty.tell("offered", content.room)
+
+    send.Sending.offer = offered  # type: ignore[method-assign]
     settings = options()
     os.environ.update(settings.env)
     config = transfer("P", listen=listen, keep_seconds=20.0)
@@ -75,7 +82,7 @@ def listen_to(connection: Connection, commands: queue.Queue[tuple[dict[str, Any]
 
 def step(engine: InprocessEngine, commands: queue.Queue[tuple[dict[str, Any], Connection]]) -> bool:
     """One command, or one step of the engine."""
-    from vllm import SamplingParams
+    from vllm import SamplingParams  # noqa: PLC0415 - after the environment
 
     busy = engine.scheduler.has_requests()
     try:
@@ -108,7 +115,7 @@ def step(engine: InprocessEngine, commands: queue.Queue[tuple[dict[str, Any], Co
 
 def use(engine: InprocessEngine, clauses: tuple[str, ...]) -> None:
     """Switch off clauses of the sender."""
-    from vllm.distributed.kv_transfer import get_kv_transfer_group
+    from vllm.distributed.kv_transfer import get_kv_transfer_group  # noqa: PLC0415 - after the environment
 
     sending = get_kv_transfer_group()._sending
     with sending._lock:
