@@ -22,6 +22,8 @@ from guard.backend.kv.messages import Abort, Destination, Done, Drained, Hello, 
 #: Longest frame. A destination of a million blocks fits. Unit: bytes.
 LONGEST = 16 << 20
 _LENGTH = struct.Struct(">I")
+#: A peer that takes nothing for so long is cut off: whoever sends holds a lock. Unit: seconds.
+_PATIENCE_SECONDS = 2
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -80,6 +82,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _PATIENCE_SECONDS, 0))
         self._lock = threading.Lock()
         self._buffer = bytearray()
 
@@ -95,6 +98,8 @@ class Channel:
             with self._lock:
                 self._socket.sendall(_LENGTH.pack(len(data)) + data)
         except OSError:
+            # Half a frame may have gone.
+            self.close()
             return False
         return True
 

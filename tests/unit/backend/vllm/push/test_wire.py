@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ def test_what_is_not_ours_ends_the_connection(data: bytes) -> None:
     ours, theirs = pair()
     theirs.sendall(data)
     assert ours.receive() is None
+
+
+def test_a_peer_that_takes_nothing_is_cut_off() -> None:
+    ours, theirs = pair()
+    big = Destination("r", 1, tuple(BlockId(number) for number in range(50_000)), 1, 5)
+    started = time.monotonic()
+    while ours.send(big):
+        assert time.monotonic() - started < 20
+    assert ours.receive() is None
+    theirs.close()
 
 
 def test_a_path_belongs_to_one_living_process(tmp_path: Path) -> None:

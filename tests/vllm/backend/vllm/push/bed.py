@@ -80,7 +80,7 @@ class Prefill:
         self._folder = folder
         self.listen = str(folder / "kv")
         self.log = folder / "prefill.log"
-        self._events: list[tuple[str, str]] = []
+        self._events: set[tuple[str, str]] = set()
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.vllm.backend.vllm.push.prefill", str(folder / "control"), self.listen],
@@ -105,12 +105,17 @@ class Prefill:
         assert self._control is not None
         self._control.send(command)
 
+    def hear(self) -> None:
+        """Take what has come: the other process waits while nobody does."""
+        assert self._control is not None
+        with contextlib.suppress(EOFError, OSError):
+            while self._control.poll(0):
+                self._events.add(self._control.recv())
+
     def happened(self, room: str, *names: str) -> bool:
         """Whether one of these events of the room has come."""
-        assert self._control is not None
-        while self._control.poll(0):
-            self._events.append(self._control.recv())
-        return any(event == (name, room) for event in self._events for name in names)
+        self.hear()
+        return any((name, room) in self._events for name in names)
 
     def close(self) -> None:
         """End it."""
@@ -195,6 +200,7 @@ class Bed:
 
     def step(self, count: int = 1) -> None:
         """Steps of the decode engine."""
+        self.prefill.hear()
         for _ in range(count):
             for output in self.engine.engine.step():
                 if output.finished:
