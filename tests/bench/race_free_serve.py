@@ -43,12 +43,17 @@ def request(dice: random.Random) -> dict[str, Any]:
     return {**body, "messages": [{"role": "user", "content": text}]}
 
 
+class Refused(Exception):
+    """An answer that is an error."""
+
+
 async def ask(client: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> str:
     """The whole answer's text."""
     path = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
     async with client.post(url + path, json=body) as reply:
+        if reply.status != 200:
+            raise Refused(f"{reply.status}: {await reply.text()}")
         answer = await reply.json()
-        assert reply.status == 200, answer
     choice = answer["choices"][0]
     return str(choice["text"] if "prompt" in body else choice["message"]["content"])
 
@@ -75,8 +80,14 @@ async def load(client: aiohttp.ClientSession, guard: str, halves: Halves, count:
             except TimeoutError:
                 seen["aborted"] += 1
                 return
+            except (Refused, aiohttp.ClientError) as error:
+                print(error, flush=True)
+                seen["failed"] += 1
+                return
         seen["finished"] += 1
         seen["wrong"] += found != answer
+        if seen.total() % 50 == 0:
+            print(dict(seen), flush=True)
 
     await asyncio.gather(*map(one, bodies, healthy, patience))
     return seen
@@ -107,7 +118,7 @@ async def main() -> int:
         print(f"{dict(seen)}, {queries:.0f} tokens pushed, {seconds:.0f} s; caches in use at the end: {left}")
         for name in ("stale_notices_total", "quarantines_total", "handshake_seconds_count"):
             print(f"decode {name}: {await metric(client, halves.decode.url, f'vllm:guard_kv_{name}'):.0f}")
-    return int(bool(seen["wrong"] or any(left.values())))
+    return int(bool(seen["wrong"] or seen["failed"] or any(left.values())))
 
 
 if __name__ == "__main__":
