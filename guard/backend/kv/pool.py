@@ -157,8 +157,7 @@ class Pool:
                 break
             found.append(block)
         if self._rules.legal_moves:
-            for block in found:
-                self._hold(owner, block, Move.HIT)
+            self._hold(owner, found, Move.HIT)
         else:
             self._looked_up[owner] = tuple(found)
         return tuple(found)
@@ -180,17 +179,17 @@ class Pool:
         for _ in range(count):
             if not self._free:
                 self._evict()
-            block = next(reversed(self._free))
-            self._hold(owner, block, Move.ALLOCATE)
-            taken.append(block)
-        for block in self._looked_up.pop(owner, ()):
-            self._hold(owner, block, Move.HIT)
+            taken.append(next(reversed(self._free)))
+            self._hold(owner, taken[-1:], Move.ALLOCATE)
+        self._hold(owner, self._looked_up.pop(owner, ()), Move.HIT)
         return tuple(taken)
 
     def adopt(self, owner: Owner, blocks: Sequence[BlockId]) -> None:
         """Blocks that the engine's own allocator has given to this request: free ones, or shared with another."""
-        for block in blocks:
-            self._hold(owner, block, Move.ALLOCATE if self.state(block) is State.FREE else Move.HIT)
+        moves = {block: Move.ALLOCATE if self.state(block) is State.FREE else Move.HIT for block in blocks}
+        for block, move in moves.items():
+            check_move(self.state(block), move, State.HELD)
+        self._hold(owner, blocks, *moves.values())
 
     def release(self, owner: Owner, blocks: Iterable[BlockId] | None = None) -> tuple[BlockId, ...]:
         """
@@ -325,10 +324,11 @@ class Pool:
         free, cached = list(self._free), list(self._cached)
         return View(self._books, free, cached, self._owned, self._leases, self._counts, self.index)
 
-    def _hold(self, owner: Owner, block: BlockId, move: Move) -> None:
-        books = self._books[block]
-        self._change(block, move, msgspec.structs.replace(books, holders=books.holders | {owner}))
-        self._owned[owner] = (*self._owned.get(owner, ()), block)
+    def _hold(self, owner: Owner, blocks: Sequence[BlockId], *moves: Move) -> None:
+        for number, block in enumerate(blocks):
+            held = msgspec.structs.replace(self._books[block], holders=self._books[block].holders | {owner})
+            self._change(block, moves[number % len(moves)], held)
+        self._set_owned(owner, (*self._owned.get(owner, ()), *blocks))
 
     def _let_go(self, owner: Owner, block: BlockId) -> None:
         books = self._books[block]
