@@ -53,7 +53,8 @@ def books() -> None:
             times.append(time.process_time() - started)
         micros = statistics.median(times) * 1e6
         print(
-            f"books of a transfer of {blocks:4} blocks: {micros:6.0f} us, {micros / blocks:.1f} us a block, of CPU", flush=True
+            f"books of a transfer of {blocks:4} blocks: {micros:6.0f} us, {micros / blocks:.1f} us a block, of CPU",
+            flush=True,
         )
 
 
@@ -66,23 +67,25 @@ class Switch:
     """
 
     def __init__(self, engine: InprocessEngine) -> None:
-        from vllm.distributed.kv_transfer import get_kv_transfer_group  # noqa: PLC0415 - after the environment
+        from vllm.distributed.kv_transfer import kv_transfer_state  # noqa: PLC0415 - after the environment
         from vllm.v1.core.block_pool import BlockPool  # noqa: PLC0415
         from vllm.v1.core.kv_cache_manager import KVCacheManager  # noqa: PLC0415
 
-        self._connectors = (engine.scheduler.connector, get_kv_transfer_group())
+        self._scheduler, self._worker = engine.scheduler, kv_transfer_state
+        self._wrapped = (engine.scheduler.connector, kv_transfer_state._KV_CONNECTOR_AGENT)
+        bare = type(self._wrapped[0]).__mro__[2]
+        assert wrap(bare) is type(self._wrapped[0])
+        self._bare = tuple(bare(each._vllm_config, each.role, each._kv_cache_config) for each in self._wrapped)
         self._hooks = [
             (owner, name, getattr(owner, name))
             for owner, name in ((BlockPool, "cache_full_blocks"), (KVCacheManager, "get_computed_blocks"))
         ]
-        self._wrapped = type(self._connectors[0])
-        self._bare = self._wrapped.__mro__[2]
-        assert wrap(self._bare) is self._wrapped
 
     def turn(self, *, on: bool) -> None:
         """On or off; no request may be in the engine."""
-        for connector in self._connectors:
-            connector.__class__ = self._wrapped if on else self._bare
+        scheduling, working = self._wrapped if on else self._bare
+        self._scheduler.connector = scheduling
+        self._worker._KV_CONNECTOR_AGENT = working
         for owner, name, method in self._hooks:
             setattr(owner, name, method if on else method.__wrapped__)
 

@@ -24,6 +24,8 @@ from guard.backend.testbed.server import ServerOptions, VllmServer
 
 _MODULE = "guard.backend.vllm.push.connector"
 _PARAMS = "kv_transfer_params"
+#: How long a prefill waits for a decode side that may have lost its client before it asked. Unit: seconds.
+_KEEP_SECONDS = 10
 #: Fields of a request that a prefill of one token must not have.
 _NOT_FOR_PREFILL = ("max_completion_tokens", "min_tokens", "stream_options", "n", "best_of")
 
@@ -150,7 +152,7 @@ async def disaggregated(options: ServerOptions, *, blocks: int = 256) -> AsyncIt
     """
     with tempfile.TemporaryDirectory(prefix="guard-push-") as folder:
         path = str(Path(folder) / "kv")
-        first = with_transfer(options, "P", "kv_producer", blocks=blocks, listen=path)
+        first = with_transfer(options, "P", "kv_producer", blocks=blocks, listen=path, keep_seconds=_KEEP_SECONDS)
         second = with_transfer(options, "D", "kv_consumer", blocks=blocks, peers={"P": path})
         prefill, decode = VllmServer(first), VllmServer(second)
         async with contextlib.AsyncExitStack() as stack:

@@ -20,7 +20,7 @@ async def test_answers_are_those_of_one_engine_and_no_block_is_missing() -> None
         assert await metric(client, halves.decode.url, "vllm:external_prefix_cache_hits_total") > 0
         for server in (halves.prefill, halves.decode):
             assert "guard: race-free KV cache around the configured connector" in server.log_text()
-            for _ in range(100):
+            for _ in range(200):
                 used = await metric(client, server.url, "vllm:kv_cache_usage_perc")
                 if not used:
                     break
