@@ -85,6 +85,10 @@ class KvCache:
             self._publish(owner, len(self.pool.owned(owner)))
         return blocks
 
+    def adopt(self, owner: Owner, blocks: Sequence[BlockId]) -> None:
+        """Blocks that an engine with an allocator of its own has chosen. See `Pool.adopt`."""
+        self.pool.adopt(owner, blocks)
+
     def take_row(self, owner: Owner) -> RowId | None:
         """A row of the request table, or None; it is given back by `release`."""
         taken = self.rows.allocate(owner, 1)

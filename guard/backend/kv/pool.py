@@ -87,8 +87,8 @@ class Pool:
     def __init__(self, size: int, rules: Rules = ALL) -> None:
         self._rules = rules
         self._books = [NOTHING] * size
-        self._free = [BlockId(block) for block in reversed(range(size))]
-        #: Cached blocks, the one to be evicted first in front.
+        #: Free blocks, the next one to be given out last; cached ones, the next one to be evicted first.
+        self._free: dict[BlockId, None] = dict.fromkeys(BlockId(block) for block in reversed(range(size)))
         self._cached: dict[BlockId, None] = {}
         self._counts = dict.fromkeys(State, 0) | {State.FREE: size}
         self._owned: dict[Owner, tuple[BlockId, ...]] = {}
@@ -157,8 +157,7 @@ class Pool:
                 break
             found.append(block)
         if self._rules.legal_moves:
-            for block in found:
-                self._hold(owner, block, Move.HIT)
+            self._hold(owner, found, Move.HIT)
         else:
             self._looked_up[owner] = tuple(found)
         return tuple(found)
@@ -180,12 +179,17 @@ class Pool:
         for _ in range(count):
             if not self._free:
                 self._evict()
-            block = self._free.pop()
-            self._hold(owner, block, Move.ALLOCATE)
-            taken.append(block)
-        for block in self._looked_up.pop(owner, ()):
-            self._hold(owner, block, Move.HIT)
+            taken.append(next(reversed(self._free)))
+            self._hold(owner, taken[-1:], Move.ALLOCATE)
+        self._hold(owner, self._looked_up.pop(owner, ()), Move.HIT)
         return tuple(taken)
+
+    def adopt(self, owner: Owner, blocks: Sequence[BlockId]) -> None:
+        """Blocks that the engine's own allocator has given to this request: free ones, or shared with another."""
+        moves = {block: Move.ALLOCATE if self.state(block) is State.FREE else Move.HIT for block in blocks}
+        for block, move in moves.items():
+            check_move(self.state(block), move, State.HELD)
+        self._hold(owner, blocks, *moves.values())
 
     def release(self, owner: Owner, blocks: Iterable[BlockId] | None = None) -> tuple[BlockId, ...]:
         """
@@ -317,12 +321,14 @@ class Pool:
 
     def view(self) -> View:
         """The raw books, for `integrity`."""
-        return View(self._books, self._free, list(self._cached), self._owned, self._leases, self._counts, self.index)
+        free, cached = list(self._free), list(self._cached)
+        return View(self._books, free, cached, self._owned, self._leases, self._counts, self.index)
 
-    def _hold(self, owner: Owner, block: BlockId, move: Move) -> None:
-        books = self._books[block]
-        self._change(block, move, msgspec.structs.replace(books, holders=books.holders | {owner}))
-        self._owned[owner] = (*self._owned.get(owner, ()), block)
+    def _hold(self, owner: Owner, blocks: Sequence[BlockId], *moves: Move) -> None:
+        for number, block in enumerate(blocks):
+            held = msgspec.structs.replace(self._books[block], holders=self._books[block].holders | {owner})
+            self._change(block, moves[number % len(moves)], held)
+        self._set_owned(owner, (*self._owned.get(owner, ()), *blocks))
 
     def _let_go(self, owner: Owner, block: BlockId) -> None:
         books = self._books[block]
@@ -371,10 +377,11 @@ class Pool:
         self._counts[before] -= 1
         self._counts[now] += 1
         self._cached.pop(block, None)
+        self._free.pop(block, None)
         if now is State.CACHED:
             self._cached[block] = None
         elif now is State.FREE:
-            self._free.append(block)
+            self._free[block] = None
 
     def _set_owned(self, owner: Owner, blocks: tuple[BlockId, ...]) -> None:
         if blocks:

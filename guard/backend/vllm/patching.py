@@ -120,7 +120,8 @@ class Patches:
             self._undo.append(lambda: delattr(owner, name))
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+def _parameters(function: Any) -> tuple[str, ...]:
+    function = getattr(function, "__func__", function)  # of a class method
     prefix: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     return tuple(prefix.get(each.kind, "") + each.name for each in inspect.signature(function).parameters.values())
 

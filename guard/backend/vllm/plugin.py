@@ -15,18 +15,22 @@ from typing import Any, Final
 
 from guard.backend.vllm.acceptance.hooks import plan
 from guard.backend.vllm.acceptance.switch import VARIABLE, Mode, Switch, mode
+from guard.backend.vllm.race_free import hooks as race_free
+from guard.backend.vllm.race_free import table as race_free_table
 from guard.backend.vllm.releases import RELEASES, Hook, line_of
 from guard.backend.vllm.selfcheck import Reader, findings, installed, problems
 
 # Below "vllm", whose handlers and level it then has.
 _log = logging.getLogger("vllm.plugins.guard")
 _FAULTS: Final = "GUARD_VLLM_FAULTS"
+_RACE_FREE: Final = "GUARD_VLLM_RACE_FREE"
 _done: Final[set[str]] = set()
 
 
 def register() -> None:
     """Switch on what the environment asks for; once in a process, however often it is called."""
     _once("acceptance", lambda: install_acceptance(_version()))
+    _once("the race-free cache", lambda: install_race_free(_version))
     if os.environ.get(_FAULTS) == "1":
         _once("faults", _install_faults)
 
@@ -64,6 +68,54 @@ def install_acceptance(
         _refuse(version, wrong)
         return False
     return _patch(version, hooks, asked)
+
+
+def install_race_free(
+    version: Callable[[], str],
+    *,
+    environ: Mapping[str, str] = os.environ,
+    read: Reader | None = None,
+) -> bool:
+    """
+    Put the rules of `guard.backend.kv` around vLLM's KV connector, if the environment asks for it.
+
+    Args:
+        version: Tells vLLM's version.
+        environ: The process's environment.
+        read: Gives vLLM's source files; None for those of the installation.
+
+    Returns:
+        Whether connectors made from now on have them. If not, and it was asked for, a log line says why.
+    """
+    asked = environ.get(_RACE_FREE, "")
+    if asked in {"", "0"}:
+        return False
+    refusals: list[str] = []
+
+    def refused(reason: str) -> None:
+        refusals.append(reason)
+        _log.error(
+            "guard: REFUSED to make the KV cache of vLLM %s race-free: %s. Nothing is patched; vLLM serves on WITHOUT "
+            "it. Install a guard that knows this release, or unset %s.",
+            version(),
+            reason,
+            _RACE_FREE,
+        )
+
+    line = line_of(version())
+    hooks = race_free_table.RELEASES.get(line)
+    if asked != "1":
+        refused(f"{_RACE_FREE} is {asked!r}; it may be 1 or 0")
+    elif hooks is None:
+        refused(f"release line {line} is not known; known are {', '.join(race_free_table.RELEASES)}")
+    elif wrong := problems(hooks, findings(hooks, read or installed())):
+        refused("; ".join(wrong))
+    else:
+        race_free.plan(hooks, refused).install()
+    if refusals:
+        return False
+    _log.info("guard: race-free KV cache around the configured connector (vLLM %s)", version())
+    return True
 
 
 def _patch(version: str, hooks: Mapping[str, Hook], asked: Mode) -> bool:

@@ -26,12 +26,8 @@ def pool() -> Pool:
     return made
 
 
-def twice_free(made: Pool) -> None:
-    made._free.append(BlockId(2))
-
-
 def free_and_held(made: Pool) -> None:
-    made._free[0] = BlockId(0)
+    made._free = {BlockId(0): None} | dict.fromkeys(list(made._free)[1:])
 
 
 def lost(made: Pool) -> None:
@@ -77,7 +73,6 @@ def forgotten(made: Pool) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        twice_free,
         free_and_held,
         lost,
         miscounted,

@@ -180,3 +180,27 @@ def test_draining_blocks_are_coming_back() -> None:
     pool.release(R1)
     assert pool.coming() == 2
     assert pool.available() == 0
+
+
+def test_an_engine_with_an_allocator_of_its_own_names_the_blocks() -> None:
+    pool = Pool(3)
+    pool.adopt(R1, (BlockId(1),))
+    lease = pool.open(Kind.RECEIVE, R1, (BlockId(1),), (P,))
+    assert taken(pool, R2, 2) == (0, 2)
+    assert pool.release(R1) == ()
+    assert pool.settle(lease, P) == (1,)
+    pool.adopt(R1, (BlockId(0), BlockId(1)))
+    check_integrity(pool)
+    assert pool.owned(R1) == (0, 1)
+    assert pool.release(R2) == (2,)
+    assert pool.release(R1) == (1, 0)
+
+
+def test_a_quarantined_block_cannot_be_adopted() -> None:
+    pool = Pool(1)
+    pool.adopt(R1, (BlockId(0),))
+    lease = pool.open(Kind.RECEIVE, R1, (BlockId(0),), (P,))
+    pool.release(R1)
+    pool.suspect(lease)
+    with pytest.raises(IllegalMove):
+        pool.adopt(R2, (BlockId(0),))

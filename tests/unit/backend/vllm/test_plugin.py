@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from guard.backend.vllm import plugin
-from guard.backend.vllm.plugin import install_acceptance, register
+from guard.backend.vllm.plugin import install_acceptance, install_race_free, register
 
 LOGGER = "vllm.plugins.guard"
 
@@ -55,8 +55,32 @@ def test_an_error_of_its_own_is_logged_once_and_passes(
     monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))  # no __version__
     monkeypatch.setattr(plugin, "_done", set())
     monkeypatch.delenv("GUARD_VLLM_FAULTS", raising=False)
+    monkeypatch.delenv("GUARD_VLLM_RACE_FREE", raising=False)
     register()
     register()
     assert [record.message for record in log.records] == [
         "guard: acceptance is not in place; vLLM serves on without it"
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "version", "reason"),
+    [
+        ("1", "0.33.0", "release line 0.33 is not known; known are 0.32"),
+        ("on", "0.32.0", "GUARD_VLLM_RACE_FREE is 'on'; it may be 1 or 0"),
+        ("1", "0.32.0", "factory.connector_class: there is no vllm.distributed.kv_transfer"),
+    ],
+)
+def test_a_race_free_cache_that_cannot_be_is_refused_loudly(
+    log: pytest.LogCaptureFixture, asked: str, version: str, reason: str
+) -> None:
+    assert not install_race_free(lambda: version, environ={"GUARD_VLLM_RACE_FREE": asked}, read=nothing)
+    assert reason in log.text
+    assert f"REFUSED to make the KV cache of vLLM {version} race-free" in log.text
+    assert "vLLM serves on WITHOUT it" in log.text
+
+
+def test_a_race_free_cache_is_not_there_unless_asked_for(log: pytest.LogCaptureFixture) -> None:
+    for environ in ({}, {"GUARD_VLLM_RACE_FREE": "0"}):
+        assert not install_race_free(lambda: "0.99", environ=environ, read=nothing)
+    assert log.records == []

@@ -1,0 +1,194 @@
+"""
+What goes over the socket between a decode rank and a prefill rank.
+
+A frame is four bytes, its length as a big-endian number, and that many bytes of MessagePack: a message of
+`guard.backend.kv.messages`, or `Register`, the first one from the decode side. The first one from the prefill side is
+its Hello.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+from pathlib import Path
+
+import msgspec
+
+from guard.backend.kv.messages import Abort, Destination, Done, Drained, Hello, LayerDone, Message
+
+#: Longest frame. A destination of a million blocks fits. Unit: bytes.
+LONGEST = 16 << 20
+_LENGTH = struct.Struct(">I")
+#: A peer that takes nothing for so long is cut off: whoever sends holds a lock. Unit: seconds.
+_PATIENCE_SECONDS = 2
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """
+    One layer's cache inside the registered memory.
+
+    Args:
+        dtype: Its name in torch, like float32.
+        shape: Blocks first.
+        stride: Unit: elements.
+        offset: Unit: elements.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+
+class Register(msgspec.Struct, frozen=True, tag="register"):
+    """
+    A decode rank's memory, open for writes as long as its process lives.
+
+    Args:
+        name: Name of the decode engine.
+        rank: Which of its ranks.
+        epoch: Of its process.
+        path: File that maps the memory.
+        size: Unit: bytes.
+        block_size: Unit: tokens.
+        layers: In the model's order.
+    """
+
+    name: str
+    rank: int
+    epoch: int
+    path: str
+    size: int
+    block_size: int
+    layers: tuple[Layer, ...]
+
+
+Frame = Register | Message
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Register | Destination | Abort | LayerDone | Done | Drained | Hello)
+
+
+class Channel:
+    """
+    A connected stream socket.
+
+    Args:
+        connection: The socket; the channel closes it.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _PATIENCE_SECONDS, 0))
+        self._lock = threading.Lock()
+        self._buffer = bytearray()
+
+    def send(self, frame: Frame) -> bool:
+        """
+        Send a frame.
+
+        Returns:
+            Whether the connection still stood. A frame that was sent may be lost all the same.
+        """
+        data = _encoder.encode(frame)
+        try:
+            with self._lock:
+                self._socket.sendall(_LENGTH.pack(len(data)) + data)
+        except OSError:
+            # Half a frame may have gone.
+            self.close()
+            return False
+        return True
+
+    def receive(self) -> Frame | None:
+        """
+        Wait for the next frame.
+
+        Returns:
+            None when the connection has ended, or when the other side does not speak this protocol.
+        """
+        head = self._exactly(_LENGTH.size)
+        if head is None:
+            return None
+        (length,) = _LENGTH.unpack(head)
+        body = self._exactly(length) if length <= LONGEST else None
+        if body is None:
+            return None
+        try:
+            frame: Frame = _decoder.decode(body)
+        except msgspec.DecodeError:
+            return None
+        return frame
+
+    def peer_process(self) -> tuple[int, int]:
+        """Process id and start time (clock ticks since the machine's start) of the process at the other end."""
+        size = struct.calcsize("3i")
+        pid = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
+        return pid, started_at(pid) or 0
+
+    def close(self) -> None:
+        """End the connection; a waiting `receive` returns."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _exactly(self, count: int) -> bytes | None:
+        while len(self._buffer) < count:
+            try:
+                data = self._socket.recv(65536)
+            except OSError:
+                return None
+            if not data:
+                return None
+            self._buffer += data
+        found = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return found
+
+
+def started_at(pid: int) -> int | None:
+    """When this process started (clock ticks since the machine's start); None if it is no more, or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def connect(path: str) -> Channel | None:
+    """A channel to the rank that listens there, or None."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        return None
+    return Channel(connection)
+
+
+def listen(path: str) -> tuple[socket.socket, int]:
+    """
+    Listen at a path that only one living process can have.
+
+    Returns:
+        The listening socket, and the descriptor whose lock proves that the process before this one is gone.
+
+    Raises:
+        RuntimeError: Another process that lives has it. A second one of the same name would pass for its successor.
+    """
+    import fcntl  # noqa: PLC0415 - not on every system that reads this module
+
+    lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise RuntimeError(f"guard: a living process listens at {path} already; choose another path") from error
+    Path(path).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    return listener, lock

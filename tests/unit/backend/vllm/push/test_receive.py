@@ -1,0 +1,106 @@
+"""guard.backend.vllm.push.receive: waits for layers, links over real sockets, proof from the process table."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from guard.backend.kv.effects import Send
+from guard.backend.kv.ids import Owner, Party
+from guard.backend.kv.messages import Abort, Done, Drained, Hello, LayerDone
+from guard.backend.vllm.push.receive import LayerGate, Receiving
+from guard.backend.vllm.push.wire import Channel, Register, listen
+
+R, P = Owner("r", 1), Party("P", 0, 5)
+REGISTER = Register("D", 0, 9, "/dev/zero", 0, 16, ())
+CHILD = """
+import sys
+from guard.backend.kv.messages import Hello
+from guard.backend.vllm.push.wire import Channel, listen
+listener, _ = listen(sys.argv[1])
+channel = Channel(listener.accept()[0])
+channel.receive()
+channel.send(Hello("P", 0, 5))
+sys.stdin.read()
+"""
+
+
+def until(reached: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not reached() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return reached()
+
+
+def test_a_layer_is_waited_for_and_a_ghost_opens_nothing() -> None:
+    gate = LayerGate()
+    gate.watch(R, P)
+    gate.heard(LayerDone("r", 2, *P, layer=0))
+    gate.heard(Hello(*P))
+    assert not gate.wait(R, 0, 0.01)
+    gate.heard(LayerDone(*R, *P, layer=0))
+    assert gate.wait(R, 0, 10)
+    assert not gate.wait(R, 1, 0.01)
+    threading.Timer(0.02, lambda: gate.heard(Done(*R, *P))).start()
+    assert gate.wait(R, 1, 10)
+    assert gate.waits == 3
+    assert gate.waited_seconds > 0
+
+
+def test_a_lost_transfer_ends_the_wait_without_its_layer() -> None:
+    for loss in (lambda gate: gate.heard(Drained(*R, *P)), lambda gate: gate.lose(P)):
+        gate = LayerGate()
+        gate.watch(R, P)
+        threading.Timer(0.02, loss, (gate,)).start()
+        started = time.monotonic()
+        assert not gate.wait(R, 0, 10)
+        assert time.monotonic() - started < 5
+        gate.forget(R)
+        gate.lose(Party("P", 0, 6))
+        gate.heard(LayerDone(*R, *P, layer=0))
+        assert not gate.wait(R, 0, 0)
+
+
+def test_messages_come_and_go_over_a_link_that_finds_its_peer_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "kv")
+    listener, _ = listen(f"{path}.0")
+    receiving = Receiving(REGISTER, {"P": path})
+    first = Channel(listener.accept()[0])
+    assert first.receive() == REGISTER
+    first.send(Hello(*P))
+    first.send(LayerDone(*R, *P, layer=0))
+    first.send(Done(*R, *P))
+    seen: list[object] = []
+    assert until(lambda: bool(seen.extend(receiving.taken()[0]) or len(seen) >= 2))
+    assert seen == [Hello(*P), Done(*R, *P)]
+    receiving.send([Send(P, Abort(*R)), Send(Party("Q"), Abort(*R))])
+    assert first.receive() == Abort(*R)
+    first.close()
+    # The watcher's own look finds the path alive, and goes.
+    frames = []
+    while not frames or frames[-1] is None:
+        again = Channel(listener.accept()[0])
+        frames.append(again.receive())
+    assert frames[-1] == REGISTER
+    assert receiving.taken()[1] == [], "a closed connection proves nothing"
+    listener.close()
+    again.close()
+    receiving.close()
+
+
+def test_a_killed_peer_is_proved_gone(tmp_path: Path) -> None:
+    path = str(tmp_path / "kv")
+    child = subprocess.Popen([sys.executable, "-c", CHILD, f"{path}.0"], stdin=subprocess.PIPE)
+    receiving = Receiving(REGISTER, {"P": path})
+    seen: list[object] = []
+    assert until(lambda: bool(seen.extend(receiving.taken()[0]) or seen))
+    child.kill()
+    child.wait()
+    gone: list[Party] = []
+    assert until(lambda: bool(gone.extend(receiving.taken()[1]) or gone))
+    assert gone == [P]
+    receiving.close()
