@@ -136,10 +136,6 @@ class StepSchedule:
         for event in events:
             self._ordering.done(event)
 
-    def abandon(self) -> None:
-        """A step failed: the next one begins at its first layer. Every rank must do so, or none."""
-        self._next = self.layers
-
     def _ahead(self) -> list[Transfer]:
         wanted = min(self._next + 1, self.layers - 1) if self.prefetch else self._next
         return [self._send() for _ in range(self._sent, wanted + 1)]

@@ -178,18 +178,12 @@ def test_a_layer_left_out_repeated_or_not_written_is_an_error() -> None:
         StepSchedule(2).write(0, owned=True)
 
 
-def test_a_step_that_broke_off_is_told_and_can_be_abandoned() -> None:
+def test_a_step_that_broke_off_is_told() -> None:
     schedule = walked()
     schedule.write(0, owned=False)
     schedule.attend(0)
     with pytest.raises(OutOfOrder, match="stopped before layer 1"):
         schedule.begin()
-    schedule.abandon()
-    with pytest.raises(OutOfOrder, match="cannot be sent yet"):
-        # The prefetched layer is in its slot and nobody attended to it: peers must begin anew as well.
-        for _ in range(2):
-            schedule.begin()
-            schedule.abandon()
 
 
 def test_operations_that_are_over_are_waited_for_no_more() -> None:
