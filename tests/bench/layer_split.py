@@ -35,11 +35,12 @@ from tests.vllm.backend.device.ranks import run_ranks
 from tests.vllm.backend.vllm.layer_split.engines import PAGE, blocks, differing, engine, load, serve
 
 _LAYERS = 20
-_SESSIONS = 10
-_LENGTHS = (512, 1024, 2048)
-_MODEL_LEN = 2112
-_CHUNK = 512
-_TOKENS = 2
+_SESSIONS = 8
+_LENGTHS = (992, 1984, 3968)
+_MODEL_LEN = 4000
+_CHUNK = 1024
+#: The node computes prompts and hands them on.
+_TOKENS = 1
 
 
 def equal(count: int) -> dict[str, Any]:
@@ -128,13 +129,13 @@ def answer(made: InprocessEngine, prompt: list[int]) -> tuple[float, float, int,
 def speed(turns: int) -> dict[str, Any]:
     """See the module."""
     memory = _SESSIONS * _LENGTHS[-1] // 2 // 32 * _LAYERS * PAGE
-    shape = TinyShape(num_layers=_LAYERS, num_kv_heads=1)
+    shape = TinyShape(num_layers=_LAYERS, num_kv_heads=1, hidden_size=256, num_heads=8)
     common: dict[str, Any] = {
         "speculative": False,
         "shape": shape,
         "memory": memory,
         "model_len": _MODEL_LEN,
-        "seqs": 2,
+        "seqs": 1,
         "batched": _CHUNK,
     }
     link = link_speed()
@@ -199,7 +200,7 @@ def predicted(points: dict[int, Any], memory: int, link: float) -> dict[int, Any
     machine = Machine(ranks=2, memory=memory, flops=1.0, link=link)
     found = {}
     for length in xs:
-        asked = Load(length, 0.9, _SESSIONS, chunk=_CHUNK, batch=2, per_request=max(offset, 0.0))
+        asked = Load(length, 0.9, _SESSIONS, chunk=_CHUNK, batch=1, per_request=max(offset, 0.0))
         at = predict(shape, machine, asked)
         measured = points[length]["throughput_ratio"]
         found[length] = {
@@ -232,7 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="LayerSplit on real vLLM, on the CPU.")
     parser.add_argument("--only", choices=("equal", "four", "speed"))
     parser.add_argument("--requests", type=int, default=220)
-    parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=12)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     given = parser.parse_args()
     parts = {"equal": lambda: equal(given.requests), "four": four, "speed": lambda: speed(given.turns)}

@@ -88,18 +88,23 @@ _COMMON: Mapping[str, Hook] = {
         ("block_table=attn_metadata.block_table",),
         patched=False,
     ),
+    "input.params": Hook(
+        "vllm.v1.engine.input_processor", "InputProcessor", "_validate_params", ("self", "params", "supported_tasks")
+    ),
     "attention.layer": Hook(_ATTENTION, "Attention", "forward", (), ("self.layer_name",), patched=False),
 }
 
 #: By release line; in each, the hooks by name.
 RELEASES: Final[Mapping[str, Mapping[str, Hook]]] = {"0.32": _COMMON}
 
-_REPLACED: Final[Mapping[str, str]] = {
-    "runner.specs": "get_kv_cache_spec",
-    "runner.initialize": "initialize_kv_cache",
-    "runner.metadata": "build_attention_metadata",
-    "worker.memory": "determine_available_memory",
-    "worker.cpu_memory": "determine_available_memory",
+#: Module and function that make each replacement.
+_REPLACED: Final[Mapping[str, tuple[str, str]]] = {
+    "runner.specs": ("worker", "get_kv_cache_spec"),
+    "runner.initialize": ("worker", "initialize_kv_cache"),
+    "runner.metadata": ("worker", "build_attention_metadata"),
+    "worker.memory": ("worker", "determine_available_memory"),
+    "worker.cpu_memory": ("worker", "determine_available_memory"),
+    "input.params": ("prefill", "validate_params"),
 }
 
 
@@ -117,13 +122,13 @@ def plan(hooks: Mapping[str, Hook], refused: Callable[[str], None]) -> Patches:
     patches = Patches(refused)
     for name, hook in hooks.items():
         if hook.patched:
-            patches.replace(name, hook, _maker(_REPLACED[name]))
+            patches.replace(name, hook, _maker(*_REPLACED[name]))
     return patches
 
 
-def _maker(name: str) -> Maker:
+def _maker(module: str, name: str) -> Maker:
     def make(_module: Any, original: Callable[..., Any]) -> Any:
         # torch is imported with vLLM's own worker, not when the plugin is loaded.
-        return getattr(import_module("guard.backend.vllm.layer_split.worker"), name)(original)
+        return getattr(import_module(f"guard.backend.vllm.layer_split.{module}"), name)(original)
 
     return make

@@ -10,6 +10,7 @@ VARIABLE: Final = "GUARD_VLLM_LAYER_SPLIT"
 PREFETCH: Final = f"{VARIABLE}_PREFETCH"
 CHECK: Final = f"{VARIABLE}_CHECK"
 TIMEOUT: Final = f"{VARIABLE}_TIMEOUT"
+PREFILL_ONLY: Final = f"{VARIABLE}_PREFILL_ONLY"
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Settings:
         prefetch: Send a layer while the one before it is attended to.
         check: Verify the checksum of every layer that arrives.
         timeout_seconds: A broadcast that takes longer ends the engine.
+        prefill_only: Refuse requests for more than one token.
     """
 
     prefetch: bool = True
     check: bool = False
     timeout_seconds: float = 300.0
+    prefill_only: bool = False
 
 
 def settings(environ: Mapping[str, str]) -> Settings | None:
@@ -50,7 +53,12 @@ def settings(environ: Mapping[str, str]) -> Settings | None:
         timeout = 0.0
     if timeout <= 0:
         raise ValueError(f"{TIMEOUT}={given}: it must be a number of seconds above 0")
-    return Settings(_flag(environ, PREFETCH, default=True), _flag(environ, CHECK, default=False), timeout)
+    return Settings(
+        prefetch=_flag(environ, PREFETCH, default=True),
+        check=_flag(environ, CHECK, default=False),
+        timeout_seconds=timeout,
+        prefill_only=_flag(environ, PREFILL_ONLY, default=False),
+    )
 
 
 def _flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from guard.backend.vllm.layer_split.settings import CHECK, PREFETCH, TIMEOUT, VARIABLE, Settings, settings
+from guard.backend.vllm.layer_split.settings import (
+    CHECK,
+    PREFETCH,
+    PREFILL_ONLY,
+    TIMEOUT,
+    VARIABLE,
+    Settings,
+    settings,
+)
 
 
 @pytest.mark.parametrize("environ", [{}, {VARIABLE: ""}, {VARIABLE: "0", PREFETCH: "1"}])
@@ -14,8 +22,8 @@ def test_off_unless_asked_for(environ: dict[str, str]) -> None:
 
 def test_the_switches_are_read() -> None:
     assert settings({VARIABLE: "1"}) == Settings(prefetch=True, check=False, timeout_seconds=300.0)
-    given = {VARIABLE: "1", PREFETCH: "0", CHECK: "1", TIMEOUT: "2.5"}
-    assert settings(given) == Settings(prefetch=False, check=True, timeout_seconds=2.5)
+    given = {VARIABLE: "1", PREFETCH: "0", CHECK: "1", TIMEOUT: "2.5", PREFILL_ONLY: "1"}
+    assert settings(given) == Settings(prefetch=False, check=True, timeout_seconds=2.5, prefill_only=True)
 
 
 @pytest.mark.parametrize(
