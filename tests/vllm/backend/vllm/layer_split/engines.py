@@ -2,7 +2,8 @@
 Real engines with forked tensor-parallel workers, and a load that meets everything LayerSplit has to bear.
 
 vLLM spawns its workers on the CPU; forked from a process that has imported everything, they start in seconds, and what
-a test replaces here beforehand is replaced in them.
+is replaced here beforehand is replaced in them. A process that has computed with several threads cannot be forked: this
+is for programs that do nothing else (`scenarios`, the benchmark).
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ def engine(
     if not _installed:
         assert install_layer_split(vllm.__version__)
         _installed.append(True)
-    models = ensure_tiny(shape or TinyShape(num_layers=layers, num_kv_heads=1))
+    shape = shape or TinyShape(num_layers=layers, num_kv_heads=1)
+    maker = multiprocessing.get_context("fork").Process(target=ensure_tiny, args=(shape,))
+    maker.start()
+    maker.join()
+    models = ensure_tiny(shape)
     eagle = {"method": "eagle", "model": str(models.eagle), "num_speculative_tokens": 3}
     environment = {
         VARIABLE: str(int(split)),
