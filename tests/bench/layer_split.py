@@ -129,7 +129,7 @@ def answer(made: InprocessEngine, prompt: list[int]) -> tuple[float, float, int,
 def speed(turns: int) -> dict[str, Any]:
     """See the module."""
     memory = _SESSIONS * _LENGTHS[-1] // 2 // 32 * _LAYERS * PAGE
-    shape = TinyShape(num_layers=_LAYERS, num_kv_heads=1, hidden_size=256, num_heads=8)
+    shape = TinyShape(num_layers=_LAYERS, num_kv_heads=1)
     common: dict[str, Any] = {
         "speculative": False,
         "shape": shape,

@@ -146,7 +146,7 @@ class LayerSplit:
     ) -> None:
         if sorted(caches) != list(ownership.layers_of(rank)) or len(scratch) != SLOTS:
             raise LayerSplitError(f"rank {rank} keeps layers {sorted(caches)} and has {len(scratch)} slots")
-        device = scratch[0].blocks.device
+        self.device = device = scratch[0].blocks.device
         self.totals = Totals()
         self._rank, self._ownership, self._caches, self._scratch = rank, ownership, caches, scratch
         self._blocks, self._block_size, self._copy_cost, self._check = blocks, block_size, copy_cost, check

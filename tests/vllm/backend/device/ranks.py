@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from guard.backend.device.layer_split import LayerSplit, open_groups
 from guard.backend.device.scratch import Scratch
-from guard.backend.device.timeline import HostTimeline
+from guard.backend.device.timeline import timeline_of
 from guard.backend.kv.layer_split import Ownership, divide, rows_of
 from guard.backend.kv.layer_split_steps import StepSchedule
 from guard.backend.kv.rules import ALL, Rules
@@ -152,9 +152,11 @@ def make(
     rules: Rules = ALL,
     broadcasts: Any = None,
     timeout: float = 20.0,
+    device: str = "cpu",
 ) -> tuple[LayerSplit, dict[int, torch.Tensor]]:
     """A rank and the caches that it keeps."""
-    caches = {layer: torch.zeros(BLOCKS, HEADS, SIZE, WIDTH) for layer in ownership.layers_of(rank)}
+    shape = (BLOCKS, HEADS, SIZE, WIDTH)
+    caches = {layer: torch.zeros(shape, device=device) for layer in ownership.layers_of(rank)}
     like = next(iter(caches.values()))
     split = LayerSplit(
         rank=rank,
@@ -164,7 +166,7 @@ def make(
         blocks=BLOCKS,
         block_size=SIZE,
         schedule=StepSchedule(len(ownership.owners), prefetch=prefetch, rules=rules),
-        timeline=HostTimeline(),
+        timeline=timeline_of(torch.device(device)),
         broadcasts=broadcasts or open_groups([range(ownership.ranks)], "gloo", timeout),
         check=check,
         copy_cost=copy_cost,
@@ -178,7 +180,7 @@ def walk(split: LayerSplit, caches: dict[int, torch.Tensor], layers: int, steps:
     batches, found = Batches(seed), []
     for _ in range(steps):
         batch = batches.step()
-        table, slots, numbers = tensors(batch)
+        table, slots, numbers = (each.to(split.device) for each in tensors(batch))
         split.begin(
             rows_of(
                 [each["table"] for each in batch],
