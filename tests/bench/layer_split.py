@@ -53,7 +53,7 @@ def equal(count: int) -> dict[str, Any]:
         "split": {"split": True},
         "split, no prefetch": {"split": True, "prefetch": False},
     }.items():
-        with engine(memory=3 << 20, **options) as made:
+        with engine(layers=4, memory=2_200_000, **options) as made:
             started = time.monotonic()
             answers[name] = got = serve(made, asks)
             found[name] = {

@@ -157,6 +157,7 @@ class LayerSplit:
         self._headers: dict[int, torch.Tensor] = {}
         self._context = torch.empty(0, dtype=torch.int64, device=device)
         self._whole = False
+        self._ready = timeline.mark()
         self._ticket: Ticket | None = None
 
     def owns(self, layer: int) -> bool:
@@ -180,6 +181,8 @@ class LayerSplit:
         self._sweep()
         self._whole = self._packed and send_whole_layer(rows.context, self._blocks, room, copy_cost=self._copy_cost)
         self._context = self._map.begin(rows.blocks)[: rows.context]
+        # The transfers read the numbers just made, on a stream of their own.
+        self._ready = self._timeline.mark()
         self.totals.steps += 1
         self._send(self._schedule.begin())
 
@@ -243,7 +246,7 @@ class LayerSplit:
 
     def _send(self, transfers: Sequence[Transfer]) -> None:
         for each in transfers:
-            after = [self._marks[event] for event in each.ticket.waits]
+            after = [self._ready, *(self._marks[event] for event in each.ticket.waits)]
             mark = self._timeline.transfer(after, lambda each=each: self._start(each))  # type: ignore[misc]
             self._marks[each.ticket.event] = mark
 
