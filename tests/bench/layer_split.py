@@ -35,9 +35,9 @@ from tests.vllm.backend.device.ranks import run_ranks
 from tests.vllm.backend.vllm.layer_split.engines import PAGE, blocks, differing, engine, load, serve
 
 _LAYERS = 20
-_SESSIONS = 8
-_LENGTHS = (992, 1984, 3968)
-_MODEL_LEN = 4000
+_SESSIONS = 6
+_LENGTHS = (496, 992, 1984)
+_MODEL_LEN = 2016
 _CHUNK = 1024
 #: The node computes prompts and hands them on.
 _TOKENS = 1
@@ -53,9 +53,9 @@ def equal(count: int) -> dict[str, Any]:
         "split": {"split": True},
         "split, no prefetch": {"split": True, "prefetch": False},
     }.items():
-        with engine(layers=4, memory=2_200_000, **options) as made:
+        with engine(layers=4, memory=5 << 20, seqs=32, batched=512, **options) as made:
             started = time.monotonic()
-            answers[name] = got = serve(made, asks)
+            answers[name] = got = serve(made, asks, at_once=40)
             found[name] = {
                 "seconds": round(time.monotonic() - started, 1),
                 "blocks": blocks(made),
@@ -233,7 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="LayerSplit on real vLLM, on the CPU.")
     parser.add_argument("--only", choices=("equal", "four", "speed"))
     parser.add_argument("--requests", type=int, default=220)
-    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     given = parser.parse_args()
     parts = {"equal": lambda: equal(given.requests), "four": four, "speed": lambda: speed(given.turns)}

@@ -12,6 +12,7 @@ import contextlib
 import multiprocessing
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,9 +46,13 @@ def engine(
 ) -> Iterator[InprocessEngine]:
     """An engine of the tiny model with one KV head; ended afterwards."""
     import vllm  # noqa: PLC0415
+    from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator  # noqa: PLC0415
     from vllm.v1.executor import multiproc_executor  # noqa: PLC0415
 
     multiproc_executor.get_mp_context = lambda: multiprocessing.get_context("fork")
+    # vLLM's other way: over gloo ranks sleep until the other one comes. In shared memory they spin, and on a machine
+    # with more to do than cores a rank then spins away the time that the other one needs.
+    CpuCommunicator._all_group_ranks_share_shm_group_name = lambda self: False
     os.environ[VARIABLE] = "1"
     if not _installed:
         assert install_layer_split(vllm.__version__)
@@ -136,6 +141,8 @@ def serve(made: InprocessEngine, asks: list[Ask], at_once: int = 12) -> Answers:
     ages: dict[int, int] = {}
     made.scheduler._preempt_request = _counting(made.scheduler._preempt_request, found)
     while waiting or ages:
+        if found.steps % 20 == 0:
+            print(f"{len(waiting)} requests wait, {len(ages)} run", file=sys.stderr, flush=True)
         while waiting and len(ages) < at_once:
             number, ask = waiting.pop(0)
             wanted = SamplingParams(temperature=0, max_tokens=ask.tokens, ignore_eos=True)
