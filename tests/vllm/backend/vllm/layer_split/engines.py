@@ -129,7 +129,6 @@ class Answers(msgspec.Struct):
     cached: int = 0
     chunked: int = 0
     preempted: int = 0
-    accepted: int = 0
 
 
 def serve(made: InprocessEngine, asks: list[Ask], at_once: int = 12) -> Answers:
@@ -162,7 +161,6 @@ def serve(made: InprocessEngine, asks: list[Ask], at_once: int = 12) -> Answers:
                 made.engine.abort_request([str(number)])
                 found.gone.add(number)
                 del ages[number]
-    found.accepted = sum(len(each) for each in found.tokens.values())
     return found
 
 
