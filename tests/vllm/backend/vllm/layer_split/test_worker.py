@@ -25,14 +25,15 @@ def found() -> dict[str, Any]:
     program = [sys.executable, "-m", "tests.vllm.backend.vllm.layer_split.scenarios"]
     done = subprocess.run(program, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-    results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    # vLLM logs to the same place.
+    results: dict[str, Any] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     return results
 
 
 def test_tokens_are_those_of_the_unsplit_engine(found: dict[str, Any]) -> None:
     split = found["split"]
     assert split["different"] == []
-    assert split["answered"] >= 25
+    assert split["answered"] >= 30
     # Hits, prompts in chunks, preemptions and aborts: what the load is for was met.
     assert min(split["met"]) > 0
     assert split["tokens"] > split["steps"]
