@@ -8,6 +8,7 @@ when every stream in flight ended by itself, with 1 when some had to be cut.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code.
     """
-    args = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:2] == ["layersplit", "plan"]:
+        return _layersplit_plan(words[2:])
+    args = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = args.command
     try:
         return command(args)
@@ -63,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_calibrate(commands.add_parser("calibrate", help="learn what healthy acceptance looks like here"))
     _add_doctor(commands.add_parser("doctor", help="prove what a live backend can do, and say what is missing"))
     _add_replay(commands.add_parser("replay", help="send a recorded stream through a live guard"))
+    split = commands.add_parser("layersplit", help="plan LayerSplit, part of the vLLM plugin")
+    split.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "plan", help="when it wins for a model: memory, capacity, throughput"
+    )
     return parser
 
 
@@ -295,6 +303,12 @@ def _replay(args: argparse.Namespace) -> int:
     from guard.lab.replay import replay_command  # noqa: PLC0415
 
     return replay_command(args)
+
+
+def _layersplit_plan(words: Sequence[str]) -> int:
+    # Nothing here imports the backend: the plan is a program of its own, and reads its own arguments.
+    program = [sys.executable, "-m", "guard.backend.kv.layer_split_plan", *words]
+    return subprocess.run(program, check=False).returncode  # noqa: S603 - our own interpreter and module
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ orders that this package survives, with the line of code that holds it.
 | `grants` | pull transfers: a peer reads our blocks by itself |
 | `prefix` | publication to the prefix cache, withdrawal of a lineage |
 | `ordering`, `slots` | ready before use: events between steps, loads, stores, sends and broadcasts |
+| `layer_split`, `layer_split_steps` | LayerSplit: ownership, memory, and the order of its transfers |
 | `host` | the host tier |
 | `cache` | all of it together, as an engine drives it |
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from guard.backend.testbed.server import ENVIRONMENT, ServerOptions
@@ -108,7 +108,11 @@ def inprocess_engine(options: ServerOptions, **arguments: Any) -> Iterator[Inpro
         ValueError: The options are not for an engine in this process.
     """
     wanted = {**engine_arguments(options), **arguments}
-    with _environment({**ENVIRONMENT, **options.env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}):
+    variables: dict[str, str | None] = {**ENVIRONMENT, **options.env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    if "kv_cache_memory_bytes" in arguments:
+        # vLLM would take the variable, in whole GiB, rather than the argument.
+        variables["VLLM_CPU_KVCACHE_SPACE"] = None
+    with _environment(variables):
         from vllm import LLM  # noqa: PLC0415 - only in the vLLM environment
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # noqa: PLC0415
 
@@ -123,14 +127,18 @@ def inprocess_engine(options: ServerOptions, **arguments: Any) -> Iterator[Inpro
 
 
 @contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    _set(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

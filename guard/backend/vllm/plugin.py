@@ -15,6 +15,9 @@ from typing import Any, Final
 
 from guard.backend.vllm.acceptance.hooks import plan
 from guard.backend.vllm.acceptance.switch import VARIABLE, Mode, Switch, mode
+from guard.backend.vllm.layer_split import hooks as layer_split
+from guard.backend.vllm.layer_split.settings import VARIABLE as LAYER_SPLIT
+from guard.backend.vllm.layer_split.settings import settings
 from guard.backend.vllm.race_free import hooks as race_free
 from guard.backend.vllm.race_free import table as race_free_table
 from guard.backend.vllm.releases import RELEASES, Hook, line_of
@@ -31,6 +34,8 @@ def register() -> None:
     """Switch on what the environment asks for; once in a process, however often it is called."""
     _once("acceptance", lambda: install_acceptance(_version()))
     _once("the race-free cache", lambda: install_race_free(_version))
+    if os.environ.get(LAYER_SPLIT):
+        _once("LayerSplit", lambda: install_layer_split(_version()))
     if os.environ.get(_FAULTS) == "1":
         _once("faults", _install_faults)
 
@@ -131,6 +136,61 @@ def _patch(version: str, hooks: Mapping[str, Hook], asked: Mode) -> bool:
     whom = "all requests" if asked is Mode.ALL else "requests that ask for it"
     _log.info("guard: exact acceptance of each verify step for %s (vLLM %s)", whom, version)
     return True
+
+
+def install_layer_split(
+    version: str,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    read: Reader | None = None,
+) -> bool:
+    """
+    Patch vLLM so that each rank keeps its own layers of a KV cache that all ranks would keep.
+
+    Args:
+        version: Of vLLM.
+        environ: The process's environment.
+        read: Gives vLLM's source files; None for those of the installation.
+
+    Returns:
+        Whether the hooks are in place. If not, and it was asked for, a log line says why.
+    """
+    try:
+        if settings(environ) is None:
+            return False
+    except ValueError as error:
+        _refuse_split(version, [str(error)])
+        return False
+    hooks = layer_split.RELEASES.get(line_of(version))
+    if hooks is None:
+        known = ", ".join(layer_split.RELEASES)
+        _refuse_split(version, [f"release line {line_of(version)} is not known; known are {known}"])
+        return False
+    wrong = problems(hooks, findings(hooks, read or installed()))
+    if wrong:
+        _refuse_split(version, wrong)
+        return False
+    refusals: list[str] = []
+
+    def refused(reason: str) -> None:
+        refusals.append(reason)
+        _refuse_split(version, [reason])
+
+    layer_split.plan(hooks, refused).install()
+    if refusals:
+        return False
+    _log.info("guard: LayerSplit (vLLM %s)", version)
+    return True
+
+
+def _refuse_split(version: str, reasons: list[str]) -> None:
+    _log.error(
+        "guard: REFUSED to patch vLLM %s for LayerSplit: %s. Every rank keeps all layers, as without it. "
+        "Install a guard that knows this release, or set %s=0.",
+        version,
+        "; ".join(reasons),
+        LAYER_SPLIT,
+    )
 
 
 def _refuse(version: str, reasons: list[str]) -> None:

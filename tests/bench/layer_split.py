@@ -1,0 +1,258 @@
+"""
+Measures LayerSplit on real vLLM, with tensor-parallel workers on the CPU; in the environment of deploy/vllm_env.sh.
+
+    python tests/bench/layer_split.py --json          # everything; the last line is one JSON object
+    python tests/bench/layer_split.py --only equal    # the mix of 220 requests: unsplit, split, split without prefetch
+    python tests/bench/layer_split.py --only four     # four ranks: capacity and tokens
+    python tests/bench/layer_split.py --only speed    # throughput, time to the first token, and the model of both
+
+Split and unsplit engines stand side by side, with the same memory, and take turns: what else runs on the machine slows
+both. `speed` asks each of some sessions' contexts again in random order, nine tenths of a request seen before; at the
+longest they fill the split cache, so that the unsplit one holds half of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+
+import tests.vllm.backend.vllm.conftest  # noqa: F401 - sets the environment before vLLM is imported
+from guard.backend.device.layer_split import open_groups
+from guard.backend.kv.layer_split_cost import Load, Machine, Shape, predict
+from guard.backend.testbed.engine import InprocessEngine
+from guard.backend.testbed.tiny import TinyShape
+from tests.vllm.backend.device.ranks import run_ranks
+from tests.vllm.backend.vllm.layer_split.engines import PAGE, blocks, differing, engine, load, serve
+
+_LAYERS = 20
+_SESSIONS = 6
+_LENGTHS = (496, 992, 1984)
+_MODEL_LEN = 2016
+_CHUNK = 1024
+#: The node computes prompts and hands them on.
+_TOKENS = 1
+
+
+def equal(count: int) -> dict[str, Any]:
+    """The mix of requests, unsplit, split and split without prefetch; all engines with the same memory."""
+    asks = load(count, seed=5)
+    found: dict[str, Any] = {}
+    answers = {}
+    for name, options in {
+        "unsplit": {"split": False},
+        "split": {"split": True},
+        "split, no prefetch": {"split": True, "prefetch": False},
+    }.items():
+        with engine(layers=4, memory=5 << 20, seqs=32, batched=512, **options) as made:
+            started = time.monotonic()
+            answers[name] = got = serve(made, asks, at_once=40)
+            found[name] = {
+                "seconds": round(time.monotonic() - started, 1),
+                "blocks": blocks(made),
+                "steps": got.steps,
+                "tokens": sum(map(len, got.tokens.values())),
+                "prefix_hits": got.cached,
+                "chunked": got.chunked,
+                "preemptions": got.preempted,
+                "aborted": len(got.gone),
+                "different": len(differing(answers["unsplit"], got)),
+            }
+            print(name, json.dumps(found[name]), flush=True)
+    return {"requests": count, "tokens_equal": not any(each["different"] for each in found.values()), **found}
+
+
+def four() -> dict[str, Any]:
+    """Four ranks: blocks and tokens, with and without."""
+    asks = load(16, seed=6, longest=300)
+    shape = TinyShape(num_layers=16, num_kv_heads=1)
+    common: dict[str, Any] = {"ranks": 4, "speculative": False, "shape": shape, "model_len": 352, "seqs": 2}
+    memory = 100 * 16 * PAGE
+    counts, answers = {}, []
+    for split in (False, True):
+        with engine(split=split, memory=memory, **common) as made:
+            counts[split] = blocks(made)
+            answers.append(serve(made, asks, at_once=4))
+    return {
+        "ranks": 4,
+        "blocks": [counts[False], counts[True]],
+        "capacity_ratio": round(counts[True] / counts[False], 3),
+        "tokens_equal": not differing(*answers),
+    }
+
+
+class Sessions:
+    """Contexts of one length, each asked again with another end."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.length = length
+        self.kept = [self._words(int(0.9 * length)) for _ in range(_SESSIONS)]
+
+    def _words(self, count: int) -> list[int]:
+        return [self.dice.randrange(260, 900) for _ in range(count)]
+
+    def ask(self, session: int) -> list[int]:
+        """A context with a fresh end."""
+        return self.kept[session] + self._words(self.length - len(self.kept[session]))
+
+    def fresh(self) -> list[int]:
+        """A context nobody saw."""
+        return self._words(self.length)
+
+
+def answer(made: InprocessEngine, prompt: list[int]) -> tuple[float, float, int, tuple[int, ...]]:
+    """Seconds to the first token and in all, tokens found in the cache, and the answer."""
+    from vllm import SamplingParams  # noqa: PLC0415
+
+    wanted = SamplingParams(temperature=0, max_tokens=_TOKENS, ignore_eos=True)
+    started = time.monotonic()
+    made.engine.add_request("one", {"prompt_token_ids": prompt}, wanted)
+    first = 0.0
+    while True:
+        for output in made.engine.step():
+            first = first or time.monotonic() - started
+            if output.finished:
+                took = time.monotonic() - started
+                return first, took, output.num_cached_tokens or 0, tuple(output.outputs[0].token_ids)
+
+
+def speed(turns: int) -> dict[str, Any]:
+    """See the module."""
+    memory = _SESSIONS * _LENGTHS[-1] // 2 // 32 * _LAYERS * PAGE
+    shape = TinyShape(num_layers=_LAYERS, num_kv_heads=1)
+    common: dict[str, Any] = {
+        "speculative": False,
+        "shape": shape,
+        "memory": memory,
+        "model_len": _MODEL_LEN,
+        "seqs": 1,
+        "batched": _CHUNK,
+    }
+    link = link_speed()
+    with engine(split=False, **common) as whole, engine(split=True, **common) as split:
+        both = {"unsplit": whole, "split": split}
+        capacity = {name: blocks(made) for name, made in both.items()}
+        found: dict[str, Any] = {"capacity_blocks": capacity, "link_bytes_per_second": round(link), "points": {}}
+        same = True
+        for length in _LENGTHS:
+            point, agreed = _length(both, length, turns)
+            same &= agreed
+            found["points"][length] = point
+            print(length, json.dumps(point), flush=True)
+    found["capacity_ratio"] = round(capacity["split"] / capacity["unsplit"], 3)
+    found["tokens_equal"] = same
+    found["predicted"] = predicted(found["points"], memory, link)
+    return found
+
+
+def _length(both: dict[str, InprocessEngine], length: int, turns: int) -> tuple[dict[str, Any], bool]:
+    sessions = Sessions(length, seed=length)
+    same = True
+    first: dict[str, list[float]] = {name: [] for name in both}
+    fresh: dict[str, list[float]] = {name: [] for name in both}
+    for made in both.values():
+        made.engine.reset_prefix_cache()
+    for _ in range(4):
+        prompt = sessions.fresh()
+        got = {name: answer(made, prompt) for name, made in both.items()}
+        same &= got["split"][3] == got["unsplit"][3]
+        for name, (to_first, took, _, _) in got.items():
+            first[name].append(to_first)
+            fresh[name].append(took)
+    for session in range(_SESSIONS):
+        prompt = sessions.ask(session)
+        for made in both.values():
+            answer(made, prompt)
+    spent = dict.fromkeys(both, 0.0)
+    hits = dict.fromkeys(both, 0)
+    for _ in range(turns):
+        prompt = sessions.ask(sessions.dice.randrange(_SESSIONS))
+        got = {name: answer(made, prompt) for name, made in both.items()}
+        same &= got["split"][3] == got["unsplit"][3]
+        for name, (_, took, cached, _) in got.items():
+            spent[name] += took
+            hits[name] += cached
+    return {
+        "throughput_ratio": round(spent["unsplit"] / spent["split"], 3),
+        "ttft_cost_no_hits": round(statistics.median(a / b for a, b in zip(*reversed(first.values()), strict=True)), 3),
+        "seconds_a_turn": {name: round(each / turns, 3) for name, each in spent.items()},
+        "hit_rate": {name: round(each / turns / length, 3) for name, each in hits.items()},
+        "seconds_fresh": {name: round(statistics.median(each), 3) for name, each in fresh.items()},
+    }, same
+
+
+def predicted(points: dict[int, Any], memory: int, link: float) -> dict[int, Any]:
+    """The cost model at the measured points: its compute speed is fitted to the unsplit fresh requests alone."""
+    xs = list(points)
+    ys = [points[length]["seconds_fresh"]["unsplit"] for length in xs]
+    slope, offset = statistics.linear_regression(xs, ys)
+    shape = Shape("measured", _LAYERS, PAGE // 32, flops=max(slope, 1e-9) * 2, attention_flops=0.0)
+    machine = Machine(ranks=2, memory=memory, flops=1.0, link=link)
+    found = {}
+    for length in xs:
+        asked = Load(length, 0.9, _SESSIONS, chunk=_CHUNK, batch=1, per_request=max(offset, 0.0))
+        at = predict(shape, machine, asked)
+        measured = points[length]["throughput_ratio"]
+        found[length] = {
+            "throughput_ratio": round(at.throughput_ratio, 3),
+            "measured": measured,
+            "off_by": round(at.throughput_ratio / measured - 1, 3),
+            "hits": [round(at.hits_unsplit, 3), round(at.hits_split, 3)],
+            "ttft_cost_no_hits": round(at.ttft_no_hits, 3),
+        }
+    return found
+
+
+def _link(rank: int, count: int) -> float:
+    broadcasts = open_groups([range(count)], "gloo", 60.0)
+    payload = torch.zeros(1 << 20, dtype=torch.uint8)
+    broadcasts.send(payload, 0).wait()
+    started = time.monotonic()
+    for _ in range(50):
+        broadcasts.send(payload, 0).wait()
+    return 50 * payload.numel() / (time.monotonic() - started)
+
+
+def link_speed() -> float:
+    """What a broadcast of one megabyte moves between two processes here. Unit: bytes a second."""
+    return min(run_ranks(_link, 2))
+
+
+def main() -> int:
+    """Measure; the exit code tells whether all tokens were equal."""
+    parser = argparse.ArgumentParser(description="LayerSplit on real vLLM, on the CPU.")
+    parser.add_argument("--only", choices=("equal", "four", "speed"))
+    parser.add_argument("--requests", type=int, default=220)
+    parser.add_argument("--turns", type=int, default=10)
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    given = parser.parse_args()
+    parts = {"equal": lambda: equal(given.requests), "four": four, "speed": lambda: speed(given.turns)}
+    found = {name: part() for name, part in parts.items() if given.only in (None, name)}
+    for name, each in found.items():
+        print(name, json.dumps(each), flush=True)
+    same = all(each["tokens_equal"] for each in found.values())
+    if given.json:
+        points = found.get("speed", {}).get("points", {})
+        summary = {
+            "ranks": 2,
+            "capacity_ratio": found.get("speed", {}).get("capacity_ratio"),
+            "tokens_equal": same,
+            "throughput_ratio": {length: each["throughput_ratio"] for length, each in points.items()},
+            "ttft_cost_no_hits": {length: each["ttft_cost_no_hits"] for length, each in points.items()},
+        }
+        print(json.dumps(summary))
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
