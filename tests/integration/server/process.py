@@ -45,7 +45,7 @@ async def guard_process(*arguments: str, **variables: str) -> AsyncIterator[Serv
         yield Serving(process, match[1], match[2])
         if process.returncode is None:
             process.terminate()
-            await asyncio.wait_for(process.wait(), 10)
+            await asyncio.wait_for(process.wait(), 40)
         await reading
     finally:
         if process.returncode is None:

@@ -17,6 +17,8 @@ from tests.unit.core.transcript import DONE, chunk
 
 STREAMS = 100
 WORDS = 24
+#: What a process may take to end on a busy machine, far below the time to drain in these tests. Unit: seconds.
+WITHIN = 25.0
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
@@ -76,11 +78,11 @@ async def test_a_hundred_streams_end_by_themselves() -> None:
     ):
         clients = await begin(session, serving.url, STREAMS)
         os.kill(serving.process.pid, signal.SIGTERM)
-        assert await not_ready_after(session, serving) < 1.0
+        assert await not_ready_after(session, serving) < 2.0
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(serving.url + "/v1/models")
         await asyncio.gather(*(client.task for client in clients))
-        assert await serving.ended(5) == 0
+        assert await serving.ended(WITHIN) == 0
     assert [client for client in clients if client.broken] == []
     for client in clients:
         assert f"word {WORDS - 1} " in client.text
@@ -96,7 +98,7 @@ async def test_streams_past_the_cap_are_cut_and_never_look_whole() -> None:
         clients = await begin(session, serving.url, 5)
         begun = time.monotonic()
         os.kill(serving.process.pid, signal.SIGTERM)
-        assert await serving.ended(5) == 1
+        assert await serving.ended(WITHIN) == 1
         assert time.monotonic() - begun > 0.4
         await asyncio.gather(*(client.task for client in clients))
     for client in clients:
@@ -116,7 +118,7 @@ async def test_a_second_signal_quits_at_once(second: signal.Signals) -> None:
         os.kill(serving.process.pid, signal.SIGTERM)
         await not_ready_after(session, serving)
         os.kill(serving.process.pid, second)
-        assert await serving.ended(5) == 1
+        assert await serving.ended(WITHIN) == 1
         await asyncio.gather(*(client.task for client in clients))
     assert all(client.broken for client in clients), [c.text for c in clients]
 
@@ -124,7 +126,7 @@ async def test_a_second_signal_quits_at_once(second: signal.Signals) -> None:
 async def test_without_streams_it_stops_at_once_with_0() -> None:
     async with guard_process("--upstream", "http://127.0.0.1:9") as serving:
         os.kill(serving.process.pid, signal.SIGINT)
-        assert await serving.ended(5) == 0
+        assert await serving.ended(WITHIN) == 0
 
 
 async def test_what_cannot_start_ends_with_2() -> None:
