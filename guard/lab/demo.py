@@ -133,6 +133,7 @@ async def _serve_on(console: Console, running: Running, replica: Victim) -> None
         f"curl -N {running.url}/v1/chat/completions -H 'content-type: application/json' -d '{ask}'",
         f"curl -N {running.admin_url}/guard/live        # every verify step of every stream",
         f"curl {running.admin_url}/guard/requests       # what became of each request",
+        f"{running.admin_url}/dashboard      # all of it, in a browser",
         replica.hint,
     ):
         console.print(f"  {line}", soft_wrap=True)

@@ -120,7 +120,7 @@ function outcome(told) {
       row("Streams stopped", ...told.stopped, true),
       row("Stopped though labelled healthy", told.before.healthy.false_positives, told.after.healthy.false_positives, true),
       kinds.flatMap((kind) => row(`${KINDS[kind]} found, of ${told.before.kinds[kind].cases}`, told.before.kinds[kind].detected, told.after.kinds[kind]?.detected ?? 0, false))),
-    h("p", { class: "note" }, `${short(told.newly)} newly stopped, ${short(told.no_longer)} no longer; ${short(told.changes.length)} decided otherwise. Labels of recordings are what the guard decided then.`, told.left_out ? " Only the newest streams were tried." : ""),
+    h("p", { class: "note" }, `${short(told.newly)} newly stopped, ${short(told.no_longer)} no longer; ${short(told.changes.length)} decided otherwise. Labels of recordings are what the guard decided then, and a stream it stopped ends there: what would be found only later counts as passing.`, told.left_out ? " Only the newest streams were tried." : ""),
     told.changes.length ? h("div", { class: "changes" }, told.changes.slice(0, 50).map((change) => h("div", {}, h("code", {}, change.id), h("span", { class: "dim" }, ` labelled ${change.label}, ${change.tokens} tokens`), h("br"),
       says(change.before), " → ", h("b", {}, says(change.after))))) : null,
   ].flat().filter(Boolean);
