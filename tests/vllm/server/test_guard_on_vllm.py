@@ -13,6 +13,7 @@ import pytest
 
 from guard.backend.testbed.server import VllmServer
 from guard.config import Config, Listen, UpstreamSettings
+from guard.fleet.settings import PoolSettings
 from guard.lab.baseline import find_baseline
 from guard.policy.judge import Judge
 from guard.server.run import Running, running_guard
@@ -26,7 +27,11 @@ TOKENS = 200
 @contextlib.asynccontextmanager
 async def guarded(server: VllmServer, policy: str) -> AsyncIterator[Running]:
     config = Config(
-        upstreams=[UpstreamSettings(url=server.url, engine="vllm")], listen=Listen(port=0), admin=Listen(port=0)
+        upstreams=[UpstreamSettings(url=server.url, engine="vllm")],
+        listen=Listen(port=0),
+        admin=Listen(port=0),
+        # On a CPU a step can take seconds, and an abort waits for the step.
+        pool=PoolSettings(confirm_aborts=60.0),
     )
     async with running_guard(config, Judge(find_policy(policy)), {server.url: find_baseline(DRAFT, 3)}) as running:
         yield running
@@ -90,7 +95,7 @@ async def test_a_corrupted_cache_is_found_and_the_client_sees_the_healthy_answer
         before, after = await record(guard, f"healthy-{stream}"), await record(guard, f"noise-{stream}")
         # The abort worked: vLLM's own gauge says so.
         aborter = guard.guard.pool.aborter
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(70):
             while aborter.confirmed + aborter.unconfirmed < guard.guard.metrics.aborts_sent:
                 await asyncio.sleep(0.05)
         assert (aborter.confirmed, aborter.unconfirmed) == (guard.guard.metrics.aborts_sent, 0)
