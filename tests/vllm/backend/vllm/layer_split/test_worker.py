@@ -1,8 +1,8 @@
 """
 guard.backend.vllm.layer_split.worker in real vLLM, two ranks with one KV head between them; `scenarios` runs it.
 
-The load mixes prompts longer than a step, prefix hits, drafted tokens, preemption and clients that go away.
-`tests/bench/layer_split.py --only equal` does the same with more requests, and without prefetch.
+The load mixes prompts longer than a step, prefix hits, drafted tokens and clients that go away.
+`tests/bench/layer_split.py --only equal` does the same with more requests, with preemption, and without prefetch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def test_tokens_are_those_of_the_unsplit_engine(found: dict[str, Any]) -> None:
     split = found["split"]
     assert split["different"] == []
     assert split["answered"] >= 30
-    # Hits, prompts in chunks, preemptions and aborts: what the load is for was met.
+    # Hits, prompts in chunks and aborts: what the load is for was met.
     assert min(split["met"]) > 0
     assert split["tokens"] > split["steps"]
 
@@ -44,7 +44,7 @@ def test_a_slow_link_changes_nothing(found: dict[str, Any]) -> None:
 
 
 def test_without_the_broadcast_tokens_differ_and_the_check_ends_the_engine(found: dict[str, Any]) -> None:
-    assert len(found["omitted"]["different"]) > 2
+    assert len(found["omitted"]["different"]) > 1
     assert "came to rank" in found["omitted, checked"] or "its owner sent" in found["omitted, checked"]
 
 
