@@ -258,10 +258,11 @@ class LayerSplit:
         payload = self._payload(transfer, self._scratch[transfer.slot], count)
         works = []
         if self._check:
-            header = torch.tensor(
-                [self._schedule.step, transfer.layer, payload.numel(), 0], dtype=torch.int64, device=payload.device
-            )
-            header[3] = checksum(payload)
+            # A receiver's holds nothing that a header could hold: one that never came is seen.
+            header = torch.full((4,), -1, dtype=torch.int64, device=payload.device)
+            if self.owns(transfer.layer):
+                header[:3] = torch.tensor([self._schedule.step, transfer.layer, payload.numel()])
+                header[3] = checksum(payload)
             works.append(self._broadcasts.send(header.view(torch.uint8), source))
             if not self.owns(transfer.layer):
                 self._headers[transfer.layer] = header

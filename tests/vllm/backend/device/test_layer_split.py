@@ -89,6 +89,17 @@ def test_a_broadcast_that_moves_nothing_changes_the_answer_and_the_check_tells()
     assert any("WrongLayer" in str(each) for each in told)
 
 
+def silent(rank: int, count: int) -> Any:
+    split, caches = make(rank, divide(4, count), broadcasts=Recorder(), check=True)
+    return [each.tolist() for each in walk(split, caches, 4, STEPS, 4)]
+
+
+def test_broadcasts_that_are_all_left_out_are_told_at_the_first() -> None:
+    # Rank 0 meets a layer of its peer third; nothing that it has itself may look like a header.
+    told = run_ranks(silent, 2)
+    assert all("WrongLayer" in str(each) and "-1" in str(each) for each in told), told
+
+
 def test_bytes_that_came_to_another_place_are_told() -> None:
     assert any("WrongLayer" in str(each) for each in run_ranks(sabotaged, 2, "other bytes", True))
 
