@@ -49,6 +49,7 @@ NAMES = {
     "guard_model_exchanges": "The same by model; past 32 models the others are one.",
     "guard_exchanges_in_flight": "Client requests on guarded routes now open.",
     "guard_passthrough_requests": "Requests relayed without watching.",
+    "guard_requests_refused": "Requests turned away at the client port: no key, no room, no room for it, no path.",
     "guard_attempts": "Upstream attempts, by how they came about.",
     "guard_replica_attempts": "Upstream attempts by replica: good, bad (a verdict that acts), fault (transport).",
     "guard_verdicts": "Anomalies: verdicts other than pass, by kind and action.",
@@ -128,6 +129,8 @@ class Metrics(Collector):
         self.rescores: RescoreCounts = NoRescores()
         self.in_flight = 0
         self.passthrough = 0
+        #: Requests turned away, by why; the client port's own counts.
+        self.refused: Counter[str] = Counter()
         self.aborts_sent = 0
         self.aborts_repeated = 0
         self.live_listeners = 0
@@ -208,6 +211,7 @@ class Metrics(Collector):
             *((name, self._sums[name]) for name in _SUMS),
         ):
             yield _counter(name, (), [((), count)])
+        yield _counter("guard_requests_refused", ("reason",), _one_label(self.refused))
         yield from _of_pool(self._pool)
         yield _counter("guard_exchanges", ("outcome",), _one_label(self._outcomes))
         yield _counter("guard_model_exchanges", ("model", "outcome"), self._models.items())

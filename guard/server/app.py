@@ -77,6 +77,7 @@ class Guard:
         self.recorder = recorder
         self.tracing = tracing
         self.gate = Gate(config.access, config.limits)
+        self.metrics.refused = self.gate.refused
         self.rescorer = rescorer
         self.capabilities = pool.capabilities
         if rescorer is not None:

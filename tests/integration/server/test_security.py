@@ -145,6 +145,8 @@ async def test_requests_past_the_limit_are_turned_away_and_told_when_to_return()
             async with client.post(running.url + path, json=BODY) as answer:
                 assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
                 assert (await answer.json())["error"]["code"] == "overloaded"
+        async with client.get(running.admin_url + "/metrics") as answer:
+            assert 'guard_requests_refused_total{reason="overloaded"} 2.0' in await answer.text()
         inside.pop().close()
         await asyncio.wait_for(upstream.peer_gone.wait(), 2)
         async with client.post(running.url + CHAT, json=BODY) as answer:
