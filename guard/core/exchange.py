@@ -218,8 +218,7 @@ class Exchange(Confirming):
         if self._request.stream:
             out = [*self._flush(), *out]
             return [*out, *self._send([Held(event.raw, "", 0, 0)]), *self._finish()]
-        failure = of_error_event(event.data or b"")
-        return [*out, *self._delivery.fail(failure, self.record), *self._finish()]
+        return [*out, *self._fail(Outcome.UPSTREAM_ERROR, of_error_event(event.data or b""))]
 
     def _on_fault(self, fault: UpstreamError, *, alive: bool) -> list[Command]:
         """The attempt is lost through transport or protocol. `alive`: it still has to be closed."""
