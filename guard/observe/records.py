@@ -15,6 +15,7 @@ from itertools import islice
 import msgspec
 
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
+from guard.rescore.compare import CacheVerdict
 
 _ORDINARY = frozenset({Outcome.HEALTHY, Outcome.RELAYED, Outcome.CLIENT_GONE})
 
@@ -82,7 +83,11 @@ def is_notable(record: ExchangeRecord) -> bool:
     """Whether somebody may want to look at an exchange: a verdict, a fault, or another end than a good one."""
     if record.outcome not in _ORDINARY:
         return True
-    return any(attempt.kind is not None or attempt.fault for attempt in record.attempts)
+    return any(attempt.kind is not None or attempt.fault or _proven_wrong(attempt) for attempt in record.attempts)
+
+
+def _proven_wrong(attempt: AttemptRecord) -> bool:
+    return attempt.audit is not None and attempt.audit.verdict is CacheVerdict.WRONG
 
 
 def _pack(number: int, record: ExchangeRecord) -> _Kept:

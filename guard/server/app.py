@@ -15,6 +15,7 @@ from aiohttp import web
 from guard.clock import Clock
 from guard.config import Config
 from guard.core.exchange import Exchange
+from guard.core.record import ExchangeRecord
 from guard.core.settings import ExchangeSettings
 from guard.core.tape import Tapes
 from guard.errors import RequestError
@@ -82,6 +83,7 @@ class Guard:
         self.capabilities = pool.capabilities
         if rescorer is not None:
             self.metrics.rescores = rescorer
+            rescorer.revised = self._revised
         self.draining = False
         #: Requests that were still open when the time to drain was over.
         self.cut = 0
@@ -197,6 +199,11 @@ class Guard:
         self.sharing.ended(record)
         self.live.ended(record)
         log_exchange(_log, record, owner, self.config.log.healthy)
+
+    def _revised(self, record: ExchangeRecord) -> None:
+        """An audit came after the record was kept."""
+        if self.records.get(record.request_id) is not None:
+            self.records.add(record)
 
     def _request_id(self, request: web.Request) -> str:
         given = request.headers.get("X-Request-Id", "")

@@ -29,7 +29,8 @@ INTERVAL = 60.0
 ANSWER_SECONDS = 60.0
 
 #: llama-server closes the connection after some streams, also one that it had promised to keep.
-_FRESH = {"Connection": "close"}
+#: And the pool's session sets no type by itself.
+_FRESH = {"Connection": "close", "Content-Type": "application/json"}
 _KNOWN = {State.YES: True, State.NO: False, State.UNKNOWN: None}
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()

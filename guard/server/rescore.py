@@ -20,7 +20,7 @@ from guard.clock import Clock
 from guard.config import AuditSettings
 from guard.core.attempt import Attempt
 from guard.core.exchange import Exchange
-from guard.core.record import Outcome
+from guard.core.record import ExchangeRecord, Outcome
 from guard.observe.series import SECONDS, Histogram
 from guard.policy.schema import Confirm, Policy
 from guard.rescore.bucket import TokenBucket
@@ -46,6 +46,8 @@ MAX_MODELS = 256
 #: An answer under more suspicion than this tells nothing about what is healthy.
 CALM = 0.2
 
+#: The pool's session sets no type by itself.
+_JSON = {"Content-Type": "application/json"}
 _FINISHED = frozenset({Outcome.HEALTHY, Outcome.RESCUED, Outcome.NOTED})
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -72,6 +74,8 @@ class Rescorer:
         self._clock = clock
         self._audits = audit is not None
         self._settings = audit or AuditSettings()
+        #: Told when the record of a finished exchange has got its audit.
+        self.revised: Callable[[ExchangeRecord], None] | None = None
         #: May be set later: what ejects replicas.
         self.charge = charge
         self._bucket = TokenBucket(self._settings.prefill_per_second)
@@ -200,6 +204,8 @@ class Rescorer:
             return
         self._count("audit", attempt, result, self._clock.now() - began)
         attempt.record.audit = result
+        if self.revised is not None:
+            self.revised(exchange.record)
         model = exchange.record.model
         self._refusals[model] = 0 if differences else self._refusals[model] + 1
         learner = self.floor(model)
@@ -219,7 +225,8 @@ class Rescorer:
         upstream.in_flight += 1
         began = self._clock.now()
         try:
-            async with self._pool.session.post(f"{upstream.url}/v1/completions", json=body) as reply:
+            url = f"{upstream.url}/v1/completions"
+            async with self._pool.session.post(url, json=body, headers=_JSON) as reply:
                 status, answer = reply.status, await reply.read()
         except (aiohttp.ClientError, OSError) as error:
             return undecided(f"the backend could not be asked: {error}"), []

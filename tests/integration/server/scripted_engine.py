@@ -49,6 +49,8 @@ class Engine:
         return web.json_response({}, status=404)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
+        if request.content_type != "application/json":  # as vLLM does
+            return web.json_response({"error": "no JSON"}, status=400)
         body = await request.json()
         self.posts.append(body)
         if "prompt_logprobs" in body:

@@ -180,10 +180,10 @@ async def test_an_audit_finds_a_wrong_cache_after_the_answer_was_delivered() -> 
     async with scene(None, audit) as made:
         made.engines[0].score_shift, made.engines[0].score_seconds = -3.0, 0.3
         text, _ = await made.ask("fluent")
-        attempt = made.record("fluent")[0]
-        assert (text, attempt.audit) == ("".join(made.engines[0].words), None)
-        await made.until(lambda: attempt.audit is not None)
-        assert attempt.audit.verdict is CacheVerdict.WRONG  # type: ignore[union-attr]
+        assert (text, made.record("fluent")[0].audit) == ("".join(made.engines[0].words), None)
+        await made.until(lambda: made.record("fluent")[0].audit is not None)
+        assert made.record("fluent")[0].audit.verdict is CacheVerdict.WRONG  # type: ignore[union-attr]
+        assert [record.request_id for record in made.guard.guard.records.latest(5, notable=True)] == ["fluent"]
         told = await made.metrics()
     assert 'guard_rescores_total{purpose="audit",verdict="cache_wrong"} 1.0' in told
     assert "guard_replica_charges_total 1.0" in told

@@ -50,7 +50,7 @@ async def ask(url: str, rid: str, *, prompt: str = PROMPT, **xargs: Any) -> tupl
     if xargs:
         body["vllm_xargs"] = xargs
     async with (
-        aiohttp.ClientSession(raise_for_status=True) as client,
+        aiohttp.ClientSession(raise_for_status=True, timeout=aiohttp.ClientTimeout(total=580)) as client,
         client.post(f"{url}/v1/chat/completions", json=body, headers={"x-request-id": rid}) as reply,
     ):
         stream = (await reply.read()).decode()
@@ -100,11 +100,13 @@ async def test_a_weak_draft_passes_once_its_cache_is_proven_right_and_a_fluent_c
         await ask(guard.url, "donor", prompt=donor)
         splice = {"guard_fault": "splice", "guard_fault_onset": 60, "guard_fault_id": "fluent"}
         await ask(guard.url, "fluent", **splice)
-        fluent = guard.guard.records.get("fluent")
-        assert fluent is not None
-        first = fluent.attempts[0]
-        await until(lambda: first.audit is not None or first.confirm is not None)
-        found = first.audit or first.confirm
-        assert found is not None
+
+        def found_out() -> Any:
+            record = guard.guard.records.get("fluent")
+            assert record is not None
+            return record.attempts[0].audit or record.attempts[0].confirm
+
+        await until(lambda: found_out() is not None)
+        found = found_out()
         assert found.verdict == "cache_wrong", found
         assert rescorer.charges >= 1
