@@ -14,7 +14,7 @@ import msgspec
 
 #: A share of one. Unit: hundredths of a percent; whole numbers, so that every guard and the store's script round alike.
 WHOLE = 10_000
-_PERCENT = re.compile(r"\s*(\d{1,3})(?:\.(\d{1,2}))?\s*%\s*")
+_PERCENT = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))? ?%")
 
 
 class Budget(msgspec.Struct, frozen=True):
@@ -123,7 +123,7 @@ def parse_share(share: str | float) -> int:
         ValueError: It is neither.
     """
     if isinstance(share, str):
-        match = _PERCENT.fullmatch(share)
+        match = _PERCENT.fullmatch(share.strip())
         hundredths = int(match[1]) * 100 + int((match[2] or "0").ljust(2, "0")) if match else -1
     else:
         hundredths = round(share * WHOLE) if 0 <= share <= 1 else -1
