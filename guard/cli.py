@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:2] == ["layersplit", "plan"]:
         return _layersplit_plan(words[2:])
     args = _parser().parse_args(words)
+    args.argv = words
     command: Callable[[argparse.Namespace], int] = args.command
     try:
         return command(args)
@@ -76,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser)
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port (default 1)")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # what a supervisor adds for each of them
     parser.set_defaults(command=_serve)
 
 
@@ -182,9 +185,15 @@ def _serve(args: argparse.Namespace) -> int:
     from guard.lab.serve import configured, serve_command  # noqa: PLC0415
 
     config = configured(args)
+    embedded = args.backend == "embedded"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            cut = runner.run(serve_command(config, embedded=args.backend == "embedded"))
+            if args.workers != 1 and args.worker is None:
+                from guard.lab.supervise import supervise_command  # noqa: PLC0415
+
+                cut = runner.run(supervise_command(config, args.argv, workers=args.workers, embedded=embedded))
+            else:
+                cut = runner.run(serve_command(config, embedded=embedded, worker=args.worker))
         except asyncio.CancelledError:
             return EXIT_FAILED
     return EXIT_FAILED if cut else EXIT_GOOD

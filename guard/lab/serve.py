@@ -17,6 +17,7 @@ from guard.detect.baseline import Baseline
 from guard.environment import strangers
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
+from guard.lab.supervise import announce_to_supervisor, stop_with_supervisor, worker_config
 from guard.observe.log import configure
 from guard.server.policies import PolicySet
 from guard.server.run import Running, serve
@@ -69,13 +70,14 @@ def _options(args: argparse.Namespace) -> Iterator[Option]:
             yield steps, value, f"--{option.replace('_', '-')}"
 
 
-async def serve_command(config: Config, *, embedded: bool) -> int:
+async def serve_command(config: Config, *, embedded: bool, worker: int | None = None) -> int:
     """
     Serve until told to stop.
 
     Args:
         config: From `configured`.
         embedded: Start the embedded backend and guard it.
+        worker: Index of this process among the workers of one supervisor; None without one.
 
     Returns:
         How many requests were cut at the end.
@@ -88,6 +90,10 @@ async def serve_command(config: Config, *, embedded: bool) -> int:
         _log.warning("variable", problem=sentence)
     named = [config.policy] if isinstance(config.policy, str) else config.policy
     policies = PolicySet(named, config.shadow_policy)
+    if worker is not None:
+        config = worker_config(config, worker)
+        stop_with_supervisor()
+        return await serve(config, policies, baselines_of(config), announce_to_supervisor, shared_port=True)
     if not embedded:
         return await serve(config, policies, baselines_of(config), _announce)
     async with embedded_upstream() as (upstream, baseline):

@@ -50,7 +50,12 @@ class Running(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running_guard(
-    config: Config, judge: Judge | PolicySet, baselines: dict[str, Baseline] | None = None, *, prove: bool = False
+    config: Config,
+    judge: Judge | PolicySet,
+    baselines: dict[str, Baseline] | None = None,
+    *,
+    prove: bool = False,
+    shared_port: bool = False,
 ) -> AsyncIterator[Running]:
     """
     A guard on its two ports for as long as the context lasts; then it drains and stops.
@@ -60,6 +65,7 @@ async def running_guard(
         judge: The policies, reloaded when their files change; or one compiled policy for every request.
         baselines: Healthy acceptance by upstream URL.
         prove: Try what each replica can do, and again when its version changes.
+        shared_port: Other processes listen on the client port too (SO_REUSEPORT).
 
     Raises:
         SetupError: A port cannot be had.
@@ -89,7 +95,9 @@ async def running_guard(
     try:
         async with (
             _port(doors.admin(admin_application(guard)), doors.contexts["admin"], config, "admin") as admin_url,
-            _port(guard.application(), doors.contexts["listen"], config, "listen", guard.drain) as url,
+            _port(
+                guard.application(), doors.contexts["listen"], config, "listen", guard.drain, shared=shared_port
+            ) as url,
         ):
             try:
                 yield Running(guard, url, admin_url)
@@ -130,6 +138,8 @@ async def _port(
     config: Config,
     setting: Literal["listen", "admin"],
     drain: Callable[[], Awaitable[None]] | None = None,
+    *,
+    shared: bool = False,
 ) -> AsyncIterator[str]:
     listen = config.listen if setting == "listen" else config.admin
     runner = web.AppRunner(
@@ -144,7 +154,7 @@ async def _port(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=context)
+        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=context, reuse_port=shared or None)
         try:
             await site.start()
         except OSError as error:
@@ -168,6 +178,8 @@ async def serve(
     judge: Judge | PolicySet,
     baselines: dict[str, Baseline] | None = None,
     announce: Callable[[Running], None] | None = None,
+    *,
+    shared_port: bool = False,
 ) -> int:
     """
     Serve until SIGTERM or SIGINT, then let streams in flight finish within `timeouts.drain`. A second signal
@@ -178,6 +190,7 @@ async def serve(
         judge: The policies, reloaded when their files change and on SIGHUP; or one compiled policy.
         baselines: Healthy acceptance by upstream URL.
         announce: Called once both ports are open.
+        shared_port: See `running_guard`.
 
     Returns:
         How many requests were cut.
@@ -198,7 +211,8 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
-    async with running_guard(config, judge, baselines, prove=config.capabilities == "prove") as running:
+    prove = config.capabilities == "prove"
+    async with running_guard(config, judge, baselines, prove=prove, shared_port=shared_port) as running:
         loop.add_signal_handler(signal.SIGHUP, running.guard.policies.reload_soon)
         _log.info(
             "listening",

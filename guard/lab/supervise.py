@@ -1,0 +1,136 @@
+"""`guard serve --workers N`: the supervisor's process, and what a worker does for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Sequence
+
+import aiohttp
+import msgspec
+import structlog
+from aiohttp import web
+
+from guard.clock import MonotonicClock
+from guard.config import AdminListen, Config, Listen
+from guard.errors import ConfigError, SetupError
+from guard.observe.log import configure
+from guard.server.admin_access import AdminAccess
+from guard.server.run import Running
+from guard.server.tls import load_pair, server_context
+from guard.server.watched import Watched
+from guard.server.workers import Announcement, Supervisor
+from guard.server.workers_admin import ANSWER, WorkersAdmin
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+#: More processes than this on one machine are a slip of the finger.
+MOST_WORKERS = 256
+
+
+async def supervise_command(config: Config, argv: Sequence[str], *, workers: int, embedded: bool) -> int:
+    """
+    Run workers until told to stop.
+
+    Args:
+        config: From `configured`; each worker reads its own again.
+        argv: Arguments of this process after the program's name, for the workers.
+        workers: How many.
+        embedded: Whether the embedded backend was asked for.
+
+    Returns:
+        How many workers had to cut streams.
+
+    Raises:
+        GuardError: The number of workers is none, a port is taken, or a worker cannot be started.
+    """
+    if not 1 <= workers <= MOST_WORKERS:
+        raise ConfigError(f"{workers} workers; give a number from 1 to {MOST_WORKERS}", where="--workers")
+    if embedded:
+        raise ConfigError("the embedded backend is for trying out, with one process", where="--workers")
+    configure(config.log.level, human=config.log.format == "human" or sys.stderr.isatty())
+    command = [sys.executable, "-m", "guard", *argv]
+    supervisor = Supervisor(command, workers, config.listen, config.timeouts.drain, MonotonicClock())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stop)
+    loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
+    access, watched = AdminAccess(config.access), Watched()
+    watched.add([config.access.admin_token_file], access.reload, "access.admin_token_file")
+    context = _context(config, watched)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER)) as session:
+        app = WorkersAdmin(supervisor, session).application(access.middleware())
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
+        await runner.setup()
+        watching = asyncio.create_task(watched.run())
+        try:
+            await _listen(runner, config.admin, context)
+            host, port = runner.addresses[0][:2]
+            admin = f"{'http' if context is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
+            secure = config.listen.tls is not None
+            cut = await supervisor.run(lambda url: _announce(url, admin, workers), secure=secure)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await runner.cleanup()
+    _log.info("stopped")
+    return cut
+
+
+def _context(config: Config, watched: Watched) -> ssl.SSLContext | None:
+    settings = config.admin.tls
+    if settings is None:
+        return None
+    context = server_context(settings, "admin")
+
+    def reload() -> None:
+        load_pair(context, settings.cert, settings.key, "admin.tls")
+
+    watched.add([settings.cert, settings.key], reload, "admin.tls")
+    return context
+
+
+async def _listen(runner: web.AppRunner, listen: Listen, context: ssl.SSLContext | None) -> None:
+    try:
+        await web.TCPSite(runner, listen.host, listen.port, ssl_context=context).start()
+    except OSError as error:
+        raise SetupError(
+            f"cannot listen on {listen.host}:{listen.port}: {error.strerror}; change admin.port, or stop what uses it"
+        ) from error
+
+
+def _announce(url: str, admin_url: str, workers: int) -> None:
+    print(f"guard: clients connect to {url}, operators to {admin_url}, {workers} workers", file=sys.stderr, flush=True)
+
+
+def worker_config(config: Config, worker: int) -> Config:
+    """
+    What differs between a worker and a guard that is alone: its admin port is the supervisor's, and it
+    records into files of its own.
+    """
+    recording = config.recording
+    if recording is not None:
+        recording = msgspec.structs.replace(recording, name=f"{recording.name}-worker{worker}")
+    return msgspec.structs.replace(config, admin=AdminListen(host="127.0.0.1", port=0), recording=recording)
+
+
+def announce_to_supervisor(running: Running) -> None:
+    """Tell where this worker is: one line on standard output."""
+    line = msgspec.json.encode(Announcement(running.url, running.admin_url))
+    sys.stdout.write(line.decode() + "\n")
+    sys.stdout.flush()
+
+
+def stop_with_supervisor() -> None:
+    """Drain and stop when standard input ends: then the supervisor is gone. Call from the running loop."""
+    loop = asyncio.get_running_loop()
+
+    def gone() -> None:
+        if not os.read(sys.stdin.fileno(), 1024):
+            loop.remove_reader(sys.stdin.fileno())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(sys.stdin.fileno(), gone)

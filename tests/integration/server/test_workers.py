@@ -1,0 +1,95 @@
+"""Real worker processes behind one port: requests are shared, a dead worker comes back, signals are passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import aiohttp
+import pytest
+
+from tests.integration.server.fleet import CHAT, PATIENCE, chat, fleet, until
+from tests.integration.server.scripted import OK_SSE, backend
+from tests.unit.core.transcript import DONE, chunk
+
+
+async def test_a_worker_that_dies_is_started_again_and_its_counts_remain() -> None:
+    script: list[bytes | float | None] = [OK_SSE, chunk("One ", finish="stop"), DONE]
+    async with backend(lambda _: script) as upstream, fleet(upstream.url) as guard, aiohttp.ClientSession() as client:
+
+        async def metrics() -> str:
+            async with client.get(guard.admin + "/metrics") as response:
+                return await response.text()
+
+        for _ in range(8):
+            await chat(client, guard.url)
+        assert 'guard_exchanges_total{outcome="healthy"} 8.0' in await metrics()
+        first, second = guard.workers()
+        os.kill(first, signal.SIGKILL)
+
+        async def started_again() -> bool:
+            return "guard_worker_restarts_total 1.0" in await metrics() and "guard_workers 2.0" in await metrics()
+
+        await until("the worker serves again", started_again)
+        assert second in guard.workers()
+        assert first not in guard.workers()
+        for _ in range(8):
+            assert "[DONE]" in await chat(client, guard.url)
+        assert 'guard_exchanges_total{outcome="healthy"} 16.0' in await metrics()
+
+
+async def test_sigterm_lets_streams_in_flight_finish_and_sighup_reloads_every_worker() -> None:
+    script: list[bytes | float | None] = [OK_SSE, chunk("One "), 1.5, chunk("two", finish="stop"), DONE]
+    async with backend(lambda _: script) as upstream, fleet(upstream.url) as guard, aiohttp.ClientSession() as client:
+        guard.process.send_signal(signal.SIGHUP)
+
+        async def reloaded() -> bool:
+            async with client.get(guard.admin + "/metrics") as response:
+                return 'guard_policy_reloads_total{result="ok"} 2.0' in await response.text()
+
+        await until("both have reloaded", reloaded)
+        async with client.post(guard.url + "/v1/chat/completions", json=CHAT) as response:
+            await response.content.readany()
+            guard.process.terminate()
+            rest = await response.text()
+        assert "two" in rest
+        assert "[DONE]" in rest
+        async with asyncio.timeout(PATIENCE):
+            assert await guard.process.wait() == 0
+
+
+async def test_workers_do_not_outlive_their_supervisor() -> None:
+    async with backend(lambda _: [OK_SSE]) as upstream, fleet(upstream.url) as guard:
+        workers = guard.workers()
+        guard.process.kill()
+
+        async def all_gone() -> bool:
+            return not any(os.path.exists(f"/proc/{pid}/fd/0") for pid in workers)
+
+        await until("no worker is left", all_gone)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--workers", "0"], "--workers"),
+        (["--workers", "2", "--policy", "no-such-policy"], "before it served"),
+        (["--workers", "2", "--port", "{taken}"], "listen.port"),
+        (["--workers", "2", "--admin-port", "{taken}"], "admin.port"),
+    ],
+)
+async def test_what_cannot_start_says_why_and_ends(more: list[str], says: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        more = [word.format(taken=taken.getsockname()[1]) for word in more]
+        argv = ["serve", "--upstream", "http://127.0.0.1:9", "--port", "0", "--admin-port", "0", *more]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "guard", *argv, stderr=pipe)
+        async with asyncio.timeout(PATIENCE):
+            _, said = await process.communicate()
+    assert process.returncode == 2
+    assert says in said.decode()
