@@ -72,7 +72,26 @@ def _parser() -> argparse.ArgumentParser:
     split.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "plan", help="when it wins for a model: memory, capacity, throughput"
     )
+    _add_bench(commands.add_parser("bench", help="measure what the guard adds to your backend"))
     return parser
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--upstream", required=True, metavar="URL", help="the backend")
+    parser.add_argument("--model", default="", help="model name that requests carry")
+    parser.add_argument("--policy", default="default", help="policy file, or the name of a shipped one")
+    parser.add_argument("--requests", type=int, default=20, metavar="N", help="answers from each side (default 20)")
+    parser.add_argument("--streams", type=int, default=1, metavar="N", help="at once (default 1)")
+    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="of each answer (default 128)")
+    parser.add_argument("--prompt", default="Explain how a bicycle stays upright, in a few paragraphs.")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    parser.set_defaults(command=_bench)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from guard.lab.bench import bench_command  # noqa: PLC0415
+
+    return bench_command(args)
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:

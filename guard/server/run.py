@@ -24,7 +24,6 @@ from guard.server.admin import admin_application
 from guard.server.app import Guard
 from guard.server.baselines import Baselines
 from guard.server.capabilities import AiohttpAsker
-from guard.server.discovery import Discovery, DnsResolver
 from guard.server.doors import Doors
 from guard.server.health import HealthChecks
 from guard.server.outgoing import Outgoing
@@ -122,6 +121,8 @@ async def _found(config: Config, pool: UpstreamPool) -> list[Coroutine[object, o
     named = [upstream for upstream in config.upstreams if upstream.resolve is not None]
     if not named:
         return []
+    from guard.server.discovery import Discovery, DnsResolver  # noqa: PLC0415 - its resolver takes long to import
+
     discovery = Discovery(pool, named, config.pool.dns, DnsResolver(config.pool.dns))
     await discovery.start()
     return [discovery.run()]

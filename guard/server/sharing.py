@@ -15,7 +15,6 @@ from guard.config import Config
 from guard.core.record import ExchangeRecord, Outcome
 from guard.server.baselines import Baselines
 from guard.state.memory import MemoryFleet, MemoryStore
-from guard.state.redis import RedisStore
 from guard.state.store import BEAT, KEPT_VERDICTS, StateStore
 
 #: Beats between two exchanges of baselines.
@@ -41,6 +40,8 @@ def store_for(config: Config, clock: Clock) -> StateStore:
     budget, window = config.retry_budget.budget(), config.pool.quality.window
     if config.store is None:
         return MemoryStore(MemoryFleet(clock, window=window), budget, guard)
+    from guard.state.redis import RedisStore  # noqa: PLC0415 - its client takes long to import, and few need it
+
     return RedisStore(config.store, budget, guard, clock, window)
 
 

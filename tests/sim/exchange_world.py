@@ -22,6 +22,7 @@ from guard.core.events import (
     Event,
     Finish,
     OpenAttempt,
+    RetryRefused,
     SendBody,
     SendHead,
     UpstreamData,
@@ -57,6 +58,8 @@ class Plan:
         gone_at: When the client goes; never if infinite.
         slow: How long the client takes to read what it is sent, each time.
         engine: Of all replicas.
+        refuses: Whether the fleet's budget allows no retry.
+        elsewhere: Whether there is a second replica to ask.
     """
 
     policy: Policy
@@ -66,6 +69,8 @@ class Plan:
     gone_at: float
     slow: float
     engine: str
+    refuses: bool
+    elsewhere: bool
 
 
 #: What can become of an attempt. "none" and "slow" do no harm.
@@ -94,6 +99,8 @@ def plan_of(dice: random.Random) -> Plan:
         gone_at=dice.uniform(0.0, 3.0) if dice.random() < 0.2 else float("inf"),
         slow=dice.choice((0.0, 0.0, 0.01, 0.5)),
         engine=dice.choice(("vllm", "vllm", "vllm", "text")),
+        refuses=dice.random() < 0.1,
+        elsewhere=dice.random() < 0.3,
     )
 
 
@@ -150,6 +157,7 @@ class Replica:
         self.fault = plan.faults[min(number, len(plan.faults)) - 1]
         self._dice = dice
         self._words = plan.words
+        self._elsewhere = plan.elsewhere
         self._first = sum(word[0] == "w" for word in said_before(body).split())
         #: Whether all of the answer was sent, its end included.
         self.whole = False
@@ -174,7 +182,7 @@ class Replica:
 
     def _other_answer(self, wait: float) -> Iterator[Step]:
         status = 200 if self.fault == "not_a_stream" else self._dice.choice((400, 429, 500, 503))
-        yield wait, UpstreamHead(self.number, status, JSON)
+        yield wait, UpstreamHead(self.number, status, JSON, self._elsewhere)
         yield wait, UpstreamData(self.number, b'{"error": {"message": "the backend says no"}}')
         yield wait, UpstreamEnd(self.number)
 
@@ -346,6 +354,9 @@ class Simulation:
 
     def _open(self) -> None:
         number, self._wanted = self._wanted, 0
+        if number > 1 and self.plan.refuses:
+            self._give(RetryRefused(number, "the fleet's retries are used up"))
+            return
         target = Target(ReplicaId(f"replica-{number}"), self.plan.engine)
         body = json.loads(self.exchange.begin(target))
         before = said_before(body)

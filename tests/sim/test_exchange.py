@@ -66,9 +66,9 @@ def _uncounted(_: Callable[..., Any]) -> Callable[..., Any]:
         (StreamDelivery, "fail", _says_done),
         (Shown, "text", _forgets),
         (Exchange, "_abort", _never),
-        (Ledger, "burned", _uncounted),
+        (Ledger, "shown", _uncounted),
     ],
-    ids=["text is lost", "a failure looks whole", "a continuation misses a letter", "no abort", "burned uncounted"],
+    ids=["text is lost", "a failure looks whole", "a continuation misses a letter", "no abort", "tokens shown are not counted"],
 )
 def test_a_defect_is_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], owner: type, name: str, spoil: Any

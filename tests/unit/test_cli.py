@@ -91,6 +91,19 @@ def test_help_is_quick() -> None:
     assert time.monotonic() - started < 5
 
 
+def test_what_few_need_is_not_imported_at_the_start() -> None:
+    code = "import sys, {}; print(*{{'aiohttp', 'redis', 'dns', 'httpx', 'numpy'}} & set(sys.modules))"
+    for module, had in (("guard.cli", set()), ("guard.lab.serve", {"aiohttp"})):
+        done = subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True)
+        assert set(done.stdout.split()) <= had, module
+
+
+def test_importing_the_command_line_takes_little_time() -> None:
+    code = "import time; began = time.process_time(); import guard.cli; print(time.process_time() - began)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.3
+
+
 def test_policy_test_of_a_shipped_policy(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "test", str(data_dir("policies") / "published.yaml")]) == 0
     assert "passed (published)" in capsys.readouterr().out
