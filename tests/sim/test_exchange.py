@@ -68,7 +68,13 @@ def _uncounted(_: Callable[..., Any]) -> Callable[..., Any]:
         (Exchange, "_abort", _never),
         (Ledger, "shown", _uncounted),
     ],
-    ids=["text is lost", "a failure looks whole", "a continuation misses a letter", "no abort", "tokens shown are not counted"],
+    ids=[
+        "text is lost",
+        "a failure looks whole",
+        "a continuation misses a letter",
+        "no abort",
+        "tokens shown are not counted",
+    ],
 )
 def test_a_defect_is_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], owner: type, name: str, spoil: Any
