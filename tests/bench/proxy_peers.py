@@ -62,6 +62,7 @@ policy: default
 listen: {{port: {port}}}
 admin: {{port: 0}}
 log: {{level: warning}}
+limits: {{max_in_flight: 8192}}
 """
 
 
