@@ -41,7 +41,6 @@ def configure(level: str = "info", *, human: bool = False) -> None:
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(_StandardError()),  # type: ignore[arg-type]
-        cache_logger_on_first_use=True,
     )
     # Libraries speak up only when something is wrong, and in the same form.
     handler = logging.StreamHandler(_StandardError())

@@ -41,22 +41,24 @@ def changes_for(
         nonce: A string unique to this exchange, from which the cache salt is made.
         body: The client's request, for the values to step from.
 
+    Temperature and penalty wait for the second retry where the first one leaves the cache aside: a fault that was the
+    cache's is then gone, and the answer is what it would have been without it; one that comes again on a clean cache
+    is the model's own.
+
     Returns:
         Fields to set in the upstream request. Empty on the first attempt.
     """
-    fields: dict[str, Scalar] = {}
     if attempt <= 1:
-        return fields
+        return {}
+    fields = _cache_bypass(engine, attempt, nonce) if Change.CACHE in wanted else {}
+    steps = attempt - 2 if fields else attempt - 1
     for change in wanted:
-        if change is Change.CACHE:
-            fields.update(_cache_bypass(engine, attempt, nonce))
-        elif change is Change.SEED:
+        if change is Change.SEED:
             fields["seed"] = _stepped_seed(body.get("seed"), attempt)
-        elif change is Change.TEMPERATURE:
-            fields["temperature"] = _stepped(body.get("temperature"), 1.0, TEMPERATURE_STEP * (attempt - 1))
-        elif change is Change.PENALTY:
-            step = PENALTY_STEP * (attempt - 1)
-            fields["frequency_penalty"] = _stepped(body.get("frequency_penalty"), 0.0, step)
+        elif change is Change.TEMPERATURE and steps:
+            fields["temperature"] = _stepped(body.get("temperature"), 1.0, TEMPERATURE_STEP * steps)
+        elif change is Change.PENALTY and steps:
+            fields["frequency_penalty"] = _stepped(body.get("frequency_penalty"), 0.0, PENALTY_STEP * steps)
     return fields
 
 

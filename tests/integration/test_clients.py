@@ -17,7 +17,7 @@ from guard.policy.schema import HoldBack
 from guard.server.run import Running, running_guard
 from guard.shipped import find_policy
 from tests.integration.conftest import LiveBackend
-from tests.integration.server.conftest import guarded
+from tests.integration.server.conftest import QUIET, guarded
 from tests.integration.server.scripted import OK_SSE, backend
 from tests.unit.core.transcript import policy
 from tests.unit.proto.streams import block, delta, named, response, start
@@ -226,6 +226,7 @@ async def test_a_bad_message_is_continued_where_its_good_text_ended(embedded: Li
             ],
             listen=Listen(port=0),
             admin=Listen(port=0),
+            pool=QUIET,  # the first replica is asked first
         )
         async with running_guard(config, Judge(policy(attempts=2, hold=HoldBack()))) as guard:
             async with claude(guard.url).messages.stream(

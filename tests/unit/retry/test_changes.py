@@ -43,3 +43,15 @@ def test_penalty_steps_from_the_clients(penalty: object, becomes: float) -> None
 
 def test_sglang_has_a_salt_too() -> None:
     assert change("sglang", Change.CACHE) == {"cache_salt": "guard-r1-2"}
+
+
+def test_temperature_and_penalty_wait_while_the_cache_may_be_the_cause() -> None:
+    wanted = (Change.CACHE, Change.TEMPERATURE, Change.PENALTY)
+    made = [changes_for("llama.cpp", wanted, attempt=n, nonce="x", body={"temperature": 0}) for n in (2, 3, 4)]
+    assert made == [
+        {"cache_prompt": False},
+        {"cache_prompt": False, "temperature": 0.1, "frequency_penalty": 0.2},
+        {"cache_prompt": False, "temperature": 0.2, "frequency_penalty": 0.4},
+    ]
+    # Where no cache can be left aside, the first retry has nothing else to change.
+    assert changes_for("text", wanted, attempt=2, nonce="x", body={}) == {"temperature": 1.1, "frequency_penalty": 0.2}

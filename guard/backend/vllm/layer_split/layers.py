@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from guard.backend.device.layer_split import LayerSplit
+from guard.backend.vllm.layer_split.fatal import fatal
 
 
-def wrap(impl: Any, number: int, split: LayerSplit) -> None:
+def wrap(impl: Any, number: int, split: LayerSplit, last_word: Callable[..., Any] = fatal) -> None:
     """
     Replace the two methods of one layer's implementation, on the object.
 
@@ -16,6 +18,7 @@ def wrap(impl: Any, number: int, split: LayerSplit) -> None:
         impl: vLLM's `AttentionImpl`.
         number: Of the layer.
         split: LayerSplit of this rank.
+        last_word: What is made of an exception in either method.
     """
     update, forward = impl.do_kv_cache_update, impl.forward
 
@@ -39,4 +42,4 @@ def wrap(impl: Any, number: int, split: LayerSplit) -> None:
         split.attended()
         return done
 
-    impl.do_kv_cache_update, impl.forward = do_kv_cache_update, attend
+    impl.do_kv_cache_update, impl.forward = last_word(do_kv_cache_update), last_word(attend)

@@ -32,6 +32,7 @@ from guard.backend.kv.layer_split import (
     rows_of,
 )
 from guard.backend.kv.layer_split_steps import StepSchedule
+from guard.backend.vllm.layer_split.fatal import fatal
 from guard.backend.vllm.layer_split.layers import wrap
 from guard.backend.vllm.layer_split.settings import Settings, settings
 from guard.backend.vllm.layer_split.support import agree, config_reasons, layer_reasons, refuse
@@ -266,7 +267,7 @@ def build_attention_metadata(original: Callable[..., Any]) -> Callable[..., Any]
         split = split_of(self)
         scheduled = named.get("num_scheduled_tokens")
         if split is not None and scheduled:
-            split.begin(self.input_batch, named["num_reqs"], scheduled)
+            fatal(split.begin)(self.input_batch, named["num_reqs"], scheduled)
         return built
 
     return replacement

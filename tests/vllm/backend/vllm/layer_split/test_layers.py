@@ -59,6 +59,6 @@ def test_an_attention_whose_cache_update_was_left_out_is_an_error() -> None:
     split = alone()
     split.begin(Rows((7, 3), 1))
     impl = Impl()
-    wrap(impl, 0, split)
+    wrap(impl, 0, split, last_word=lambda step: step)
     with pytest.raises(LayerSplitError, match="expected layer 0"):
         impl.forward(None, None, None, None, "cache", SimpleNamespace(block_table=tensors(BATCH)[0]))
