@@ -33,7 +33,8 @@ _done: Final[set[str]] = set()
 def register() -> None:
     """Switch on what the environment asks for; once in a process, however often it is called."""
     _once("acceptance", lambda: install_acceptance(_version()))
-    _once("the race-free cache", lambda: install_race_free(_version))
+    if os.environ.get(_RACE_FREE):
+        _once("the race-free cache", lambda: install_race_free(_version))
     if os.environ.get(LAYER_SPLIT):
         _once("LayerSplit", lambda: install_layer_split(_version()))
     if os.environ.get(_FAULTS) == "1":

@@ -19,10 +19,13 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from guard.backend.kv.rules import ALL, Rules
 from guard.backend.testbed.engine import InprocessEngine, inprocess_engine
 from guard.backend.testbed.server import ENVIRONMENT, ServerOptions
 from guard.backend.testbed.tiny import TinyShape, ensure_tiny
+from guard.backend.vllm.plugin import register
 from guard.backend.vllm.race_free.connector import VllmBlocks
 from guard.backend.vllm.race_free.ledger import Ledger
 
@@ -254,6 +257,16 @@ class Bed:
 
 
 @contextlib.contextmanager
+def switched(settings: ServerOptions) -> Iterator[None]:
+    """The switches of an engine in this process, for the time being; vLLM itself loads its plugins only once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.env.items():
+            patch.setenv(name, value)
+        register()
+        yield
+
+
+@contextlib.contextmanager
 def bed(*, policy: str = "recompute", caching: bool = False, **extra: Any) -> Iterator[Bed]:
     """
     Both engines, started at the same time.
@@ -267,15 +280,14 @@ def bed(*, policy: str = "recompute", caching: bool = False, **extra: Any) -> It
         prefill = Prefill(Path(folder))
         try:
             settings = options()
-            os.environ.update(settings.env)
             config = transfer("D", policy=policy, peers={"P": prefill.listen}, **extra)
-            with inprocess_engine(
-                settings,
-                kv_transfer_config=config,
-                num_gpu_blocks_override=BLOCKS,
-                enable_prefix_caching=caching,
-                disable_log_stats=True,
-            ) as engine:
+            made_of: dict[str, Any] = {
+                "kv_transfer_config": config,
+                "num_gpu_blocks_override": BLOCKS,
+                "enable_prefix_caching": caching,
+                "disable_log_stats": True,
+            }
+            with switched(settings), inprocess_engine(settings, **made_of) as engine:
                 prefill.connect()
                 made = Bed(engine, prefill)
                 yield made

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from guard.backend.testbed.engine import InprocessEngine, inprocess_engine
-from tests.vllm.backend.vllm.push.bed import BLOCK_SIZE, options, prompts
+from tests.vllm.backend.vllm.push.bed import BLOCK_SIZE, options, prompts, switched
 
 COUNT = 10
 
@@ -64,10 +63,12 @@ class Prefixes:
 @pytest.fixture(scope="module")
 def prefixes() -> Iterator[Prefixes]:
     settings = options()
-    os.environ.update(settings.env)
-    with inprocess_engine(
-        settings, num_gpu_blocks_override=512, enable_prefix_caching=True, disable_log_stats=True
-    ) as engine:
+    made_of: dict[str, Any] = {
+        "num_gpu_blocks_override": 512,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    with switched(settings), inprocess_engine(settings, **made_of) as engine:
         yield Prefixes(engine)
 
 
