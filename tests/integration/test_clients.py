@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
+import msgspec
 import openai
 import pytest
 
 from guard.config import Config, Listen, TimeoutSettings, UpstreamSettings
+from guard.fleet.settings import AffinitySettings
 from guard.policy.judge import Judge
 from guard.policy.schema import HoldBack
 from guard.server.run import Running, running_guard
@@ -221,12 +223,13 @@ async def test_a_bad_message_is_continued_where_its_good_text_ended(embedded: Li
     async with backend(lambda _: [OK_SSE, cut]) as upstream:
         config = Config(
             upstreams=[
-                UpstreamSettings(url=upstream.url, engine="llama.cpp"),
-                UpstreamSettings(url=embedded.url, engine="llama.cpp"),
+                UpstreamSettings(url=upstream.url, engine="llama.cpp", name="broken"),
+                UpstreamSettings(url=embedded.url, engine="llama.cpp", name="well"),
             ],
             listen=Listen(port=0),
             admin=Listen(port=0),
-            pool=QUIET,  # the first replica is asked first
+            # By these names, and without affinity, the broken one is asked first.
+            pool=msgspec.structs.replace(QUIET, affinity=AffinitySettings(characters=0)),
         )
         async with running_guard(config, Judge(policy(attempts=2, hold=HoldBack()))) as guard:
             async with claude(guard.url).messages.stream(
