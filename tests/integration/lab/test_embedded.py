@@ -115,6 +115,9 @@ async def test_a_failed_start_quotes_the_engines_log(monkeypatch: pytest.MonkeyP
 
 
 PARENT = """
+import signal
+# A shell's background jobs begin with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import asyncio, sys
 from guard.lab.embedded import EmbeddedBackend, EmbeddedOptions
 async def main():
