@@ -25,7 +25,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -289,12 +289,26 @@ def many_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Reads a list of names, each of which must be known."""
+
+    def names(given: str) -> list[str]:
+        found = given.split(",")
+        for name in found:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return found
+
+    return names
+
+
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The guard beside proxies that only route.")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, within five minutes")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
-    parser.add_argument("--only", help="compare with these peers: " + ", ".join(list(TARGETS)[1:]))
-    parser.add_argument("--loads", help="only these loads: " + ", ".join(SCENARIOS))
+    peers = list(TARGETS)[1:]
+    parser.add_argument("--only", type=of(peers), default=peers, help="compare with these peers: " + ", ".join(peers))
+    parser.add_argument("--loads", type=of(SCENARIOS), help="only these loads: " + ", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, help="default 5, or 3 with --quick")
     parser.add_argument("--seed", type=int, default=1, help="of the order of targets")
     parser.add_argument("--write", action="store_true", help="put the figures into tests/bench/README.md")
@@ -303,16 +317,15 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parsed(argv)
-    peers = args.only.split(",") if args.only else list(TARGETS)[1:]
     scenarios = QUICK if args.quick else SCENARIOS
     if args.loads:
-        scenarios = {title: scenarios[title] for title in args.loads.split(",")}
+        scenarios = {title: scenarios[title] for title in args.loads}
     rounds = args.rounds or (3 if args.quick else 5)
     begun = time.monotonic()
     with many_files(), tempfile.TemporaryDirectory(prefix="guard-bench-") as folder:
         bench = Bench(Path(folder))
         try:
-            bench.start(["guard", *peers])
+            bench.start(["guard", *args.only])
             bench.run(scenarios, rounds, args.seed, begun + (QUICK_BUDGET if args.quick else math.inf))
         finally:
             bench.stop()
