@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -23,6 +22,5 @@ def test_there_are_items() -> None:
 def test_the_test_it_names_is_there(row: str) -> None:
     named = re.search(r"`(tests/[\w/]+\.py)::(\w+)` \|$", row)
     assert named, row
-    tree = ast.parse((ROOT / named[1]).read_text(encoding="utf-8"))
-    found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    assert named[2] in found
+    text = (ROOT / named[1]).read_text(encoding="utf-8")
+    assert named[2] in re.findall(r"^(?:async )?def (\w+)\(", text, re.MULTILINE)

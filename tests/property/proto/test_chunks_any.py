@@ -75,6 +75,10 @@ def pruned(chunk: dict[str, Any], engine: str) -> dict[str, Any] | None:
         out["metrics"].pop("speculative_decoding")
         if not out["metrics"]:
             out.pop("metrics")
+    for choice in out["choices"]:
+        # Asked for by re-scoring; stock, they are null for a client that did not ask.
+        if choice.get("logprobs") is not None:
+            choice["logprobs"] = None
     asked = [out.get("prompt_token_ids")]
     asked += [choice.get(name) for choice in out["choices"] for name in ("token_ids", "prompt_token_ids")]
     if all(value is None for value in asked):
