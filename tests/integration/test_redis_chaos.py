@@ -76,6 +76,10 @@ async def test_a_real_models_spoilt_answer_is_rescued_while_redis_is_stopped(
             replica.arm(FaultPlan("noise"))
             said, verdict = await ask(two)
             assert verdict == "rescued"
+            (record,) = two.guard.records.latest(1)
+            first, *_, last = record.attempts
+            assert (first.verdict, first.tokens_shown) == ("retry", 0)
+            assert (last.mode, last.verdict, last.tokens_shown) == ("restart", "pass", MAX_TOKENS)
             # Computed beside the end of the attempt that was given up, its last bits are others; its sense is not.
             assert said[:ALIKE] == healthy[:ALIKE]
             await replica.heal()
