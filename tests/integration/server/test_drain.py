@@ -17,8 +17,8 @@ from tests.unit.core.transcript import DONE, chunk
 
 STREAMS = 100
 WORDS = 24
-#: What a process may take to end on a busy machine, far below the time to drain in these tests. Unit: seconds.
-WITHIN = 25.0
+#: What a process may take to end. Unit: seconds.
+WITHIN = 5.0
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
@@ -78,7 +78,7 @@ async def test_a_hundred_streams_end_by_themselves() -> None:
     ):
         clients = await begin(session, serving.url, STREAMS)
         os.kill(serving.process.pid, signal.SIGTERM)
-        assert await not_ready_after(session, serving) < 2.0
+        assert await not_ready_after(session, serving) < 1.0
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(serving.url + "/v1/models")
         await asyncio.gather(*(client.task for client in clients))
