@@ -47,7 +47,6 @@ class Outgoing:
         self._watching = True
         self._relays = False
         self._shown = Shown()
-        self._recovery = Recovery(request, policy)
         self._opening = request.stream and request.family.opening_waits
         self._delivery = delivery_for(request, policy.name, settings.max_event_bytes)
         #: Set while somebody listens to the live feed.
@@ -59,6 +58,7 @@ class Outgoing:
             settings.request_id, request.route, request.model, policy.name, stream=request.stream
         )
         self._ledger = Ledger(self.record, now)
+        self._recovery = Recovery(request, policy, self.record)
 
     @property
     def _is_closing(self) -> bool:

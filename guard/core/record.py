@@ -120,6 +120,14 @@ class AttemptRecord(msgspec.Struct):
         self.findings = verdict.findings
 
     @property
+    def bad_tokens_shown(self) -> int:
+        """Tokens after the onset that the client had before the verdict. Unit: tokens."""
+        if self.kind is None or self.onset_token is None:
+            return 0
+        # The onset counts from the answer's beginning, of which a continuation has only the rest.
+        return max(self.tokens_shown - max(self.onset_token - self.began_at, 0), 0)
+
+    @property
     def burned_by(self) -> str:
         """Why its tokens were thrown away: what was found, "fault", or "left" (the client did, or nothing followed)."""
         if self.kind is not None and self.verdict not in ("pass", "note"):
@@ -161,6 +169,11 @@ class ExchangeRecord(msgspec.Struct):
     longest_gap: float = 0.0
     ended_at: float = 0.0
 
+    @property
+    def bad_tokens_shown(self) -> int:
+        """Tokens after an onset that the client has. Unit: tokens."""
+        return sum(attempt.bad_tokens_shown for attempt in self.attempts)
+
     def summary(self) -> dict[str, object]:
         """The short account that the client sees in the closing comment of a stream."""
         last = self.attempts[-1] if self.attempts else None
@@ -173,6 +186,8 @@ class ExchangeRecord(msgspec.Struct):
         }
         if self.tokens_burned:
             out["tokens_shown"], out["tokens_burned"] = self.tokens_shown, self.tokens_burned
+        if self.bad_tokens_shown:
+            out["bad_tokens_shown"] = self.bad_tokens_shown
         if bad is not None and bad.kind is not None:
             out["kind"] = bad.kind.value
             out["reason"] = bad.reason

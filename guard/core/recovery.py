@@ -14,6 +14,7 @@ from guard.core.attempt import Attempt
 from guard.core.factory import Shown, resume_blocker
 from guard.core.failure import Failure
 from guard.core.holdback import Held
+from guard.core.record import ExchangeRecord
 from guard.policy.schema import Policy
 from guard.proto.client import ClientRequest
 from guard.retry.planner import Situation
@@ -44,11 +45,13 @@ class Recovery:
     Args:
         request: The client's.
         policy: Its policy.
+        record: What is kept of the exchange.
     """
 
-    def __init__(self, request: ClientRequest, policy: Policy) -> None:
+    def __init__(self, request: ClientRequest, policy: Policy, record: ExchangeRecord) -> None:
         self._request = request
         self._policy = policy
+        self._record = record
         self._kinds: list[Kind] = []
         #: Of the attempt given up last.
         self.latest: Kept | None = None
@@ -125,4 +128,6 @@ class Recovery:
             attempt_alive=alive,
             refused=refused,
             best_kept=policy.when_exhausted is WhenExhausted.BEST and self.best is not None,
+            bad_shown=self._record.bad_tokens_shown,
+            max_bad_shown=policy.retry.max_bad_shown,
         )

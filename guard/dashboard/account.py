@@ -91,6 +91,7 @@ def detail_of(
     for attempt in attempts:
         found = texts.get(attempt["number"])
         attempt["text"] = found.chunks if found is not None else None
+    out["bad_tokens_shown"] = record.bad_tokens_shown
     out["open"] = is_open
     out["added"] = added_ttft(record) if record.stream else None
     out["text_kind"] = next((found.text for found in texts.values()), None)

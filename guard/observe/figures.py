@@ -12,14 +12,6 @@ def added_ttft(record: ExchangeRecord) -> float | None:
     return max(record.ttft_delivered - record.ttft_upstream, 0.0)
 
 
-def bad_tokens_shown(attempt: AttemptRecord) -> int:
-    """Tokens after the onset that the client had before the verdict. Unit: tokens."""
-    if attempt.kind is None or attempt.onset_token is None:
-        return 0
-    # The onset counts from the answer's beginning, of which a continuation has only the rest.
-    return max(attempt.tokens_shown - max(attempt.onset_token - attempt.began_at, 0), 0)
-
-
 def result_of(attempt: AttemptRecord) -> str:
     """What an attempt says of its replica: good, bad or fault."""
     if attempt.fault:

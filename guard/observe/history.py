@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import msgspec
 
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
-from guard.observe.figures import added_ttft, bad_tokens_shown, drafted_steps, result_of
+from guard.observe.figures import added_ttft, drafted_steps, result_of
 from guard.observe.metrics import MOST_MODELS, MOST_REPLICAS
 from guard.observe.series import DELAYS, Bounded, quantile
 
@@ -115,7 +115,7 @@ class History:
         model = into.models.setdefault(self._model(record.model), _Of())
         for attempt in record.attempts:
             into.attempts += 1
-            into.counts["bad_shown"] += bad_tokens_shown(attempt)
+            into.counts["bad_shown"] += attempt.bad_tokens_shown
             replica = into.replicas.setdefault(self._replica(attempt.replica), _Of())
             for of in (replica, model):
                 _count_attempt(of, attempt)

@@ -79,6 +79,7 @@ def exchange_fields(record: ExchangeRecord) -> dict[str, object]:
         "replicas": [attempt.replica for attempt in record.attempts],
         "tokens_shown": record.tokens_shown,
         "tokens_burned": record.tokens_burned,
+        "bad_tokens_shown": record.bad_tokens_shown,
         "duration_s": round(record.duration, 4),
     }
     if record.ttft_delivered is not None:

@@ -25,7 +25,7 @@ from guard.observe.counts import (
     RecorderCounts,
     RescoreCounts,
 )
-from guard.observe.figures import added_ttft, bad_tokens_shown, drafted_steps, result_of
+from guard.observe.figures import added_ttft, drafted_steps, result_of
 from guard.observe.series import (
     DELAYS,
     GAPS,
@@ -167,7 +167,7 @@ class Metrics(Collector):
             if record.tokens_shown > 1:
                 pace = (record.duration - record.ttft_delivered) / (record.tokens_shown - 1)
                 self._observe("guard_time_per_token_seconds", pace)
-        self._sums["guard_bad_tokens_shown"] += sum(map(bad_tokens_shown, record.attempts))
+        self._sums["guard_bad_tokens_shown"] += record.bad_tokens_shown
         for attempt in record.attempts:
             self._count_attempt(attempt)
 

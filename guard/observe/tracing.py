@@ -202,6 +202,7 @@ def _of_exchange(record: ExchangeRecord) -> dict[str, Any]:
         "guard.outcome": record.outcome.value,
         "guard.attempts": len(record.attempts),
         "guard.tokens_burned": record.tokens_burned,
+        "guard.bad_tokens_shown": record.bad_tokens_shown,
         "guard.held_tokens_max": record.held_tokens_max,
     }
     if record.status:

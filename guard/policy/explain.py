@@ -25,6 +25,11 @@ def explain(policy: Policy) -> str:
         f"A bad answer is tried at most {policy.retry.max_attempts} times in all, changing {changed};"
         f" when none is left: {policy.when_exhausted}."
     )
+    if policy.hold_back.mode is not HoldMode.FULL:
+        lines.append(
+            f"Where more than {policy.retry.max_bad_shown} tokens of bad text were shown, nothing follows them:"
+            f" {policy.when_exhausted}."
+        )
     for kind, attempts in policy.kind_attempts.items():
         lines.append(f"After a verdict of {kind}: at most {attempts} in all.")
     for kind, changes in policy.kind_changes.items():

@@ -44,9 +44,11 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         max_attempts: Attempts in all, the first included.
         change: What each further attempt does differently.
+        max_bad_shown: Most bad text that may stand before a continuation. Unit: tokens.
     """
 
     max_attempts: int = 3
+    max_bad_shown: int = 96
     change: tuple[Change, ...] = (Change.CACHE, Change.SEED)
 
 

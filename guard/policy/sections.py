@@ -73,13 +73,14 @@ def build_retry(document: Document, source: RetrySource, actions: Iterable[Actio
         actions: Of the policy's rules.
 
     Raises:
-        ConfigError: Too many attempts, or retries that would change nothing.
+        ConfigError: Too many attempts, retries that would change nothing, or no number of tokens.
     """
     _check_attempts(document, "retry.max_attempts", source.max_attempts)
     if Action.RETRY in actions and source.max_attempts > 1 and not source.change:
         document.fail("retry.change", f"a retry that changes nothing repeats the fault; {_NAME_ONE}")
     _check_twice(document, "retry.change", source.change)
-    return Retry(max_attempts=source.max_attempts, change=source.change)
+    shown = read(document, "retry.max_bad_shown", parse_tokens, source.max_bad_shown)
+    return Retry(max_attempts=source.max_attempts, change=source.change, max_bad_shown=shown)
 
 
 def build_confirm(document: Document, source: ConfirmSource) -> Confirm | None:

@@ -83,6 +83,13 @@ class RetrySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     change: Annotated[tuple[Change, ...], _help("What each further attempt does differently.")] = (
         Change.CACHE, Change.SEED,
     )  # fmt: skip
+    max_bad_shown: Annotated[
+        str,
+        _help(
+            "Most text after the onset that a client may have and still get the continuation; beyond it,"
+            " when_exhausted decides.", "96 tokens", pattern=_TOKENS,
+        ),
+    ] = "96 tokens"  # fmt: skip
 
 
 class ConfirmSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -33,6 +33,7 @@ def written(policy: Policy) -> Written:
     out["retry"] = {
         "max_attempts": policy.retry.max_attempts,
         "change": [change.value for change in policy.retry.change],
+        "max_bad_shown": f"{policy.retry.max_bad_shown} tokens",
     }
     out["when_exhausted"] = policy.when_exhausted.value
     kinds = _kinds(policy)

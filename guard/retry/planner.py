@@ -39,6 +39,8 @@ class Situation(msgspec.Struct, frozen=True, gc=False):
         attempt_alive: Whether the current attempt could still be let pass (False after a fault).
         refused: Why the fleet's budget allows no retry now; empty while it was not asked, or does.
         best_kept: Whether the healthy part of an attempt is at hand and can be ended honestly.
+        bad_shown: Tokens after the onset that the client has. Unit: tokens.
+        max_bad_shown: Most of them that the policy lets stand before a continuation. Unit: tokens.
     """
 
     attempts_made: int
@@ -49,6 +51,8 @@ class Situation(msgspec.Struct, frozen=True, gc=False):
     attempt_alive: bool = True
     refused: str = ""
     best_kept: bool = False
+    bad_shown: int = 0
+    max_bad_shown: int = 0
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +71,7 @@ class Row(NamedTuple):
         in_budget: The fleet's retry budget allows it.
         text_released: The client has text.
         resume_safe: That text can be continued exactly.
+        little_shown: No more bad text was shown than may stand.
         step: What is done; None for the last resort.
         reason: Why, for the record.
     """
@@ -75,6 +80,7 @@ class Row(NamedTuple):
     in_budget: bool | None
     text_released: bool | None
     resume_safe: bool | None
+    little_shown: bool | None
     step: Step | None
     reason: str
 
@@ -90,11 +96,12 @@ class Last(NamedTuple):
 
 #: First match wins.
 MATRIX = (
-    Row(False, None, None, None, None, "all {max_attempts} attempts used"),
-    Row(True, False, None, None, None, "{refused}"),
-    Row(True, True, False, None, Step.RESTART, "no text released yet"),
-    Row(True, True, True, True, Step.RESUME, "the backend can continue the released text"),
-    Row(True, True, True, False, None, "cannot resume: {resume_blocker}"),
+    Row(False, None, None, None, None, None, "all {max_attempts} attempts used"),
+    Row(True, False, None, None, None, None, "{refused}"),
+    Row(True, True, False, None, None, Step.RESTART, "no text released yet"),
+    Row(True, True, True, False, None, None, "cannot resume: {resume_blocker}"),
+    Row(True, True, True, True, False, None, "{bad_shown} bad tokens were shown, more than retry.max_bad_shown"),
+    Row(True, True, True, True, True, Step.RESUME, "the backend can continue the released text"),
 )
 #: First match wins. After a fault there is nothing left that could be let pass.
 LAST_RESORT = (
@@ -118,8 +125,9 @@ def plan(situation: Situation) -> Plan:
         not situation.refused,
         situation.text_released,
         not situation.resume_blocker,
+        situation.bad_shown <= situation.max_bad_shown,
     )
-    row = next(row for row in MATRIX if _fits(row[:4], facts))
+    row = next(row for row in MATRIX if _fits(row[:5], facts))
     reason = row.reason.format_map(msgspec.structs.asdict(situation))
     return Plan(row.step or _last_resort(situation), reason)
 
@@ -135,9 +143,11 @@ def _fits(asked: tuple[object, ...], facts: tuple[object, ...]) -> bool:
 
 def matrix_table() -> str:
     """Both tables as Markdown, for the documentation."""
-    names: tuple[str, ...] = ("attempts left", "within the budget", "text released", "resume safe", "plan")
+    names: tuple[str, ...] = (
+        "attempts left", "within the budget", "text released", "resume safe", "bad text shown may stand", "plan",
+    )  # fmt: skip
     lines = [_line(names), _line(["---"] * len(names))]
-    lines += [_line([*map(_say, row[:4]), row.step.value if row.step else "last resort"]) for row in MATRIX]
+    lines += [_line([*map(_say, row[:5]), row.step.value if row.step else "last resort"]) for row in MATRIX]
     names = ("`when_exhausted`", "attempt still alive", "healthy part kept", "last resort")
     lines += ["", _line(names), _line(["---"] * len(names))]
     lines += [_line([f"`{last[0]}`", *map(_say, last[1:3]), last.step.value]) for last in LAST_RESORT]

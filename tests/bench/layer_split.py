@@ -14,6 +14,7 @@ longest they fill the split cache, so that the unsplit one holds half of them.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -24,9 +25,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+# Sets the environment, the number of threads included, which is read when torch and vLLM are imported: a second thread
+# in each rank would spin away the time of the other rank.
+import tests.vllm.backend.vllm.conftest  # noqa: F401
+
+# isort: split
 import torch
 
-import tests.vllm.backend.vllm.conftest  # noqa: F401 - sets the environment before vLLM is imported
 from guard.backend.device.layer_split import open_groups
 from guard.backend.kv.layer_split_cost import Load, Machine, Shape, predict
 from guard.backend.testbed.engine import InprocessEngine
@@ -34,9 +39,13 @@ from guard.backend.testbed.tiny import TinyShape
 from tests.vllm.backend.device.ranks import run_ranks
 from tests.vllm.backend.vllm.layer_split.engines import PAGE, blocks, differing, engine, load, serve
 
-_LAYERS = 20
+_LAYERS = 16
+#: Wide enough that computing a prompt takes longer than starting its steps does.
+_WIDTH = 512
 _SESSIONS = 6
-_LENGTHS = (496, 992, 1984)
+_LENGTHS = (992, 1488, 1984)
+#: Fresh prompts from which the cost model learns how fast the machine computes.
+_CALIBRATION = (96, 240, 496, *_LENGTHS)
 _MODEL_LEN = 2016
 _CHUNK = 1024
 #: The node computes prompts and hands them on.
@@ -126,10 +135,20 @@ def answer(made: InprocessEngine, prompt: list[int]) -> tuple[float, float, int,
                 return first, took, output.num_cached_tokens or 0, tuple(output.outputs[0].token_ids)
 
 
+_turns = itertools.count()
+
+
+def each(both: dict[str, InprocessEngine], prompt: list[int]) -> dict[str, tuple[float, float, int, tuple[int, ...]]]:
+    """What both engines make of a prompt; they take turns in being the first."""
+    names = list(both) if next(_turns) % 2 else list(reversed(both))
+    return {name: answer(both[name], prompt) for name in names}
+
+
 def speed(turns: int) -> dict[str, Any]:
     """See the module."""
-    memory = _SESSIONS * _LENGTHS[-1] // 2 // 32 * _LAYERS * PAGE
-    shape = TinyShape(num_layers=_LAYERS, num_kv_heads=1)
+    # Of the longest contexts the split cache holds all, and some of their ends that nobody asks for again.
+    memory = _SESSIONS * (_LENGTHS[-1] // 32) * 5 // 8 * _LAYERS * PAGE
+    shape = TinyShape(hidden_size=_WIDTH, num_layers=_LAYERS, num_heads=_WIDTH // 32, num_kv_heads=1)
     common: dict[str, Any] = {
         "speculative": False,
         "shape": shape,
@@ -138,12 +157,14 @@ def speed(turns: int) -> dict[str, Any]:
         "seqs": 1,
         "batched": _CHUNK,
     }
-    link = link_speed()
+    link, latency = link_speed()
     with engine(split=False, **common) as whole, engine(split=True, **common) as split:
         both = {"unsplit": whole, "split": split}
         capacity = {name: blocks(made) for name, made in both.items()}
-        found: dict[str, Any] = {"capacity_blocks": capacity, "link_bytes_per_second": round(link), "points": {}}
+        found: dict[str, Any] = {"capacity_blocks": capacity, "link_bytes_per_second": round(link), "latency": latency}
+        found["points"] = {}
         same = True
+        speeds = calibrate(whole)
         for length in _LENGTHS:
             point, agreed = _length(both, length, turns)
             same &= agreed
@@ -151,7 +172,7 @@ def speed(turns: int) -> dict[str, Any]:
             print(length, json.dumps(point), flush=True)
     found["capacity_ratio"] = round(capacity["split"] / capacity["unsplit"], 3)
     found["tokens_equal"] = same
-    found["predicted"] = predicted(found["points"], memory, link)
+    found["predicted"] = predicted(found["points"], memory, (link, latency), speeds)
     return found
 
 
@@ -162,9 +183,9 @@ def _length(both: dict[str, InprocessEngine], length: int, turns: int) -> tuple[
     fresh: dict[str, list[float]] = {name: [] for name in both}
     for made in both.values():
         made.engine.reset_prefix_cache()
-    for _ in range(4):
+    for _ in range(8):
         prompt = sessions.fresh()
-        got = {name: answer(made, prompt) for name, made in both.items()}
+        got = each(both, prompt)
         same &= got["split"][3] == got["unsplit"][3]
         for name, (to_first, took, _, _) in got.items():
             first[name].append(to_first)
@@ -177,30 +198,50 @@ def _length(both: dict[str, InprocessEngine], length: int, turns: int) -> tuple[
     hits = dict.fromkeys(both, 0)
     for _ in range(turns):
         prompt = sessions.ask(sessions.dice.randrange(_SESSIONS))
-        got = {name: answer(made, prompt) for name, made in both.items()}
+        got = each(both, prompt)
         same &= got["split"][3] == got["unsplit"][3]
         for name, (_, took, cached, _) in got.items():
             spent[name] += took
             hits[name] += cached
     return {
         "throughput_ratio": round(spent["unsplit"] / spent["split"], 3),
-        "ttft_cost_no_hits": round(statistics.median(a / b for a, b in zip(*reversed(first.values()), strict=True)), 3),
+        "ttft_cost_no_hits": round(
+            statistics.median(a / b for a, b in zip(first["split"], first["unsplit"], strict=True)), 3
+        ),
         "seconds_a_turn": {name: round(each / turns, 3) for name, each in spent.items()},
         "hit_rate": {name: round(each / turns / length, 3) for name, each in hits.items()},
         "seconds_fresh": {name: round(statistics.median(each), 3) for name, each in fresh.items()},
     }, same
 
 
-def predicted(points: dict[int, Any], memory: int, link: float) -> dict[int, Any]:
-    """The cost model at the measured points: its compute speed is fitted to the unsplit fresh requests alone."""
-    xs = list(points)
-    ys = [points[length]["seconds_fresh"]["unsplit"] for length in xs]
-    slope, offset = statistics.linear_regression(xs, ys)
-    shape = Shape("measured", _LAYERS, PAGE // 32, flops=max(slope, 1e-9) * 2, attention_flops=0.0)
-    machine = Machine(ranks=2, memory=memory, flops=1.0, link=link)
+def calibrate(whole: InprocessEngine) -> tuple[float, float, float]:
+    """Seconds of a fresh request on the unsplit engine: of each, of each token, of each pair of tokens."""
+    sessions = Sessions(_LENGTHS[-1], seed=1)
+    rows, times = [], []
+    for length in _CALIBRATION:
+        took = [answer(whole, sessions.fresh()[:length])[1] for _ in range(5)]
+        rows.append([1.0, float(length), length**2 / 2])
+        times.append(statistics.median(took))
+    # Long and short prompts weigh the same: each line is divided by its time.
+    weights = 1 / torch.tensor(times, dtype=torch.float64)
+    lines = torch.tensor(rows, dtype=torch.float64) * weights[:, None]
+    found = torch.linalg.lstsq(lines, torch.ones_like(weights)[:, None]).solution.flatten()
+    print("calibration", dict(zip(_CALIBRATION, (round(each, 3) for each in times), strict=True)), found.tolist())
+    each, token, pair = (max(float(value), 0.0) for value in found)
+    return each, token, pair
+
+
+def predicted(
+    points: dict[int, Any], memory: int, link: tuple[float, float], speeds: tuple[float, float, float]
+) -> dict[int, Any]:
+    """The cost model at the measured points; it knows fresh requests of the unsplit engine, and the link."""
+    each, token, pair = speeds
+    shape = Shape("measured", _LAYERS, PAGE // 32, flops=max(token, 1e-9) * 2, attention_flops=pair * 2)
+    # Two ranks on two cores: who moves bytes does not compute meanwhile.
+    machine = Machine(ranks=2, memory=memory, flops=1.0, link=link[0], latency=link[1], overlap=0.0)
     found = {}
-    for length in xs:
-        asked = Load(length, 0.9, _SESSIONS, chunk=_CHUNK, batch=1, per_request=max(offset, 0.0))
+    for length in points:
+        asked = Load(length, 0.9, _SESSIONS, chunk=_CHUNK, per_request=each, block=32)
         at = predict(shape, machine, asked)
         measured = points[length]["throughput_ratio"]
         found[length] = {
@@ -213,19 +254,23 @@ def predicted(points: dict[int, Any], memory: int, link: float) -> dict[int, Any
     return found
 
 
-def _link(rank: int, count: int) -> float:
+def _link(rank: int, count: int) -> tuple[float, float]:
     broadcasts = open_groups([range(count)], "gloo", 60.0)
-    payload = torch.zeros(1 << 20, dtype=torch.uint8)
-    broadcasts.send(payload, 0).wait()
-    started = time.monotonic()
-    for _ in range(50):
+    took = []
+    for size in (1 << 20, 64):
+        payload = torch.zeros(size, dtype=torch.uint8)
         broadcasts.send(payload, 0).wait()
-    return 50 * payload.numel() / (time.monotonic() - started)
+        started = time.monotonic()
+        for _ in range(50):
+            broadcasts.send(payload, 0).wait()
+        took.append((time.monotonic() - started) / 50)
+    return (1 << 20) / max(took[0] - took[1], 1e-9), took[1]
 
 
-def link_speed() -> float:
-    """What a broadcast of one megabyte moves between two processes here. Unit: bytes a second."""
-    return min(run_ranks(_link, 2))
+def link_speed() -> tuple[float, float]:
+    """What a broadcast moves between two processes here, in bytes a second, and what an empty one takes, in seconds."""
+    speeds, latencies = zip(*run_ranks(_link, 2), strict=True)
+    return min(speeds), max(latencies)
 
 
 def main() -> int:
@@ -233,7 +278,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="LayerSplit on real vLLM, on the CPU.")
     parser.add_argument("--only", choices=("equal", "four", "speed"))
     parser.add_argument("--requests", type=int, default=220)
-    parser.add_argument("--turns", type=int, default=10)
+    parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     given = parser.parse_args()
     parts = {"equal": lambda: equal(given.requests), "four": four, "speed": lambda: speed(given.turns)}

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import msgspec
 import openai
 import pytest
 
@@ -19,6 +20,7 @@ from guard.lab.draft import DEFAULT_DRAFT
 from guard.lab.faulty import FaultPlan, FaultyReplica
 from guard.lab.story import MAX_TOKENS, PROMPT
 from guard.policy.judge import Judge
+from guard.policy.schema import Policy, Retry
 from guard.server.run import Running, running_guard
 from guard.shipped import find_policy
 from tests.integration.conftest import LiveBackend
@@ -30,14 +32,15 @@ OPTIONS: dict[str, Any] = {"temperature": 0, "max_tokens": 96}
 
 
 @contextlib.asynccontextmanager
-async def guarded(url: str, policy: str, k: int) -> AsyncIterator[Running]:
+async def guarded(url: str, policy: str | Policy, k: int) -> AsyncIterator[Running]:
     config = Config(
         upstreams=[UpstreamSettings(url=url)],
         listen=Listen(port=0),
         admin=Listen(port=0),
         timeouts=TimeoutSettings(drain=0.5),
     )
-    async with running_guard(config, Judge(find_policy(policy)), {url: find_baseline(DEFAULT_DRAFT, k)}) as running:
+    judge = Judge(find_policy(policy) if isinstance(policy, str) else policy)
+    async with running_guard(config, judge, {url: find_baseline(DEFAULT_DRAFT, k)}) as running:
         yield running
 
 
@@ -180,9 +183,13 @@ async def test_a_corrupted_cache_is_found_and_the_client_gets_the_healthy_answer
 async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(embedded: LiveBackend) -> None:
     onset = 60
     request = {"messages": MESSAGES, "stream": True, "temperature": 0, "max_tokens": 160, "ignore_eos": True}
+    # The words that had left before suspicion rose may make the model say more of the kind: it is tried until it does
+    # not, and always at the temperature asked for.
+    patient = Retry(max_attempts=8, max_bad_shown=160)
+    judged = msgspec.structs.replace(find_policy("default"), retry=patient, kind_changes={})
     async with (
         FaultyReplica(embedded.url, embedded.slots_folder, order=embedded.order) as replica,
-        guarded(replica.url, "default", embedded.num_speculative_tokens) as running,
+        guarded(replica.url, judged, embedded.num_speculative_tokens) as running,
         aiohttp.ClientSession() as session,
     ):
         replica.arm(FaultPlan("noise", onset_token=onset))
@@ -208,6 +215,7 @@ async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(embedded: Li
     assert last["verdict"] == "pass"
     # A second attempt that goes on from the spoilt words may itself be ended: the ledger has each one's part.
     assert record["tokens_shown"] == sum(attempt["tokens_shown"] for attempt in record["attempts"])
+    assert record["bad_tokens_shown"] >= first["tokens_shown"] - first["onset_token"] > 0
     # One text: the first attempt's part, then to the letter what a clean cache makes of it, up to the limit.
     shown = "".join([text for text in texts if text][: first["tokens_shown"]])
     messages = [*MESSAGES, {"role": "assistant", "content": shown}]

@@ -4,7 +4,7 @@ What LayerSplit buys and costs: a model of a prefill node, for planning.
 Plain and coarse. A request brings a context of which a share was seen before; what of that is still in the cache
 depends on how much of the sessions' contexts fits. The rest is computed in chunks; every chunk of a split model moves
 the context before it, layer by layer, behind the computing of the layer before. What it leaves out: decode, scheduling,
-stragglers, the link's latency. Its predictions are for ratios, not for seconds.
+stragglers. Its predictions are for ratios, not for seconds.
 """
 
 from __future__ import annotations
@@ -51,12 +51,16 @@ class Machine(msgspec.Struct, frozen=True):
         memory: For weights and KV on each rank. Unit: bytes.
         flops: What each rank does in a second, as seen in prefill.
         link: What a broadcast moves in a second, as seen. Unit: bytes a second.
+        latency: What a broadcast takes besides its bytes. Unit: seconds.
+        overlap: Share of a broadcast that runs beside computing; 0 where the computing processors move the bytes.
     """
 
     ranks: int
     memory: float
     flops: float
     link: float
+    latency: float = 0.0
+    overlap: float = 1.0
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -70,6 +74,7 @@ class Load(msgspec.Struct, frozen=True):
             what the unsplit cache holds.
         span: See `sessions`.
         chunk: Most tokens of a step.
+        block: Tokens of a cache block; what is found is found in whole ones.
         batch: Requests that a step may touch; bounds the scratch slots.
         per_request: What a request costs besides its tokens, such as its decode steps. Unit: seconds.
     """
@@ -81,6 +86,7 @@ class Load(msgspec.Struct, frozen=True):
     chunk: int = 8192
     batch: int = 1
     per_request: float = 0.0
+    block: int = 1
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -124,6 +130,9 @@ class Prediction(msgspec.Struct, frozen=True):
         return self.seconds_unsplit / self.seconds_split
 
 
+#: Turns since a session's last one that are looked at, for each session.
+_MOST_GAPS: Final = 40
+
 #: Multiply-adds count twice. KV in bytes of bf16, or of MLA's latent and its position part.
 SHAPES: Final[dict[str, Shape]] = {
     # Public configurations, rounded: 61 layers, 37e9 active parameters, latent 512 + 64, 128 heads of 128 + 64.
@@ -151,10 +160,7 @@ def predict(shape: Shape, machine: Machine, load: Load) -> Prediction:
     kept = math.ceil(shape.layers / replicas)
     unsplit = int(room / (shape.kv_bytes * (shape.layers + shape.draft_layers)))
     split = _split_tokens(shape, room, kept, load)
-    working = load.sessions * load.context if load.sessions else load.span * max(unsplit, load.context)
-    hits = [
-        load.hit_rate * min(1.0, tokens / working) if tokens >= load.context else 0.0 for tokens in (unsplit, split)
-    ]
+    hits = [_hits(tokens, unsplit, load) for tokens in (unsplit, split)]
     fresh = [seconds(shape, machine, load, 0.0, split=each) for each in (False, True)]
     return Prediction(
         context=load.context,
@@ -169,6 +175,28 @@ def predict(shape: Shape, machine: Machine, load: Load) -> Prediction:
         seconds_split=seconds(shape, machine, load, hits[1], split=True),
         ttft_no_hits=fresh[1] / fresh[0],
     )
+
+
+def _hits(tokens: int, unsplit: int, load: Load) -> float:
+    """Share of a context that is found in a cache of so many tokens, if `unsplit` of them fit without LayerSplit."""
+    if tokens < load.context:
+        return 0.0
+    if not load.sessions:
+        working = load.span * max(unsplit, load.context)
+        return load.hit_rate * min(1.0, tokens / working)
+    # The least recently used goes first, of one request its end: what the other sessions brought since a session was
+    # asked last decides what is left of it. They bring their contexts once, and a fresh end each time.
+    end = (1 - load.hit_rate) * load.context
+    others = load.sessions - 1
+    found, reached = 0.0, 1.0
+    for gap in range(_MOST_GAPS * load.sessions):
+        different = others * (1 - (1 - 1 / others) ** gap) if others else 0.0
+        brought = different * load.context + (gap - different) * end + end
+        kept = min(max(tokens - brought, 0.0), load.hit_rate * load.context) // load.block * load.block
+        chance = reached / load.sessions
+        found += chance * kept / load.context
+        reached -= chance
+    return found
 
 
 def replication(shape: Shape, ranks: int) -> int:
@@ -210,8 +238,9 @@ def seconds(shape: Shape, machine: Machine, load: Load, hits: float, *, split: b
     while done < load.context:
         tokens = min(load.chunk, load.context - done)
         work = tokens * (shape.flops + shape.attention_flops * (done + tokens / 2)) / rate
-        moved = done * shape.kv_bytes * shape.layers / machine.link if split else 0.0
-        # All but the first layer's transfer run beside the computing of a layer.
-        total += max(work, moved) + min(work, moved) / shape.layers
+        moved = shape.layers * (machine.latency + done * shape.kv_bytes / machine.link) if split and done else 0.0
+        # All but the first layer's transfer can run beside the computing of a layer.
+        beside = moved * machine.overlap
+        total += max(work, beside) + min(work, beside) / shape.layers + moved - beside
         done += tokens
     return total

@@ -11,7 +11,7 @@ import pytest
 from guard.core.events import ClientGone, UpstreamData, UpstreamEnd, UpstreamFailed, UpstreamHead
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
-from guard.policy.schema import Leaf, Rule
+from guard.policy.schema import HoldBack, HoldMode, Leaf, Policy, Retry, Rule
 from guard.types import Action, Kind, SignalRef, Unit, WhenExhausted, Window
 from tests.unit.core.transcript import BAD, DONE, DOUBT, FULL, SSE, WINDOW_8, Client, chunk, policy
 
@@ -113,6 +113,28 @@ def test_a_text_that_cannot_be_continued_safely_is_cut_with_an_error(fields: dic
     assert "cannot resume" in client.error["message"]
     assert DONE not in client.sent
     assert client.aborted == [1]
+
+
+@pytest.mark.parametrize(("most", "continued"), [(2, True), (1, False)])
+def test_past_the_bound_on_bad_text_that_was_shown_nothing_is_continued(most: int, continued: bool) -> None:
+    signal = SignalRef("acceptance_rate", Window(3, Unit.STEPS))
+    late = Rule(
+        name="late", kind=Kind.GARBLED, action=Action.RETRY, when=Leaf(signal=signal, zero=1.0, one=0.0, step=False)
+    )
+    unheld = HoldBack(mode=HoldMode.OFF)
+    client = Client(Policy(name="p", rules=(late,), hold_back=unheld, retry=Retry(max_bad_shown=most)))
+    client.head()
+    client.data(*[chunk("fine ")] * 8, *[chunk(BAD)] * 3)
+    # Two of three had left when the third decided.
+    assert client.text == "fine " * 8 + BAD * 2
+    assert client.exchange.record.bad_tokens_shown == 2
+    assert client.exchange.record.summary()["bad_tokens_shown"] == 2
+    assert (client.attempt == 2) is continued
+    if not continued:
+        assert client.error is not None
+        assert "2 bad tokens were shown" in client.error["message"]
+        assert client.finished == [True]
+        assert DONE not in client.sent
 
 
 def test_used_up_attempts_end_in_an_honest_error_event() -> None:

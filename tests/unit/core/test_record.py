@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from guard.core.record import MAX_SUSPICIONS, AttemptRecord, ExchangeRecord, Outcome
 from guard.types import Action, Finding, Kind, SignalRef, Verdict
 
@@ -24,6 +26,28 @@ def test_summary_names_the_first_bad_attempt() -> None:
         "reason": "words are broken",
     }
     assert (bad.onset_token, bad.verdict_token, bad.rule) == (40, 64, "garbled")
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({"kind": Kind.GARBLED, "onset_token": 10, "tokens_shown": 25}, 15),
+        ({"kind": Kind.GARBLED, "onset_token": 10, "tokens_shown": 8}, 0),
+        # A continuation from token 100 on: it showed 15 tokens after its onset at 110.
+        ({"kind": Kind.GARBLED, "onset_token": 110, "began_at": 100, "tokens_shown": 25}, 15),
+        # The onset lies in what came before: all it showed is bad.
+        ({"kind": Kind.GARBLED, "onset_token": 90, "began_at": 100, "tokens_shown": 25}, 25),
+        ({"tokens_shown": 25}, 0),
+    ],
+)
+def test_bad_tokens_that_had_left(fields: dict[str, object], tokens: int) -> None:
+    made = AttemptRecord(1, "a", "vllm", "first")
+    for name, value in fields.items():
+        setattr(made, name, value)
+    record = ExchangeRecord(
+        "r", "route", "m", "p", stream=True, attempts=[AttemptRecord(1, "a", "vllm", "first"), made]
+    )
+    assert record.bad_tokens_shown == tokens
 
 
 def test_summary_of_a_healthy_exchange_is_short() -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from guard.core.record import AttemptRecord, ExchangeRecord
-from guard.observe.figures import added_ttft, bad_tokens_shown, drafted_steps, result_of
-from guard.types import Kind
+from guard.observe.figures import added_ttft, drafted_steps, result_of
 
 
 def attempt(**fields: object) -> AttemptRecord:
@@ -14,22 +11,6 @@ def attempt(**fields: object) -> AttemptRecord:
     for name, value in fields.items():
         setattr(made, name, value)
     return made
-
-
-@pytest.mark.parametrize(
-    ("fields", "tokens"),
-    [
-        ({"kind": Kind.GARBLED, "onset_token": 10, "tokens_shown": 25}, 15),
-        ({"kind": Kind.GARBLED, "onset_token": 10, "tokens_shown": 8}, 0),
-        # A continuation from token 100 on: it showed 15 tokens after its onset at 110.
-        ({"kind": Kind.GARBLED, "onset_token": 110, "began_at": 100, "tokens_shown": 25}, 15),
-        # The onset lies in what came before: all it showed is bad.
-        ({"kind": Kind.GARBLED, "onset_token": 90, "began_at": 100, "tokens_shown": 25}, 25),
-        ({"tokens_shown": 25}, 0),
-    ],
-)
-def test_bad_tokens_that_had_left(fields: dict[str, object], tokens: int) -> None:
-    assert bad_tokens_shown(attempt(**fields)) == tokens
 
 
 def test_what_an_attempt_says_of_its_replica() -> None:

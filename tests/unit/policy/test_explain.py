@@ -24,6 +24,7 @@ def test_each_rule_is_one_sentence() -> None:
         "Policy p",
         "The latest 48 tokens are always held; from suspicion 0.5 on text waits, at most 512 tokens of it.",
         "A bad answer is tried at most 3 times in all, changing cache, seed; when none is left: cut.",
+        "Where more than 96 tokens of bad text were shown, nothing follows them: cut.",
         "r (garbled): cut the answer when fall over 8 tokens rises to 0.7 (suspicious from 0.4) and "
         "(length is below 1.4, after 128 tokens or not (length is below 1.4, after 128 tokens)), "
         "once this has held for 16 tokens.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +85,48 @@ def test_where_nothing_is_replicated_or_nothing_fits_it_is_said() -> None:
     assert replication(SHAPES["llama-70b-like"], 16) == 2
     with pytest.raises(LayerSplitError, match="no memory for KV"):
         predict(SHAPES["deepseek-v3-like"], Machine(2, 141 * GIB, 1e14, 1e11), Load(8000))
+
+
+def least_recently_used(blocks: int, load: Load, turns: int) -> float:
+    """Share of the contexts found, by doing it: whole blocks, of one request the end is let go of first."""
+    dice = random.Random(3)
+    shared = int(load.hit_rate * load.context) // load.block
+    each = load.context // load.block
+    cache: dict[tuple[int, int], None] = {}
+    found = asked = 0
+    for turn in range(turns):
+        session = dice.randrange(load.sessions)
+        names = [(session, place) for place in range(shared)]
+        names += [(-turn - 1, place) for place in range(shared, each)]
+        hits = next((place for place, name in enumerate(names) if name not in cache), each)
+        if turn > turns // 10:
+            found, asked = found + hits * load.block, asked + load.context
+        for name in names:
+            cache.pop(name, None)
+        while len(cache) > blocks - each:
+            del cache[next(iter(cache))]
+        cache |= dict.fromkeys(reversed(names))
+    return found / asked
+
+
+@pytest.mark.parametrize("sessions", [6, 16])
+@pytest.mark.parametrize("share", [0.3, 0.55, 0.8, 1.3])
+def test_what_is_found_is_what_a_cache_that_lets_the_oldest_go_finds(sessions: int, share: float) -> None:
+    load = Load(2048, 0.9, sessions, block=32)
+    blocks = int(share * sessions * 2048 / 32)
+    shape = Shape("any", 16, 64, 1e9, 1e5)
+    machine = Machine(2, blocks * 32.0 * 64 * 16, 1e12, 1e10)
+    assert predict(shape, machine, load).hits_unsplit == pytest.approx(
+        least_recently_used(blocks, load, 1500), abs=0.06
+    )
+
+
+def test_what_cannot_run_beside_computing_is_waited_for() -> None:
+    shape = Shape("any", 16, 64, 1e9, 1e5)
+    load = Load(2048, chunk=512)
+    beside, after = (Machine(2, 1e9, 1e12, 1e8, latency=1e-3, overlap=overlap) for overlap in (1.0, 0.0))
+    alone = seconds(shape, after, load, 0.5, split=False)
+    # Two chunks have something before them: 1024 and 1536 tokens.
+    moved = sum(16 * (1e-3 + done * 64 / 1e8) for done in (1024, 1536))
+    assert seconds(shape, after, load, 0.5, split=True) == pytest.approx(alone + moved)
+    assert alone < seconds(shape, beside, load, 0.5, split=True) < alone + moved

@@ -46,6 +46,7 @@ def engine(
 ) -> Iterator[InprocessEngine]:
     """An engine of the tiny model with one KV head; ended afterwards."""
     import vllm  # noqa: PLC0415
+    from vllm.distributed.device_communicators import shm_broadcast  # noqa: PLC0415
     from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator  # noqa: PLC0415
     from vllm.v1.executor import multiproc_executor  # noqa: PLC0415
 
@@ -53,6 +54,8 @@ def engine(
     # vLLM's other way: over gloo ranks sleep until the other one comes. In shared memory they spin, and on a machine
     # with more to do than cores a rank then spins away the time that the other one needs.
     CpuCommunicator._all_group_ranks_share_shm_group_name = lambda self: False
+    # The same for whoever waits for work: an idle engine's workers would spin for a second of the other one's turn.
+    shm_broadcast.SpinCondition.__init__.__defaults__ = (0.002,)
     os.environ[VARIABLE] = "1"
     if not _installed:
         assert install_layer_split(vllm.__version__)

@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# Sets the environment, the number of threads included, which is read when torch and vLLM are imported: a second thread
+# in each rank would spin away the time of the other rank.
+import tests.vllm.backend.vllm.conftest  # noqa: F401
+
+# isort: split
 import torch
 import torch.distributed as dist
 
-import tests.vllm.backend.vllm.conftest  # noqa: F401 - sets the environment before vLLM is imported
 from guard.backend.device.layer_split import GroupBroadcasts
 from guard.backend.kv.layer_split import Ownership, divide
 from guard.backend.testbed.tiny import TinyShape
