@@ -138,7 +138,9 @@ def answer(made: InprocessEngine, prompt: list[int]) -> tuple[float, float, int,
 _turns = itertools.count()
 
 
-def each(both: dict[str, InprocessEngine], prompt: list[int]) -> dict[str, tuple[float, float, int, tuple[int, ...]]]:
+def one_turn(
+    both: dict[str, InprocessEngine], prompt: list[int]
+) -> dict[str, tuple[float, float, int, tuple[int, ...]]]:
     """What both engines make of a prompt; they take turns in being the first."""
     names = list(both) if next(_turns) % 2 else list(reversed(both))
     return {name: answer(both[name], prompt) for name in names}
@@ -185,7 +187,7 @@ def _length(both: dict[str, InprocessEngine], length: int, turns: int) -> tuple[
         made.engine.reset_prefix_cache()
     for _ in range(8):
         prompt = sessions.fresh()
-        got = each(both, prompt)
+        got = one_turn(both, prompt)
         same &= got["split"][3] == got["unsplit"][3]
         for name, (to_first, took, _, _) in got.items():
             first[name].append(to_first)
@@ -198,16 +200,15 @@ def _length(both: dict[str, InprocessEngine], length: int, turns: int) -> tuple[
     hits = dict.fromkeys(both, 0)
     for _ in range(turns):
         prompt = sessions.ask(sessions.dice.randrange(_SESSIONS))
-        got = each(both, prompt)
+        got = one_turn(both, prompt)
         same &= got["split"][3] == got["unsplit"][3]
         for name, (_, took, cached, _) in got.items():
             spent[name] += took
             hits[name] += cached
+    costs = [split / unsplit for split, unsplit in zip(first["split"], first["unsplit"], strict=True)]
     return {
         "throughput_ratio": round(spent["unsplit"] / spent["split"], 3),
-        "ttft_cost_no_hits": round(
-            statistics.median(a / b for a, b in zip(first["split"], first["unsplit"], strict=True)), 3
-        ),
+        "ttft_cost_no_hits": round(statistics.median(costs), 3),
         "seconds_a_turn": {name: round(each / turns, 3) for name, each in spent.items()},
         "hit_rate": {name: round(each / turns / length, 3) for name, each in hits.items()},
         "seconds_fresh": {name: round(statistics.median(each), 3) for name, each in fresh.items()},
@@ -278,7 +279,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="LayerSplit on real vLLM, on the CPU.")
     parser.add_argument("--only", choices=("equal", "four", "speed"))
     parser.add_argument("--requests", type=int, default=220)
-    parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--turns", type=int, default=100)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     given = parser.parse_args()
     parts = {"equal": lambda: equal(given.requests), "four": four, "speed": lambda: speed(given.turns)}
