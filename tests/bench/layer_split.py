@@ -99,6 +99,9 @@ def four() -> dict[str, Any]:
     }
 
 
+Measured = tuple[float, float, int, tuple[int, ...]]
+
+
 class Sessions:
     """Contexts of one length, each asked again with another end."""
 
@@ -119,7 +122,7 @@ class Sessions:
         return self._words(self.length)
 
 
-def answer(made: InprocessEngine, prompt: list[int]) -> tuple[float, float, int, tuple[int, ...]]:
+def answer(made: InprocessEngine, prompt: list[int]) -> Measured:
     """Seconds to the first token and in all, tokens found in the cache, and the answer."""
     from vllm import SamplingParams  # noqa: PLC0415
 
