@@ -22,6 +22,7 @@ class Capabilities(msgspec.Struct, frozen=True):
         resume_completions: The same on the completions route.
         cache_bypass: Leaves its prefix cache aside when asked to.
         rescore: Scores the tokens of an answer again.
+        withdraw: Takes a prompt out of its prefix cache when asked to.
     """
 
     engine: str
@@ -30,6 +31,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     resume_completions: bool | None = None
     cache_bypass: bool | None = None
     rescore: bool | None = None
+    withdraw: bool | None = None
 
     def resume(self, route: str) -> bool | None:
         """Whether it continues a partial answer on this route."""

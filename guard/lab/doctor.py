@@ -25,6 +25,7 @@ from guard.server.probes import (
     check_signal,
     identify,
 )
+from guard.server.withdraw_probe import check_withdraw
 
 #: Longest that one answer of the backend may take. Unit: seconds.
 ANSWER_SECONDS = 60.0
@@ -176,6 +177,7 @@ _PROBES: tuple[tuple[str, _Probe], ...] = (
     ("resume_completions", _resume_completions),
     ("cache_bypass", check_cache_bypass),
     ("rescoring", check_rescore),
+    ("withdrawal", check_withdraw),
 )
 
 

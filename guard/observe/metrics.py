@@ -81,6 +81,7 @@ NAMES = {
     "guard_rescore_prefill_tokens": "Tokens backends had to read for it.",
     "guard_rescore_seconds": "From asking for a re-scoring to knowing what it came to.",
     "guard_rescore_floors_settled": "Models whose healthy floor was measured.",
+    "guard_prefix_withdrawals": "Spoilt prompts taken out of prefix caches: done, failed, or why not (pace, route).",
     "guard_replica_charges": "Times that a replica was charged with a cache proven wrong.",
     "guard_live_listeners": "Connections on the live feeds.",
     "guard_live_listeners_dropped": "Connections on the live feeds that were closed because they read too slowly.",
@@ -127,6 +128,8 @@ class Metrics(Collector):
         self._recorder: RecorderCounts = recorder or NoRecorder()
         self._pool: PoolCounts = pool or NoPool()
         self.rescores: RescoreCounts = NoRescores()
+        #: By result; the withdrawals' own counts.
+        self.withdrawals: Counter[str] = Counter()
         self.in_flight = 0
         self.passthrough = 0
         #: Requests turned away, by why; the client port's own counts.
@@ -225,6 +228,7 @@ class Metrics(Collector):
         yield _counter("guard_recordings", ("result",), _one_label(Counter(counts)))
         yield from _of_policies(self._policies)
         yield from _of_rescores(self.rescores)
+        yield _counter("guard_prefix_withdrawals", ("result",), _one_label(self.withdrawals))
         if self.store is not None:
             yield from _of_store(self.store)
         for name, histogram in self._histograms.items():

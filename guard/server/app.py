@@ -39,6 +39,7 @@ from guard.server.rescore import Rescorer
 from guard.server.sharing import Sharing
 from guard.server.streams import Streams
 from guard.server.upstream import UpstreamPool
+from guard.server.withdraw import Withdrawals
 from guard.state.store import StateStore
 from guard.types import RequestId
 
@@ -81,6 +82,9 @@ class Guard:
         self.metrics.refused = self.gate.refused
         self.rescorer = rescorer
         self.capabilities = pool.capabilities
+        #: Takes spoilt prompts out of prefix caches.
+        self.withdrawals = Withdrawals(pool, clock)
+        self.metrics.withdrawals = self.withdrawals.counts
         if rescorer is not None:
             self.metrics.rescores = rescorer
             rescorer.revised = self._revised
@@ -173,6 +177,7 @@ class Guard:
             self.metrics.in_flight -= 1
             self.streams.ended(number)
             self._over(exchange, driver, owner)
+            self.withdrawals.offer(exchange.record, asked, request.headers)
             if trace is not None:
                 trace.finish(exchange.record)
             if self.recorder is not None and tapes is not None:

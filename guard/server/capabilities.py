@@ -21,6 +21,7 @@ from guard.server.probes import (
     engine_and_version,
     identify,
 )
+from guard.server.withdraw_probe import check_withdraw
 from guard.types import Capabilities, ReplicaId
 
 #: How often each replica's version is asked. Unit: seconds.
@@ -31,6 +32,7 @@ ANSWER_SECONDS = 60.0
 #: llama-server closes the connection after some streams, also one that it had promised to keep.
 #: And the pool's session sets no type by itself.
 _FRESH = {"Connection": "close", "Content-Type": "application/json"}
+_CAPABILITIES = ("resume_chat", "resume_completions", "cache_bypass", "rescore", "withdraw")
 _KNOWN = {State.YES: True, State.NO: False, State.UNKNOWN: None}
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -100,9 +102,9 @@ async def prove(asker: Asker) -> Capabilities:
         await _tried(check_resume(asker, backend, chat=False)),
         await _tried(check_cache_bypass(asker, backend)),
         await _tried(check_rescore(asker, backend)),
+        await _tried(check_withdraw(asker, backend)),
     ]
-    resume_chat, resume_completions, cache_bypass, rescore = (_KNOWN[state] for state in checks)
-    return Capabilities(backend.engine, backend.version, resume_chat, resume_completions, cache_bypass, rescore)
+    return Capabilities(backend.engine, backend.version, *(_KNOWN[state] for state in checks))
 
 
 async def _tried(check: Awaitable[Check]) -> State:
@@ -164,4 +166,4 @@ class CapabilityCache:
 
 
 def _told(found: Capabilities) -> dict[str, bool | None]:
-    return {name: getattr(found, name) for name in ("resume_chat", "resume_completions", "cache_bypass", "rescore")}
+    return {name: getattr(found, name) for name in _CAPABILITIES}

@@ -35,6 +35,8 @@ SAME_CHARACTERS = 12
 HEALTHY_DIFFERENCE = 1.0
 
 _PROMPT = "Explain in a few sentences how a lighthouse works, and why ships still need one."
+#: Long enough to fill blocks of a cache.
+LONG_PROMPT = "The keeper climbed the stairs and lit the lamp before the storm came in. " * 24
 #: Gauge of requests that run, by engine.
 _RUNNING = {
     "vllm": "vllm:num_requests_running",
@@ -149,7 +151,7 @@ async def check_signal(asker: Asker, backend: Backend) -> Check:
     """Whether acceptance comes while a stream runs, read with the guard's own adapter."""
     name, engine = "signal", backend.engine
     adapter = adapter_for(engine, None)
-    body = _chat(backend, max_tokens=TOKENS, stream=True) | dict(adapter.switches())
+    body = chat_body(backend, max_tokens=TOKENS, stream=True) | dict(adapter.switches())
     steps = []
     for data in await asker.stream("/v1/chat/completions", body, 4 * TOKENS):
         if not is_done(data):
@@ -178,7 +180,7 @@ async def check_abort(asker: Asker, backend: Backend) -> Check:
         remedy = _METRICS_REMEDY.get(engine, "")
         return Check(name, State.UNKNOWN, "the backend has no gauge of running requests", remedy)
     most = max(min(backend.max_tokens or 4096, 8192) - 256, 64)
-    body = _chat(backend, max_tokens=most, stream=True) | {"ignore_eos": True}
+    body = chat_body(backend, max_tokens=most, stream=True) | {"ignore_eos": True}
     if not await asker.stream("/v1/chat/completions", body, 4):
         return Check(name, State.UNKNOWN, "the backend sent no stream that could be closed")
     began = asyncio.get_running_loop().time()
@@ -199,7 +201,7 @@ async def check_resume(asker: Asker, backend: Backend, *, chat: bool) -> Check:
     if blocker:
         return Check(name, State.NO, blocker, "bad answers are restarted only before any text left, else cut")
     path = family.paths[0]
-    body = _chat(backend, max_tokens=TOKENS) if chat else _completion(backend, max_tokens=TOKENS)
+    body = chat_body(backend, max_tokens=TOKENS) if chat else _completion(backend, max_tokens=TOKENS)
     whole = await _streamed_text(asker, path, body)
     half = _word_boundary(whole)
     if not half:
@@ -223,9 +225,8 @@ async def check_cache_bypass(asker: Asker, backend: Backend) -> Check:
     bypass = changes_for(engine, (Change.CACHE,), attempt=2, nonce=uuid.uuid4().hex, body={})
     if not bypass:
         return Check(name, State.NO, "no field is known that does so", "use several replicas: a retry takes another")
-    words = f"{uuid.uuid4()} " + "The keeper climbed the stairs and lit the lamp before the storm came in. " * 24
-    body = _chat(backend, max_tokens=1, content=words)
-    hits = [await _cached_tokens(asker, engine, fields) for fields in (body, body, body | bypass)]
+    body = chat_body(backend, max_tokens=1, content=f"{uuid.uuid4()} " + LONG_PROMPT)
+    hits = [await cached_tokens(asker, engine, fields) for fields in (body, body, body | bypass)]
     first, again, bypassed = hits
     if first is None or again is None or bypassed is None:
         return Check(name, State.UNKNOWN, "the backend does not tell how much of a prompt it took from its cache")
@@ -330,7 +331,7 @@ async def _gauge(asker: Asker, name: str) -> float | None:
     return sum(float(value) for value in found) if found else None
 
 
-async def _cached_tokens(asker: Asker, engine: str, body: Mapping[str, Any]) -> int | None:
+async def cached_tokens(asker: Asker, engine: str, body: Mapping[str, Any]) -> int | None:
     """How much of the prompt came from the cache. Unit: tokens."""
     before = await _gauge(asker, _HITS) if engine == "vllm" else None
     _, answer = await _post(asker, "/v1/chat/completions", body)
@@ -345,7 +346,8 @@ async def _cached_tokens(asker: Asker, engine: str, body: Mapping[str, Any]) -> 
     return None if before is None or after is None else round(after - before)
 
 
-def _chat(backend: Backend, *, max_tokens: int, stream: bool = False, content: str = _PROMPT) -> dict[str, Any]:
+def chat_body(backend: Backend, *, max_tokens: int, stream: bool = False, content: str = _PROMPT) -> dict[str, Any]:
+    """A greedy request of the chat route. Unit of `max_tokens`: tokens."""
     body = {"messages": [{"role": "user", "content": content}], "max_tokens": max_tokens, "temperature": 0}
     return _named(backend, body | ({"stream": True} if stream else {}))
 

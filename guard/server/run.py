@@ -108,7 +108,7 @@ async def running_guard(
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
-        await rescorer.close()
+        await asyncio.gather(rescorer.close(), guard.withdrawals.close())
         await store.close()
         await pool.close()
         for closing in (recorder, tracing):

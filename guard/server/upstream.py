@@ -87,6 +87,12 @@ class Upstream:
         proven = self._capabilities.of(self.name)
         return None if proven is None else proven.rescore
 
+    @property
+    def withdraws(self) -> bool:
+        """Whether it was proven to take a spoilt prompt out of its prefix cache."""
+        proven = self._capabilities.of(self.name)
+        return proven is not None and proven.withdraw is True
+
     async def target(self, session: aiohttp.ClientSession) -> Target:
         """What an attempt on this replica needs to know; asks the backend once for its engine."""
         if self.replica.engine is None:

@@ -40,8 +40,8 @@ def vllm_servers(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
 
 @pytest.fixture
 def smollm2_draft_server(vllm_servers: ServerPool) -> VllmServer:
-    """SmolLM2-135M with its draft by dropped layers, depth 3; faults allowed, sampling repaired."""
-    return vllm_servers.get(smollm2(faults=True, progress=best_progress()))
+    """SmolLM2-135M with its draft by dropped layers, depth 3; faults and withdrawals allowed, sampling repaired."""
+    return vllm_servers.get(smollm2(faults=True, race_free=True, progress=best_progress()))
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from guard.lab.progress import Progress
 DEPTH = 3
 #: Switch of `guard.backend.vllm.faults`.
 FAULTS_VARIABLE = "GUARD_VLLM_FAULTS"
+#: Switch of `guard.backend.vllm.race_free`.
+RACE_FREE_VARIABLE = "GUARD_VLLM_RACE_FREE"
 
 #: n-gram drafting: what follows the last two or three tokens where they stood before.
 NGRAM: Mapping[str, Any] = MappingProxyType({"method": "ngram", "prompt_lookup_max": 3, "prompt_lookup_min": 2})
@@ -28,6 +30,7 @@ def smollm2(
     depth: int = DEPTH,
     faults: bool = False,
     repair: bool = True,
+    race_free: bool = False,
     progress: Progress | None = None,
 ) -> ServerOptions:
     """
@@ -38,6 +41,7 @@ def smollm2(
         depth: Draft depth. Unit: tokens.
         faults: Let requests ask for faults in their cache.
         repair: Repair sampling; see `repair.py`.
+        race_free: Let requests withdraw their prompts from the prefix cache.
         progress: Where the making of models is reported.
     """
     target = ensure_target(progress=progress)
@@ -47,9 +51,8 @@ def smollm2(
     elif speculation:
         draft = ensure_draft(speculation, progress)
         speculative = {"method": "draft_model", "model": str(draft), "num_speculative_tokens": depth}
-    return ServerOptions(
-        model=target, name="smollm2-135m", speculative=speculative, env=_environment(faults=faults, repair=repair)
-    )
+    env = _environment(faults=faults, repair=repair, race_free=race_free)
+    return ServerOptions(model=target, name="smollm2-135m", speculative=speculative, env=env)
 
 
 def tiny(speculation: str = "eagle", *, depth: int = DEPTH, faults: bool = False, repair: bool = True) -> ServerOptions:
@@ -76,8 +79,8 @@ def tiny(speculation: str = "eagle", *, depth: int = DEPTH, faults: bool = False
     )
 
 
-def _environment(*, faults: bool, repair: bool) -> dict[str, str]:
-    switches = {FAULTS_VARIABLE: faults, REPAIR_VARIABLE: repair}
+def _environment(*, faults: bool, repair: bool, race_free: bool = False) -> dict[str, str]:
+    switches = {FAULTS_VARIABLE: faults, REPAIR_VARIABLE: repair, RACE_FREE_VARIABLE: race_free}
     return {name: "1" for name, on in switches.items() if on}
 
 

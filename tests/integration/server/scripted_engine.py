@@ -30,6 +30,7 @@ class Engine:
     caches: bool = True
     bypasses: bool = True
     scores: bool = True
+    withdraws: bool = True
     score_shift: float = 0.0
     score_seconds: float = 0.0
     tokens: int = 32
@@ -58,7 +59,8 @@ class Engine:
         if body.get("stream"):
             return await self._stream(request, body)
         prompt = json.dumps([body.get("messages"), body.get("prompt"), body.get("cache_salt") if self.bypasses else 0])
-        hit = 300 if self.caches and prompt in self.seen else 0
+        withdrawn = self.withdraws and (body.get("vllm_xargs") or {}).get("guard_withdraw")
+        hit = 300 if self.caches and prompt in self.seen and not withdrawn else 0
         self.seen.add(prompt)
         answer = {
             "choices": [

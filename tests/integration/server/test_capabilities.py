@@ -24,7 +24,7 @@ async def test_all_is_tried_again_when_the_version_changes_and_only_then() -> No
         cache, asker = CapabilityCache(), AiohttpAsker(session, scripted.url)
         assert cache.of(A) is None
         await cache.refresh(A, asker)
-        assert cache.of(A) == Capabilities("vllm", "1", True, True, True, True)
+        assert cache.of(A) == Capabilities("vllm", "1", True, True, True, True, True)
         asked = len(scripted.posts)
         scripted.continues = False
         await cache.refresh(A, asker)
@@ -32,7 +32,7 @@ async def test_all_is_tried_again_when_the_version_changes_and_only_then() -> No
         scripted.version = "2"
         await cache.refresh(A, asker)
         found = cache.of(A)
-        assert found == Capabilities("vllm", "2", False, False, True, True)
+        assert found == Capabilities("vllm", "2", False, False, True, True, True)
         assert found.resume("/v1/chat/completions") is False
 
 
@@ -59,7 +59,7 @@ async def test_a_guard_that_proves_knows_its_replicas_and_tells_its_admin_port()
                 await asyncio.sleep(0.02)
             (upstream,) = running.guard.pool.upstreams
             target = await upstream.target(running.guard.pool.session)
-            assert target.capabilities == Capabilities("vllm", "1", True, True, True, True)
+            assert target.capabilities == Capabilities("vllm", "1", True, True, True, True, True)
             async with client.get(f"{running.admin_url}/guard/capabilities") as reply:
                 assert (await reply.json())["a"]["resume_chat"] is True
 

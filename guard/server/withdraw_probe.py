@@ -1,0 +1,28 @@
+"""Whether a backend takes a spoilt prompt out of its prefix cache when asked to."""
+
+from __future__ import annotations
+
+import uuid
+
+from guard.server.probes import LONG_PROMPT, Asker, Backend, Check, State, cached_tokens, chat_body
+
+#: What a request carries that withdraws its own prompt; read by `backend/vllm/race_free/lineage.py`.
+WITHDRAW = {"guard_withdraw": 1}
+_REMEDY = "a spoilt prompt is read again until it is evicted: start vLLM with the plugin and GUARD_VLLM_RACE_FREE=1"
+
+
+async def check_withdraw(asker: Asker, backend: Backend) -> Check:
+    """Send a prompt twice, and once more with the switch: then nothing of it may come from the cache."""
+    name = "withdrawal"
+    if backend.engine != "vllm":
+        return Check(name, State.NO, "only vLLM with the guard's race-free plugin does so")
+    body = chat_body(backend, max_tokens=1, content=f"{uuid.uuid4()} {LONG_PROMPT}")
+    asked = (body, body, body | {"vllm_xargs": WITHDRAW})
+    first, again, withdrawn = [await cached_tokens(asker, backend.engine, fields) for fields in asked]
+    if first is None or again is None or withdrawn is None:
+        return Check(name, State.UNKNOWN, "the backend does not tell how much of a prompt it took from its cache")
+    if again <= first:
+        return Check(name, State.NO, "nothing to withdraw: a prompt sent twice was not taken from a cache")
+    if withdrawn < again / 2:
+        return Check(name, State.YES, f"{again} tokens from the cache when asked again, {withdrawn} once withdrawn")
+    return Check(name, State.NO, f"{withdrawn} tokens came from the cache in spite of guard_withdraw", _REMEDY)
