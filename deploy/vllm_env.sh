@@ -55,7 +55,7 @@ PY
 }
 
 make_packages() { # $1: folder, $2: base interpreter
-  local free
+  local free torch
   free="$(df -P --block-size=1G "$(dirname "$1")" | awk 'NR == 2 {print $4}')"
   [ "$free" -ge "$FREE_GB" ] || fail "$(dirname "$1") has $free GB free, the environment needs $FREE_GB"
   if ! "$2" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -65,7 +65,12 @@ make_packages() { # $1: folder, $2: base interpreter
   say "making $1 (about 700 MB to download, 3.5 GB on disk) ..."
   rm -rf "$1"
   "$2" -m venv "$1"
-  pip_install "$1/bin/python" --no-deps -r "$PINS"
+  torch="$(grep '^torch==' "$PINS")"
+  # First, for it is the one that a fresh pip does not find, and pip would say so only after minutes.
+  "$1/bin/python" -m pip download -q --disable-pip-version-check --no-deps -d "$1/torch" "$torch" >&2 \
+    || fail "pip finds no $torch: set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds (the selector on pytorch.org shows its address for 'CPU')"
+  pip_install "$1/bin/python" --no-deps --find-links "$1/torch" -r "$PINS"
+  rm -r "$1/torch"
   name_it_vllm "$1/bin/python"
   # Loads the compiled kernels for this processor, as a server does at its start.
   "$1/bin/python" -c "$CHECK" >/dev/null 2>&1 || fail "vLLM does not load; see: $1/bin/python -c '$CHECK'"

@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     key.set_defaults(command=_key)
     health = commands.add_parser("healthcheck", help="ask a guard on this machine whether it is ready")
     health.add_argument("--url", help="its admin port (default: as the variables say, else http://127.0.0.1:8001)")
+    health.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="ask again until then (default: once)"
+    )
     health.set_defaults(command=_healthcheck)
     _add_demo(commands.add_parser("demo", help="watch a real model go wrong and be rescued"))
     _add_policy(commands.add_parser("policy", help="check, explain or test policies"))
@@ -247,7 +250,7 @@ def _key(args: argparse.Namespace) -> int:
 def _healthcheck(args: argparse.Namespace) -> int:
     from guard.lab.healthcheck import healthcheck_command  # noqa: PLC0415
 
-    return healthcheck_command(args.url)
+    return healthcheck_command(args.url, args.wait)
 
 
 def _demo(args: argparse.Namespace) -> int:

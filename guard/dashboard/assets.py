@@ -21,6 +21,19 @@ SECURITY_HEADERS = {
 }
 #: File at which the page begins.
 INDEX = "index.html"
+#: The page to sign in with, where there is an admin token; it may send its one form to the guard. Never cached.
+LOGIN = "login.html"
+LOGIN_HEADERS = {
+    **SECURITY_HEADERS,
+    "Content-Security-Policy": SECURITY_HEADERS["Content-Security-Policy"].replace(
+        "form-action 'none'", "form-action 'self'"
+    ),
+    # Without a referrer a browser sends its form from the origin "null".
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+#: What that page is made of besides: anybody may have these.
+LOGIN_PARTS = ("base.css", "icon.svg", "login.css", "login.js")
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",

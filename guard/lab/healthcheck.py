@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -11,28 +12,41 @@ import httpx
 from guard.config import Config, load
 from guard.errors import ConfigError
 
+#: How long one question may take. Unit: seconds.
 TIMEOUT = 3.0
+#: Between two questions, where it waits. Unit: seconds.
+PAUSE = 0.1
 
 
-def healthcheck_command(url: str | None) -> int:
+def healthcheck_command(url: str | None, wait: float = 0.0) -> int:
     """
     Ask `/readyz` of a guard on this machine.
 
     Args:
         url: Its admin port; by the configuration that the environment names if None.
+        wait: For how long to ask again until it is ready: after a start. Unit: seconds.
 
     Returns:
         0 when it is ready, 1 when it is not or cannot be reached.
     """
     target = (url or admin_url()).rstrip("/") + "/readyz"
+    deadline = time.monotonic() + wait
+    while True:
+        is_ready, said = _ask(target)
+        if is_ready or time.monotonic() >= deadline:
+            print(said, file=sys.stdout if is_ready else sys.stderr)
+            return 0 if is_ready else 1
+        time.sleep(PAUSE)
+
+
+def _ask(target: str) -> tuple[bool, str]:
+    """Whether it is ready, and what it or the system said."""
     try:
         # The certificate is for the name that others use, and this never leaves the machine.
         answer = httpx.get(target, timeout=TIMEOUT, verify=False, trust_env=False)  # noqa: S501
     except httpx.HTTPError as error:
-        print(f"{target}: {error}", file=sys.stderr)
-        return 1
-    print(answer.text)
-    return 0 if answer.status_code == 200 else 1
+        return False, f"{target}: {error}"
+    return answer.status_code == 200, answer.text
 
 
 def admin_url() -> str:

@@ -62,7 +62,7 @@ async def supervise_command(config: Config, argv: Sequence[str], *, workers: int
     watched.add([config.access.admin_token_file], access.reload, "access.admin_token_file")
     context = _context(config, watched)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER)) as session:
-        app = WorkersAdmin(supervisor, session).application(access.middleware())
+        app = WorkersAdmin(supervisor, session, access).application()
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
         await runner.setup()
         watching = asyncio.create_task(watched.run())

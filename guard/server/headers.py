@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from multidict import CIMultiDict
 
+from guard.server.admin_sessions import COOKIE
+
 #: RFC 9110 section 7.6.1: they belong to one connection.
 HOP_BY_HOP = frozenset(
     {
@@ -31,8 +33,16 @@ def end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
     for name, value in headers.items():
         lower = name.lower()
         if lower not in HOP_BY_HOP and lower not in named:
+            if lower == "cookie" and COOKIE in value and not (value := _without_session(value)):
+                continue
             out.add(name, value)
     return out
+
+
+def _without_session(cookies: str) -> str:
+    """A Cookie header without the dashboard's session: browsers send it to every port of the guard's host."""
+    pairs = (pair.strip() for pair in cookies.split(";"))
+    return "; ".join(pair for pair in pairs if pair.partition("=")[0].strip() != COOKIE)
 
 
 def for_attempt(headers: Mapping[str, str], request_id: str) -> CIMultiDict[str]:

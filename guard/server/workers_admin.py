@@ -8,11 +8,11 @@ import contextlib
 import aiohttp
 import msgspec
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from guard import __version__
+from guard.server.admin_access import AdminAccess
 from guard.server.workers import Supervisor, Worker, fetch
 
 #: How long a worker may take to answer. Unit: seconds.
@@ -28,22 +28,19 @@ class WorkersAdmin:
     Args:
         supervisor: Whose workers.
         session: To ask them with.
+        access: Lets in who may use the admin port.
     """
 
-    def __init__(self, supervisor: Supervisor, session: aiohttp.ClientSession) -> None:
+    def __init__(self, supervisor: Supervisor, session: aiohttp.ClientSession, access: AdminAccess) -> None:
         self._supervisor = supervisor
+        self._access = access
         self._session = session
         self._registry = CollectorRegistry()
         self._registry.register(supervisor.metrics)
 
-    def application(self, access: Middleware) -> web.Application:
-        """
-        All routes; those not named here are answered by a worker.
-
-        Args:
-            access: Lets in who may use the admin port.
-        """
-        app = web.Application(middlewares=[access])
+    def application(self) -> web.Application:
+        """All routes; those not named here are answered by a worker."""
+        app = web.Application(middlewares=[self._access.middleware()])
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
@@ -72,7 +69,7 @@ class WorkersAdmin:
         return web.json_response({"status": state}, status=503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        await self._supervisor.scrape(self._session, _token(request))
+        await self._supervisor.scrape(self._session, self._headers(request))
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _requests(self, request: web.Request) -> web.Response:
@@ -85,7 +82,7 @@ class WorkersAdmin:
 
     async def _any(self, request: web.Request) -> web.StreamResponse:
         """A request's own page is with one worker; any other page is the same with all."""
-        body, headers = await request.read(), _token(request)
+        body, headers = await request.read(), self._headers(request)
         last: tuple[int, bytes, str] = (503, b'{"error": "no worker serves"}', "application/json")
         for worker in self._supervisor.serving:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -98,7 +95,7 @@ class WorkersAdmin:
         return web.Response(status=last[0], body=last[1], headers={"Content-Type": last[2]})
 
     async def _ask_all(self, path: str, request: web.Request) -> list[bytes | None]:
-        serving, headers = self._supervisor.serving, _token(request)
+        serving, headers = self._supervisor.serving, self._headers(request)
         return await asyncio.gather(*(fetch(self._session, worker, path, headers) for worker in serving))
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
@@ -116,15 +113,16 @@ class WorkersAdmin:
         rest = b""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with self._session.get(
-                f"{worker.admin_url}{request.path_qs}", timeout=endless, headers=_token(request)
+                f"{worker.admin_url}{request.path_qs}", timeout=endless, headers=self._headers(request)
             ) as answer:
                 async for data in answer.content.iter_any():
                     whole, found, rest = (rest + data).rpartition(b"\n\n")
                     if found:
                         await response.write(whole + found)
 
-
-def _token(request: web.Request) -> dict[str, str]:
-    """What a worker has to see of a request: it asks for the same token."""
-    kept = ("Authorization", "Content-Type", "Accept")
-    return {name: request.headers[name] for name in kept if name in request.headers}
+    def _headers(self, request: web.Request) -> dict[str, str]:
+        """What a worker has to see of a request: it asks for the same token, and knows no sessions."""
+        kept = ("Authorization", "Content-Type", "Accept")
+        headers = {name: request.headers[name] for name in kept if name in request.headers}
+        session = self._access.authorization(request)
+        return headers if session is None else {**headers, "Authorization": session}

@@ -12,7 +12,15 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from guard.config import Config, DashboardSettings, Listen, RetryBudgetSettings, TimeoutSettings, UpstreamSettings
+from guard.config import (
+    AccessSettings,
+    Config,
+    DashboardSettings,
+    Listen,
+    RetryBudgetSettings,
+    TimeoutSettings,
+    UpstreamSettings,
+)
 from guard.fleet.settings import PoolSettings
 from guard.lab.backtest import baselines_for
 from guard.lab.cases import Case, CaseChunk, read_cases
@@ -54,6 +62,8 @@ class Replica:
         self, good: Sequence[Case], bad: Sequence[Case] = (), share: float = 0.0, pace: float = 0.0, seed: int = 1
     ) -> None:
         self.url = ""
+        #: The Cookie header of every request, on whatever path.
+        self.cookies: list[str] = []
         self.share = share
         self.pace = pace
         self._good, self._bad = good, bad
@@ -63,6 +73,7 @@ class Replica:
     async def serving(self) -> AsyncIterator[Replica]:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._serve)
+        app.router.add_get("/v1/models", self._models)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -73,7 +84,12 @@ class Replica:
         finally:
             await runner.cleanup()
 
+    async def _models(self, request: web.Request) -> web.Response:
+        self.cookies.append(request.headers.get("Cookie", ""))
+        return web.json_response({"object": "list", "data": []})
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        self.cookies.append(request.headers.get("Cookie", ""))
         body: object = msgspec.json.decode(await request.read())
         continued = continued_text(body)
         is_bad = bool(self._bad) and not continued and self._random.random() < self.share
@@ -119,6 +135,7 @@ async def fleet(
     pace: float = 0.0,
     policy: str = "default",
     pool: PoolSettings | None = None,
+    access: AccessSettings | None = None,
 ) -> AsyncIterator[tuple[Running, list[Replica]]]:
     """A guard before three replicas, of which the second has a corrupted cache."""
     good, bad = cases(*GOOD), cases(*BAD)
@@ -135,6 +152,7 @@ async def fleet(
             admin=Listen(port=0),
             timeouts=TimeoutSettings(drain=0.5),
             pool=pool or QUIET,
+            access=access or AccessSettings(),
             retry_budget=RetryBudgetSettings(floor=100),
             recording=RecorderSettings(folder=str(folder), healthy=0.05, acted=1.0, text="scrambled"),
             dashboard=DashboardSettings(cases=[str(TRACES / "tuning.jsonl.gz")]),

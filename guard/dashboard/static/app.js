@@ -1,5 +1,5 @@
 // Which page is shown, what the head of it tells, and light or dark.
-import { every, get } from "./api.js";
+import { every, get, signedIn, signOut } from "./api.js";
 import { forget, redraw } from "./charts.js";
 import { h, seconds, short } from "./dom.js";
 import { exchange } from "./exchange.js";
@@ -39,11 +39,14 @@ if (document.readyState === "loading") document.addEventListener("DOMContentLoad
 // -- head --------------------------------------------------------------------------------------------
 
 const status = document.getElementById("status");
+const leave = document.getElementById("sign-out");
+leave.addEventListener("click", signOut);
 let told = "";
 every(5000, new AbortController().signal, async () => {
   let parts;
   try {
     const now = await get("guard/status");
+    leave.hidden = !signedIn;
     parts = [
       now.draining ? ["warn", "Draining"] : null,
       now.policy_reload_ok ? null : ["bad", "Policy files are wrong; the last good ones are in force"],

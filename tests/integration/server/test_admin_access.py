@@ -6,9 +6,11 @@ import asyncio
 import base64
 from pathlib import Path
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from guard.config import AccessSettings, AdminListen, Config, load
 from guard.errors import ConfigError
@@ -65,6 +67,100 @@ async def test_browsers_are_asked_for_a_password() -> None:
         client.get(running.admin_url + "/metrics") as answer,
     ):
         assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+SIGN_IN = {"token": "t0ken"}
+
+
+async def test_signing_in_gives_a_session_that_holds_no_token_and_ends_when_signed_out() -> None:
+    jar = aiohttp.CookieJar(unsafe=True)
+    access = AccessSettings(admin_token="t0ken")
+    async with (
+        guarded(NOWHERE, policy=policy(), access=access) as (running, _),
+        aiohttp.ClientSession(cookie_jar=jar) as client,
+    ):
+        admin = running.admin_url
+
+        async def status(path: str) -> int:
+            async with client.get(admin + path) as answer:
+                return answer.status
+
+        for wrong in ("t0ke", "", "t0ken2", "t0ken\xff"):
+            async with client.post(admin + "/login", data={"token": wrong}) as answer:
+                assert (answer.status, "Set-Cookie" in answer.headers) == (403, False)
+        async with client.post(admin + "/login", data=SIGN_IN, allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (303, "dashboard")
+            cookie = answer.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert "t0ken" not in cookie
+        assert await status("/guard/requests") == await status("/dashboard") == 200
+        for foreign in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            async with client.post(admin + "/logout", headers=foreign) as answer:
+                assert answer.status == 403
+        kept = {cookie.key: cookie.value for cookie in jar}
+        async with client.post(admin + "/logout") as answer:
+            assert answer.status == 204
+        # The browser forgets the cookie; one that was copied is worth nothing either.
+        assert not list(jar)
+        jar.update_cookies(kept, URL(admin))
+        assert await status("/guard/requests") == 401
+
+
+async def test_a_page_of_another_site_signs_nobody_in() -> None:
+    async with guarded(NOWHERE, policy=policy(), access=AccessSettings(admin_token="t0ken")) as (running, client):
+        for foreign in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            async with client.post(running.admin_url + "/login", data=SIGN_IN, headers=foreign) as answer:
+                assert answer.status == 403
+                assert "Set-Cookie" not in answer.headers
+        for form in ({"json": SIGN_IN}, {"data": {"token": "t" * 9000}}):
+            async with client.post(running.admin_url + "/login", **form) as answer:  # type: ignore[arg-type]
+                assert answer.status == 400
+
+
+async def test_a_browser_is_led_to_the_form_and_programs_are_told() -> None:
+    async with guarded(NOWHERE, policy=policy(), access=AccessSettings(admin_token="t0ken")) as (running, client):
+        html = {"Accept": "text/html,*/*;q=0.8"}
+        for path, to in (("/dashboard", "login"), ("/dashboard/", "../login")):
+            async with client.get(running.admin_url + path, headers=html, allow_redirects=False) as answer:
+                assert (answer.status, answer.headers["Location"]) == (303, to)
+        async with client.get(running.admin_url + "/login", headers=html) as answer:
+            assert answer.status == 200
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        # A script of the page: the browser must not ask for a password by itself.
+        async with client.get(running.admin_url + "/guard/status", headers={"Sec-Fetch-Mode": "cors"}) as answer:
+            assert (answer.status, answer.headers["WWW-Authenticate"].split()[0]) == (401, "Bearer")
+
+
+async def test_a_new_token_ends_all_sessions(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("t0ken\n")
+    jar = aiohttp.CookieJar(unsafe=True)
+    access = AccessSettings(admin_token_file=str(path))
+    async with (
+        guarded(NOWHERE, policy=policy(), access=access) as (running, _),
+        aiohttp.ClientSession(cookie_jar=jar) as client,
+    ):
+        async with client.post(running.admin_url + "/login", data=SIGN_IN, allow_redirects=False) as answer:
+            assert answer.status == 303
+
+        async def over() -> None:
+            while True:
+                async with client.get(running.admin_url + "/metrics") as answer:
+                    if answer.status == 401:
+                        return
+                await asyncio.sleep(0.05)
+
+        path.write_text("an0ther\n")
+        await asyncio.wait_for(over(), 5)
+
+
+async def test_without_a_token_there_is_nothing_to_sign_in_at() -> None:
+    async with (
+        guarded(NOWHERE, policy=policy()) as (running, client),
+        client.get(running.admin_url + "/login") as answer,
+    ):
+        assert answer.status == 404
 
 
 async def test_a_token_is_read_again(tmp_path: Path) -> None:

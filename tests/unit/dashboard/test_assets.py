@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from guard.dashboard.assets import INDEX, SECURITY_HEADERS, assets
+from guard.dashboard.assets import INDEX, LOGIN, LOGIN_HEADERS, LOGIN_PARTS, SECURITY_HEADERS, assets
 
 NAMES = sorted(assets())
 TEXTS = {name: asset.body.decode() for name, asset in assets().items()}
@@ -16,6 +16,14 @@ def test_the_index_names_files_that_exist() -> None:
     named = re.findall(r'(?:src|href)="dashboard/([^"]+)"', TEXTS[INDEX])
     assert named
     assert set(named) <= set(NAMES)
+
+
+def test_the_page_to_sign_in_with_needs_only_what_anybody_may_have() -> None:
+    named = re.findall(r'(?:src|href)="dashboard/([^"]+)"', TEXTS[LOGIN])
+    assert set(named) == set(LOGIN_PARTS)
+    assert not re.findall(r'from "', TEXTS["login.js"])
+    assert LOGIN_HEADERS["Cache-Control"] == "no-store"
+    assert "form-action 'self'" in LOGIN_HEADERS["Content-Security-Policy"]
 
 
 def test_every_module_that_is_imported_exists() -> None:
