@@ -8,8 +8,8 @@ bounded whatever the traffic.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, deque
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -47,27 +47,31 @@ class _Of(msgspec.Struct):
         self.accepted += other.accepted
 
 
-class Bin:
-    """Sums of one stretch of time that begins at `start`. Unit: seconds since 1970."""
+class Bin(msgspec.Struct):
+    """
+    Sums of one stretch of time.
 
-    __slots__ = ("added", "attempts", "burned", "counts", "kinds", "models", "outcomes", "replicas", "shown", "start")
+    Args:
+        start: Its beginning. Unit: seconds since 1970.
+        added: Time that holding back added to the first token: counts by bucket.
+    """
 
-    def __init__(self, start: float) -> None:
-        self.start = start
-        self.outcomes: Counter[str] = Counter()
-        self.kinds: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter()
-        self.attempts = self.shown = self.burned = 0
-        #: Time that holding back added to the first token: counts by bucket.
-        self.added = [0] * (len(ADDED) + 1)
-        self.replicas: dict[str, _Of] = {}
-        self.models: dict[str, _Of] = {}
+    start: float
+    outcomes: dict[str, int] = {}
+    kinds: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    attempts: int = 0
+    shown: int = 0
+    burned: int = 0
+    added: list[int] = msgspec.field(default_factory=lambda: [0] * (len(ADDED) + 1))
+    replicas: dict[str, _Of] = {}
+    models: dict[str, _Of] = {}
 
     def add(self, other: Bin) -> None:
         """Take in another bin."""
-        self.outcomes.update(other.outcomes)
-        self.kinds.update(other.kinds)
-        self.counts.update(other.counts)
+        _add(self.outcomes, other.outcomes)
+        _add(self.kinds, other.kinds)
+        _add(self.counts, other.counts)
         self.attempts += other.attempts
         self.shown += other.shown
         self.burned += other.burned
@@ -75,6 +79,30 @@ class Bin:
         for mine, theirs in ((self.replicas, other.replicas), (self.models, other.models)):
             for name, of in theirs.items():
                 mine.setdefault(name, _Of()).add(of)
+
+
+def _add(into: dict[str, int], counts: Mapping[str, int]) -> None:
+    for name, count in counts.items():
+        into[name] = into.get(name, 0) + count
+
+
+class Stretch(msgspec.Struct):
+    """
+    Sums that can be added to those of other processes, for the same `now` and the same length.
+
+    Args:
+        now: When it was asked for. Unit: seconds since 1970.
+        start: Of the first point. Unit: seconds since 1970.
+        step: Between two points. Unit: seconds.
+        points: How many.
+        bins: Those in which something was, by their start.
+    """
+
+    now: float
+    start: float
+    step: int
+    points: int
+    bins: list[Bin] = []
 
 
 class History:
@@ -100,7 +128,7 @@ class History:
             self._count(bins[-1], record)
 
     def _count(self, into: Bin, record: ExchangeRecord) -> None:
-        into.outcomes[record.outcome.value] += 1
+        _add(into.outcomes, {record.outcome.value: 1})
         into.shown += record.tokens_shown
         into.burned += record.tokens_burned
         added = added_ttft(record) if record.stream else None
@@ -108,28 +136,34 @@ class History:
             into.added[bisect_left(ADDED, round(added, 4))] += 1
         if record.outcome is Outcome.RELAYED:
             return
-        into.counts["watched"] += 1
-        into.counts["retried"] += len(record.attempts) > 1
         kinds = {attempt.kind.value for attempt in record.attempts if attempt.kind is not None}
-        into.kinds.update(kinds)
+        _add(into.kinds, dict.fromkeys(kinds, 1))
+        retried = int(len(record.attempts) > 1)
+        _add(into.counts, {"watched": 1, "retried": retried, "bad_shown": record.bad_tokens_shown})
         model = into.models.setdefault(self._model(record.model), _Of())
         for attempt in record.attempts:
             into.attempts += 1
-            into.counts["bad_shown"] += attempt.bad_tokens_shown
             replica = into.replicas.setdefault(self._replica(attempt.replica), _Of())
             for of in (replica, model):
                 _count_attempt(of, attempt)
 
     def answer(self, now: float, seconds: float) -> dict[str, object]:
         """
-        What the dashboard draws.
+        What the dashboard draws; see `drawn`.
 
         Args:
             now: Unit: seconds since 1970.
             seconds: How far back.
+        """
+        return drawn(self.stretch(now, seconds))
 
-        Returns:
-            `step` and `start` of the points, one column for each curve, and sums of the whole stretch.
+    def stretch(self, now: float, seconds: float) -> Stretch:
+        """
+        The sums of the latest time.
+
+        Args:
+            now: Unit: seconds since 1970.
+            seconds: How far back.
         """
         length, bins = next(
             ((length, bins) for length, bins in self._rings if seconds <= length * (bins.maxlen or 0)), self._rings[-1]
@@ -138,24 +172,51 @@ class History:
         step = max(length, -(-int(seconds) // MOST_POINTS // length) * length or length)
         points = max(1, -(-int(seconds) // step))
         start = (now // step - points + 1) * step
-        found = [Bin(start + step * place) for place in range(points)]
-        total = Bin(start)
+        found: dict[int, Bin] = {}
         for one in reversed(bins):
             if one.start < start:
                 break
             place = min(int((one.start - start) // step), points - 1)
-            found[place].add(one)
-            total.add(one)
-        return {
-            "now": now,
-            "start": start,
-            "step": step,
-            "points": points,
-            "columns": _columns(found),
-            "total": _sums(total),
-            "replicas": {name: _curves(name, [one.replicas for one in found]) for name in sorted(total.replicas)},
-            "models": {name: _curves(name, [one.models for one in found]) for name in sorted(total.models)},
-        }
+            found.setdefault(place, Bin(start + step * place)).add(one)
+        return Stretch(now, start, step, points, [found[place] for place in sorted(found)])
+
+
+def merged(parts: Sequence[Stretch]) -> Stretch:
+    """
+    The sums of several processes.
+
+    Args:
+        parts: Asked for with the same `now` and length; at least one.
+    """
+    first = parts[0]
+    found: dict[float, Bin] = {}
+    for one in (one for part in parts for one in part.bins):
+        found.setdefault(one.start, Bin(one.start)).add(one)
+    return Stretch(first.now, first.start, first.step, first.points, [found[start] for start in sorted(found)])
+
+
+def drawn(stretch: Stretch) -> dict[str, object]:
+    """
+    What the dashboard draws of it.
+
+    Returns:
+        `step` and `start` of the points, one column for each curve, and sums of the whole stretch.
+    """
+    bins = [Bin(stretch.start + stretch.step * place) for place in range(stretch.points)]
+    total = Bin(stretch.start)
+    for one in stretch.bins:
+        bins[min(int((one.start - stretch.start) // stretch.step), stretch.points - 1)].add(one)
+        total.add(one)
+    return {
+        "now": stretch.now,
+        "start": stretch.start,
+        "step": stretch.step,
+        "points": stretch.points,
+        "columns": _columns(bins),
+        "total": _sums(total),
+        "replicas": {name: _curves(name, [one.replicas for one in bins]) for name in sorted(total.replicas)},
+        "models": {name: _curves(name, [one.models for one in bins]) for name in sorted(total.models)},
+    }
 
 
 def _count_attempt(of: _Of, attempt: AttemptRecord) -> None:
@@ -174,18 +235,20 @@ def _columns(bins: list[Bin]) -> dict[str, list[float | None]]:
 
 
 def _sums(one: Bin) -> dict[str, float | None]:
-    out: dict[str, float | None] = {f"outcome_{outcome.value}": one.outcomes[outcome.value] for outcome in Outcome}
-    out |= {f"kind_{kind}": one.kinds[kind] for kind in ("garbled", "rare_chars", "repetition")}
+    out: dict[str, float | None] = {
+        f"outcome_{outcome.value}": one.outcomes.get(outcome.value, 0) for outcome in Outcome
+    }
+    out |= {f"kind_{kind}": one.kinds.get(kind, 0) for kind in ("garbled", "rare_chars", "repetition")}
     out |= {
-        "exchanges": one.outcomes.total(),
-        "watched": one.counts["watched"],
-        "retried": one.counts["retried"],
-        "rescued": one.outcomes[Outcome.RESCUED.value],
-        "failed": sum(one.outcomes[outcome.value] for outcome in FAILED),
+        "exchanges": sum(one.outcomes.values()),
+        "watched": one.counts.get("watched", 0),
+        "retried": one.counts.get("retried", 0),
+        "rescued": one.outcomes.get(Outcome.RESCUED.value, 0),
+        "failed": sum(one.outcomes.get(outcome.value, 0) for outcome in FAILED),
         "attempts": one.attempts,
         "shown": one.shown,
         "burned": one.burned,
-        "bad_shown": one.counts["bad_shown"],
+        "bad_shown": one.counts.get("bad_shown", 0),
         "added_p50": quantile(ADDED, one.added, 0.5),
         "added_p95": quantile(ADDED, one.added, 0.95),
     }

@@ -67,6 +67,7 @@ class Dashboard:
         router.add_get("/dashboard/{name}", self._asset)
         router.add_get("/guard/status", self._status)
         router.add_get("/guard/history", self._history)
+        router.add_get("/guard/history/sums", self._sums)
         router.add_get("/guard/streams", self._guard.streams.serve)
         router.add_get("/guard/requests", self._requests)
         router.add_get("/guard/requests/{id:.+}", self._request)
@@ -121,6 +122,11 @@ class Dashboard:
     async def _history(self, request: web.Request) -> web.Response:
         seconds = min(_number(request, "seconds", 900.0), LONGEST)
         return _json(self._guard.history.answer(time.time(), max(seconds, 60.0)))
+
+    async def _sums(self, request: web.Request) -> web.Response:
+        """The same as sums, for a supervisor that adds those of its workers."""
+        now, seconds = _number(request, "now", time.time()), min(_number(request, "seconds", 900.0), LONGEST)
+        return _json(self._guard.history.stretch(now, max(seconds, 60.0)))
 
     async def _requests(self, request: web.Request) -> web.Response:
         ask = request.query

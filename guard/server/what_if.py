@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 from pathlib import Path
 
@@ -23,6 +24,8 @@ TIMEOUT = 120.0
 MODULE = "guard.lab.what_if"
 #: Largest answer that is read. Unit: bytes.
 MAX_ANSWER = 8 * 1024 * 1024
+#: What `guard serve --workers` puts behind the name of each worker's recordings.
+_WORKER = re.compile(r"-worker\d+$")
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -48,13 +51,13 @@ class WhatIf:
 
     Args:
         folder: Of the recorder's files, if there is one.
-        name: First part of their names.
+        name: First part of their names; where this is one of several workers, the files of the others count too.
         cases: Further files of cases.
     """
 
     def __init__(self, folder: str | None, name: str, cases: list[str]) -> None:
         self._folder = folder
-        self._name = name
+        self._name = _WORKER.sub("", name)
         self._cases = cases
         self._running = asyncio.Lock()
 

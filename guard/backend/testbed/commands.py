@@ -21,6 +21,9 @@ from guard.backend.testbed.tiny import ensure_tiny
 from guard.errors import GuardError
 from guard.lab.progress import best_progress
 
+#: How long a server that a person started may take: they can see it, and stop it. Unit: seconds.
+READY_SECONDS = 1800.0
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -86,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.command == "serve":
-            server = msgspec.structs.replace(CONFIGURATIONS[options.configuration](), port=options.port)
+            server = CONFIGURATIONS[options.configuration]()
+            server = msgspec.structs.replace(server, port=options.port, ready_seconds=READY_SECONDS)
             if options.no_faults:
                 env = {name: value for name, value in server.env.items() if "FAULTS" not in name}
                 server = msgspec.structs.replace(server, env=env)

@@ -50,6 +50,7 @@ every(5000, new AbortController().signal, async () => {
     parts = [
       now.draining ? ["warn", "Draining"] : null,
       now.policy_reload_ok ? null : ["bad", "Policy files are wrong; the last good ones are in force"],
+      now.workers ? [now.workers.serving < now.workers.of ? "bad" : "", `${now.workers.serving} of ${now.workers.of} workers`] : null,
       ["", `${short(now.in_flight)} in flight`],
       ["", `up ${seconds(now.now - now.started_at)}`],
       ["", `v${now.version}`],

@@ -4,10 +4,11 @@ import { colour, context, track } from "./charts.js";
 import { empty, exchangeLink, h, outcomeBadge, seconds, segments, short } from "./dom.js";
 
 const ROW = 30, STEPS = 96, SPARE = 4, LINGER = 4000;
-const SORTS = { suspicion: (a, b) => b.s - a.s || a.i - b.i, newest: (a, b) => b.i - a.i, longest: (a, b) => b.t - a.t || a.i - b.i };
+const SORTS = { suspicion: (a, b) => b.s - a.s || a.i - b.i, newest: (a, b) => b.b - a.b || b.i - a.i, longest: (a, b) => b.t - a.t || a.i - b.i };
 
 export function livePage(root, { signal }) {
   const streams = new Map();
+  const opens = new Map();  // streams in flight by worker; without workers there is one, without a number
   let order = [], sort = "suspicion", filter = "", dirty = true, open = 0, offset = 0, every;
   const count = h("b", {}, "0"), rest = h("span", { class: "note" }), state = h("span", { class: "badge" }, "Connecting");
   const search = h("input", { type: "search", placeholder: "Request, model or replica", "aria-label": "Filter streams" });
@@ -23,9 +24,10 @@ export function livePage(root, { signal }) {
     h("section", { class: "panel live" }, view, nothing));
   search.addEventListener("input", () => { filter = search.value.trim().toLowerCase(); dirty = true; view.scrollTop = 0; });
 
-  const take = (line) => {
-    let one = streams.get(line.i);
-    if (!one) streams.set(line.i, one = { i: line.i, id: line.id, m: line.m, p: line.p, b: line.b, a: 0, r: "", t: 0, s: 0, d: 1, k: "", n: 0, ended: 0, outcome: "" });
+  const name = (worker, line) => `${worker ?? ""}/${line.i}`;
+  const take = (worker, line) => {
+    let one = streams.get(name(worker, line));
+    if (!one) streams.set(name(worker, line), one = { key: name(worker, line), w: worker, i: line.i, id: line.id, m: line.m, p: line.p, b: line.b, a: 0, r: "", t: 0, s: 0, d: 1, k: "", n: 0, ended: 0, outcome: "" });
     one.n++;
     if (line.a !== undefined) { if (line.a !== one.a) one.k = ""; one.a = line.a; one.r = line.r ?? ""; }
     if (line.t !== undefined) one.t = line.t;
@@ -33,13 +35,22 @@ export function livePage(root, { signal }) {
     if (line.d) one.d = Math.max(one.d, line.d);
     if (line.k) one.k = (one.k + line.k).slice(-STEPS);
   };
+  const counted = (told) => {
+    opens.set(told.w, told.open);
+    open = [...opens.values()].reduce((sum, count) => sum + count, 0);
+    dirty = true;
+  };
   listen("guard/streams", signal, {
-    snapshot: (told) => { streams.clear(); offset = told.now - Date.now() / 1000; told.streams.forEach(take); open = told.open; dirty = true; },
+    snapshot: (told) => {
+      for (const one of streams.values()) if (one.w === told.w) streams.delete(one.key);
+      if (told.now) offset = told.now - Date.now() / 1000;
+      told.streams.forEach((line) => take(told.w, line));
+      counted(told);
+    },
     tick: (told) => {
-      told.streams.forEach(take);
-      for (const over of told.ended) { const one = streams.get(over.i); if (one) { one.n++; one.ended = performance.now(); one.outcome = over.outcome; one.s = over.outcome === "healthy" ? 0 : one.s; } }
-      open = told.open;
-      dirty = true;
+      told.streams.forEach((line) => take(told.w, line));
+      for (const over of told.ended) { const one = streams.get(name(told.w, over)); if (one) { one.n++; one.ended = performance.now(); one.outcome = over.outcome; one.s = over.outcome === "healthy" ? 0 : one.s; } }
+      counted(told);
     },
   }, (now) => { state.className = `badge ${now === "open" ? "good" : "warn"}`; state.textContent = now === "open" ? "Connected" : "Reconnecting"; });
 
@@ -62,7 +73,7 @@ export function livePage(root, { signal }) {
   }
 
   function settle(now) {
-    for (const one of streams.values()) if (one.ended && now - one.ended > LINGER) streams.delete(one.i);
+    for (const one of streams.values()) if (one.ended && now - one.ended > LINGER) streams.delete(one.key);
     order = [...streams.values()];
     if (filter) order = order.filter((one) => `${one.id} ${one.m} ${one.r}`.toLowerCase().includes(filter));
     order.sort(SORTS[sort]);
@@ -88,7 +99,7 @@ export function livePage(root, { signal }) {
   function fill(made, one, place) {
     const { element, cells } = made;
     if (made.place !== place) { element.hidden = false; element.style.transform = `translateY(${place * ROW}px)`; made.place = place; }
-    const drawn = `${one.i}/${one.n}/${wide}`;
+    const drawn = `${one.key}/${one.n}/${wide}`;
     if (made.drawn === drawn) { put(cells.age, age(one)); return; }
     made.drawn = drawn;
     element.className = `live-row${one.ended ? " over" : ""}`;

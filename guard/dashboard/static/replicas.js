@@ -45,7 +45,9 @@ function card(replica) {
       { name: "Good", colour: "c2", values: good }, { name: "Bad", colour: "garbled", values: mine?.bad ?? none }, { name: "Fault", colour: "fault", values: mine?.faults ?? none }] });
     length.update({ start, step, points, series: [{ name: one.name, colour: "c1", values: mine?.length ?? none.map(() => null) }] });
     const [style, name] = STANDINGS[one.standing] ?? ["", one.standing];
-    state.replaceChildren(h("span", { class: `badge ${style}` }, name));
+    // Workers without a shared store decide each for itself.
+    const seen = one.seen_by && one.seen_by.workers < one.seen_by.of ? ` (${one.seen_by.workers} of ${one.seen_by.of} workers)` : "";
+    state.replaceChildren(h("span", { class: `badge ${style}` }, name + seen));
     const out = one.ejections.quality + one.ejections.transport;
     reason.textContent = one.standing === "ready" ? "" : one.reason;
     reason.hidden = !reason.textContent;

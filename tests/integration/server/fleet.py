@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -33,10 +34,11 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(upstream: str, *more: str) -> AsyncIterator[Fleet]:
+async def fleet(upstream: str, *more: str, variables: Mapping[str, str] | None = None) -> AsyncIterator[Fleet]:
     argv = ["serve", "--upstream", upstream, "--port", "0", "--admin-port", "0", "--workers", "2", *more]
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "guard", *argv, stderr=pipe)
+    environ = {**os.environ, **(variables or {})}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "guard", *argv, stderr=pipe, env=environ)
     try:
         assert process.stderr is not None
         async with asyncio.timeout(PATIENCE):

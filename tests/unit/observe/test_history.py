@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
-from guard.observe.history import COARSE, FINE, MOST_POINTS, History
+from guard.observe.history import COARSE, FINE, MOST_POINTS, History, Stretch, drawn, merged
 from guard.observe.metrics import MOST_MODELS
 from guard.types import Kind
 
@@ -79,3 +80,23 @@ def test_a_clock_that_steps_back_loses_nothing() -> None:
     history.count(record(NOW - 50))
     total: Any = history.answer(NOW, 60)["total"]
     assert total["exchanges"] == 2
+
+
+@pytest.mark.parametrize("seconds", [60, 900, 86400])
+def test_the_sums_of_several_processes_are_those_of_one(seconds: int) -> None:
+    """As they cross a wire: quantiles, lengths and all are of the whole, never of averages."""
+    together, parts = History(["a", "b"]), [History(["a", "b"]), History(["a", "b"]), History(["a", "b"])]
+    for number in range(200):
+        one = record(
+            NOW - 7 * (200 - number),
+            outcome=Outcome.RESCUED if number % 5 == 0 else Outcome.HEALTHY,
+            model=f"m{number % 3}",
+            attempts=[bad("b"), bad("a")] if number % 5 == 0 else [bad("a")] if number % 7 == 0 else [],
+            ttft_upstream=0.1,
+            ttft_delivered=0.1 + 0.01 * (number % 11),
+            tokens_shown=number,
+        )
+        together.count(one)
+        parts[number % 2].count(one)  # the third has seen nothing
+    told = [msgspec.json.encode(part.stretch(NOW, seconds)) for part in parts]
+    assert drawn(merged([msgspec.json.decode(line, type=Stretch) for line in told])) == together.answer(NOW, seconds)
