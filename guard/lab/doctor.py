@@ -70,15 +70,21 @@ class HttpxAsker:
                     if len(seen) >= events:
                         break
         except httpx.HTTPError as error:
-            raise OSError(str(error) or type(error).__name__) from error
+            raise OSError(_said(error)) from error
         return seen[:events]
 
     async def _answer(self, reply: Awaitable[httpx.Response]) -> tuple[int, bytes]:
         try:
             response = await reply
         except httpx.HTTPError as error:
-            raise OSError(str(error) or type(error).__name__) from error
+            raise OSError(_said(error)) from error
         return response.status_code, response.content
+
+
+def _said(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.ReadTimeout):
+        return f"no answer within {ANSWER_SECONDS:.0f} s"
+    return str(error) or type(error).__name__
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
