@@ -81,16 +81,18 @@ def detail_of(
         is_open: Whether it is still under way.
 
     Returns:
-        The record's own fields, `rules` (those that decided) and `hold_back` as written, and for each attempt
-        its `text`: chunks as recorded, none where nothing was.
+        The record's own fields, `rules` (those that decided) and `hold_back` as written, for each attempt its `text`
+        (chunks as recorded, none where nothing was), and for both `bad_tokens_shown`: what left after the onset.
     """
     out: dict[str, object] = msgspec.to_builtins(record)
     attempts = out["attempts"]
     assert isinstance(attempts, list)
     texts = {number: _recorded.decode(line) for number, line in lines.items()}
-    for attempt in attempts:
-        found = texts.get(attempt["number"])
+    for attempt, of in zip(attempts, record.attempts, strict=True):
+        found = texts.get(of.number)
         attempt["text"] = found.chunks if found is not None else None
+        attempt["bad_tokens_shown"] = of.bad_tokens_shown
+    out["bad_tokens_shown"] = record.bad_tokens_shown
     out["bad_tokens_shown"] = record.bad_tokens_shown
     out["open"] = is_open
     out["added"] = added_ttft(record) if record.stream else None

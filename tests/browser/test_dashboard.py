@@ -49,6 +49,8 @@ async def test_from_the_overview_to_the_reason_and_a_what_if(browser: Browser, t
             await expect(verdict.locator("tbody tr")).to_have_count(len(record.attempts[0].findings))
             await expect(page.locator(".attempt")).to_have_count(len(record.attempts))
             await expect(page.locator(".said .after-onset").first).to_be_visible()
+            bad_shown = page.locator(".facts > div", has_text="Bad tokens shown").locator("dd")
+            await expect(bad_shown).to_have_text(str(record.bad_tokens_shown))
             await picture(page, "exchange-light", whole=True)
             # Other thresholds for that rule, on what was recorded.
             await page.get_by_role("link", name="Try other thresholds").click()

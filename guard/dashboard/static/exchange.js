@@ -1,7 +1,7 @@
 // One exchange: what went wrong, why the guard thought so, and what the client saw.
 import { every, get } from "./api.js";
 import { forget, redraw } from "./charts.js";
-import { clock, copyButton, empty, h, KINDS, kindMark, outcomeBadge, panel, seconds, short, table } from "./dom.js";
+import { clock, copyButton, empty, h, KINDS, kindMark, outcomeBadge, panel, seconds, short, table, whole } from "./dom.js";
 import { attemptPlot } from "./plot.js";
 
 export function exchange(root, { args, signal }) {
@@ -46,7 +46,7 @@ function draw(found) {
 // What happened, in sentences.
 function story(found) {
   const out = [];
-  const late = found.attempts.reduce((sum, attempt) => sum + lateTokens(attempt), 0);
+  const late = found.bad_tokens_shown;
   for (const attempt of found.attempts) {
     const name = `Attempt ${attempt.number} on ${attempt.replica}`;
     if (attempt.fault) out.push(`${name} was lost (${attempt.fault}) after ${attempt.tokens} tokens. `);
@@ -56,7 +56,7 @@ function story(found) {
     else out.push(`${name} gave ${attempt.tokens} tokens without a verdict. `);
   }
   out.push({
-    rescued: late ? `The client got the text up to there, and then its continuation: ${short(late)} tokens after the onset had left before suspicion rose.` : "The client got only healthy text.", healthy: "The client got it as it came.", exhausted: "No attempt was left, so the answer was ended with an error.",
+    rescued: late ? `The client got the text up to there, and then its continuation: ${short(late)} bad tokens had left before suspicion rose, and stand in the answer.` : "The client got only healthy text.", healthy: "The client got it as it came.", exhausted: "No attempt was left, so the answer was ended with an error.",
     best: "No attempt was good; the client got the healthy part of the best one, marked as cut short.",
     cut: "The answer was cut and ended with an error.", noted: "It was let pass, and noted.", upstream_error: "The client was told of a backend error.",
     client_gone: "The client left before the end.", relayed: "It was passed on unwatched.",
@@ -67,7 +67,6 @@ function story(found) {
 
 // Onset and verdict count from the answer's beginning; a continuation has only the rest of it.
 export const onsetOf = (attempt) => Math.max(0, attempt.onset_token - (attempt.began_at ?? 0));
-const lateTokens = (attempt) => (attempt.kind && attempt.onset_token !== null ? Math.max(0, attempt.tokens_shown - onsetOf(attempt)) : 0);
 
 const verb = (action) => ({ retry: "abort and retry", cut: "cut the answer", note: "note it", hold: "hold the text" })[action] ?? action;
 
@@ -75,7 +74,7 @@ function facts(found) {
   const all = [
     ["Model", found.model || "–"], ["Policy", found.policy], ["Route", found.route], ["Status", found.status ? String(found.status) : "–"], ["Streamed", found.stream ? "yes" : "no"],
     ["First token, backend", seconds(found.ttft_upstream)], ["First token, client", seconds(found.ttft_delivered)], ["Added latency", seconds(found.added)],
-    ["Text waited", seconds(found.held_seconds)], ["Most held", `${short(found.held_tokens_max)} tokens`], ["Longest gap", seconds(found.longest_gap)], ["Took", seconds(found.duration)],
+    ["Text waited", seconds(found.held_seconds)], ["Most held", `${short(found.held_tokens_max)} tokens`], ["Bad tokens shown", h("span", { class: found.bad_tokens_shown ? "alarm" : "" }, whole(found.bad_tokens_shown))], ["Longest gap", seconds(found.longest_gap)], ["Took", seconds(found.duration)],
   ];
   return h("dl", { class: "facts" }, all.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
@@ -90,10 +89,9 @@ function clientSaw(found) {
     one.style.width = `${100 * share}%`;
     strip.append(one);
   };
-  let tainted = 0;
+  const tainted = found.bad_tokens_shown;
   for (const attempt of found.attempts) {
-    const late = lateTokens(attempt);
-    tainted += late;
+    const late = attempt.bad_tokens_shown;
     piece("shown", attempt.tokens_shown - late, `from attempt ${attempt.number}`);
     piece("tainted", late, "after the onset");
   }
@@ -109,7 +107,7 @@ function attemptPanel(attempt, found, levels, longest) {
   const changes = Object.entries(attempt.changes).map(([name, value]) => `${name}: ${value}`);
   return h("section", { class: `panel attempt ${attempt.fault ? "is-fault" : bad ? "is-bad" : "is-good"}` },
     h("header", {}, h("h2", {}, `Attempt ${attempt.number}`), h("span", { class: "badge" }, attempt.mode), h("span", { class: "dim" }, `${attempt.replica} · ${attempt.engine}`),
-      h("span", { class: "note" }, `began at ${seconds(attempt.started)} · ${short(attempt.tokens)} tokens`)),
+      h("span", { class: "note" }, `began at ${seconds(attempt.started)} · ${short(attempt.tokens)} tokens, ${short(attempt.tokens_shown)} shown${attempt.bad_tokens_shown ? `, ${short(attempt.bad_tokens_shown)} of them after the onset` : ""}`)),
     attemptPlot(attempt, levels, longest),
     h("div", { class: "keys" }, h("span", {}, h("i"), "mean of 16 steps"), attempt.baseline ? h("span", {}, h("i", { class: "base" }), "when healthy") : null, h("span", {}, h("i", { class: "sent" }), "sent"), h("span", {}, h("i", { class: "thrown" }), "not sent")),
     changes.length ? h("p", { class: "note" }, "Changed: ", h("code", {}, changes.join(", "))) : null,

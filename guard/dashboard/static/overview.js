@@ -131,7 +131,7 @@ export function exchangeTable(lines, nothing) {
     { name: "Acceptance", of: (line) => spark(line.spark) },
     { name: "Replicas", class: "wide", of: (line) => line.replicas.join(" → ") },
     { name: "Attempts", num: true, class: "opt", of: (line) => String(line.attempts) },
-    { name: "Shown", num: true, class: "opt", of: (line) => short(line.tokens_shown) },
+    { name: "Shown", num: true, class: "opt", of: (line) => (line.bad_tokens_shown ? h("span", { title: `${line.bad_tokens_shown} of them after the onset` }, short(line.tokens_shown), h("small", { class: "alarm" }, ` ${short(line.bad_tokens_shown)} bad`)) : short(line.tokens_shown)) },
     { name: "Burned", num: true, class: "opt", of: (line) => short(line.tokens_burned) },
     { name: "Took", num: true, of: (line) => seconds(line.duration) },
   ], lines, nothing);

@@ -50,6 +50,8 @@ def test_the_page_of_one_exchange_has_findings_rules_levels_and_text() -> None:
     assert first["findings"][0]["value"] == 0.4
     assert first["text"] == [["Xxxxxx xxxxx", 4, 3, 3]]
     assert second["text"] is None
+    # Onset at token 4, five shown: one of them is bad.
+    assert (first["bad_tokens_shown"], second["bad_tokens_shown"], detail["bad_tokens_shown"]) == (1, 0, 1)
     assert detail["text_kind"] == "redacted"
     assert list(detail["rules"]) == ["garbled"]  # type: ignore[call-overload]
     assert detail["hold_back"]["hold_at"] == 0.5  # type: ignore[index]
