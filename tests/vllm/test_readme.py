@@ -112,7 +112,7 @@ def run(checkout: Path, starts: list[str], more: Mapping[str, str], **changes: s
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGTERM)
     said = log.read_text(encoding="utf-8", errors="replace")
-    assert code == 0, said
+    assert code == 0, "".join([said, *(path.read_text(errors="replace")[-4000:] for path in checkout.glob("*.log"))])
     return said
 
 
@@ -141,7 +141,8 @@ def test_a_vllm_of_ones_own(checkout: Path, tmp_path: Path) -> None:
     shutil.copy(ours, Path(site.strip()) / ours.name)
     for name, call in (("pip", "pip._internal.cli.main"), ("vllm", "vllm.entrypoints.cli.main")):
         script = environment / "bin" / name
-        script.write_text(f"#!{python}\nimport sys\nfrom {call} import main\nsys.exit(main())\n", encoding="utf-8")
+        text = f"#!{python}\nfrom {call} import main\nif __name__ == '__main__':\n    raise SystemExit(main())\n"
+        script.write_text(text, encoding="utf-8")
         script.chmod(0o755)
     variables = {
         **ENVIRONMENT,

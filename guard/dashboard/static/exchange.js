@@ -56,7 +56,7 @@ function story(found) {
     else out.push(`${name} gave ${attempt.tokens} tokens without a verdict. `);
   }
   out.push({
-    rescued: late ? `The client got the text up to there, and then its continuation: ${short(late)} bad tokens had left before suspicion rose, and stand in the answer.` : "The client got only healthy text.", healthy: "The client got it as it came.", exhausted: "No attempt was left, so the answer was ended with an error.",
+    rescued: late ? `The client got the text up to there, and then its continuation: ${short(late)} bad tokens had left before suspicion rose, and stand in the answer.` : "The client got only healthy text.", healthy: "The client got it as it came.", exhausted: found.plan_reason ? "Nothing more was tried, and the answer was ended with an error." : "No attempt was left, so the answer was ended with an error.",
     best: "No attempt was good; the client got the healthy part of the best one, marked as cut short.",
     cut: "The answer was cut and ended with an error.", noted: "It was let pass, and noted.", upstream_error: "The client was told of a backend error.",
     client_gone: "The client left before the end.", relayed: "It was passed on unwatched.",

@@ -13,7 +13,9 @@ export function replicas(root, { signal }) {
 
   every(3000, signal, async () => {
     try {
-      const [found, history] = await Promise.all([get("guard/replicas"), get("guard/history?seconds=900")]);
+      const now = await get("guard/status");
+      const span = Math.min(900, Math.max(60, Math.ceil(now.now - now.started_at)));
+      const [found, history] = await Promise.all([get("guard/replicas"), get(`guard/history?seconds=${span}`)]);
       if (signal.aborted) return;
       if (!found.length) grid.replaceChildren(empty("No replica is configured"));
       for (const one of found) {
