@@ -38,6 +38,7 @@ from guard.server.policies import PolicySet
 from guard.server.rescore import Rescorer
 from guard.server.sharing import Sharing
 from guard.server.streams import Streams
+from guard.server.unpack import ACCEPTED, coding_of, unpacked
 from guard.server.upstream import UpstreamPool
 from guard.server.withdraw import Withdrawals
 from guard.state.store import StateStore
@@ -128,12 +129,11 @@ class Guard:
             self.gate.leave(owner)
 
     async def _body(self, request: web.Request) -> bytes:
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise RequestError("send the request body uncompressed on this route", status=415)
+        coding = coding_of(request.headers.get("Content-Encoding", ""))
         limits, patience = self.config.limits, self.config.timeouts.request_body
         try:
             async with asyncio.timeout(patience):
-                return await request.read()
+                body = await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise RequestError(
                 f"the request body is larger than {limits.max_request_bytes} bytes (limits.max_request_bytes)",
@@ -143,6 +143,8 @@ class Guard:
             raise RequestError(
                 f"the request body did not arrive within {patience:g} seconds (timeouts.request_body)", status=408
             ) from error
+        # Beside the loop: unfolding a large body takes longer than others may wait.
+        return await asyncio.to_thread(unpacked, body, coding, limits.max_request_bytes) if coding else body
 
     async def _guarded(self, request: web.Request, family: Family, request_id: str, owner: str) -> web.StreamResponse:
         body = await self._body(request)
@@ -223,6 +225,8 @@ class Guard:
             headers["WWW-Authenticate"] = "Bearer"
         elif error.status == 408:
             headers["Connection"] = "close"
+        elif error.status == 415:
+            headers["Accept-Encoding"] = ACCEPTED
         return web.Response(
             status=error.status, body=family.error_body(notice), content_type="application/json", headers=headers
         )

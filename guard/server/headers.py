@@ -23,7 +23,7 @@ HOP_BY_HOP = frozenset(
     }
 )
 #: Made anew for a body that the guard writes itself.
-_BODY = frozenset({"content-length", "host", "accept-encoding", "expect"})
+_BODY = frozenset({"content-length", "content-encoding", "host", "accept-encoding", "expect"})
 
 
 def end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

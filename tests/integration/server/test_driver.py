@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
+import zlib
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -201,11 +203,30 @@ async def test_a_request_past_the_limit_is_413() -> None:
         assert "max_request_bytes" in error["message"]
 
 
-async def test_a_compressed_request_is_415() -> None:
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_compressed_request_goes_on_unfolded(coding: str) -> None:
+    plain = json.dumps(CHAT).encode()
+    packed = gzip.compress(plain) if coding == "gzip" else zlib.compress(plain)
+    async with (
+        backend(lambda _: [OK_SSE, chunk("Fine"), END]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        headers = {"Content-Encoding": coding}
+        async with client.post(running.url + "/v1/chat/completions", data=packed, headers=headers) as response:
+            assert text_of(await response.text()) == "Fine"
+    (sent,) = upstream.requests
+    assert json.loads(sent.body)["messages"] == CHAT["messages"]
+    assert "content-encoding" not in sent.headers
+    assert sent.headers["content-length"] == str(len(sent.body))
+
+
+async def test_an_unknown_coding_is_415_and_names_those_accepted() -> None:
     async with guarded("http://127.0.0.1:9", policy=policy()) as (running, client):
-        headers = {"Content-Encoding": "gzip"}
+        headers = {"Content-Encoding": "zstd"}
         async with client.post(running.url + "/v1/chat/completions", data=b"x", headers=headers) as response:
             assert response.status == 415
+            assert response.headers["Accept-Encoding"] == "gzip, deflate"
+            assert "gzip, deflate" in error_of(await response.text())["message"]
 
 
 async def test_the_backends_refusal_passes_with_its_status_and_body() -> None:

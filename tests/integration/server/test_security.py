@@ -202,11 +202,14 @@ async def test_a_body_nested_without_end_is_a_400(opening: bytes) -> None:
             assert answer.status == 200
 
 
-async def test_a_compressed_body_is_not_unfolded() -> None:
+async def test_a_compressed_body_is_not_unfolded_past_the_limit() -> None:
     bomb = gzip.compress(b" " * 50_000_000)
-    async with backend(good) as upstream, guarded(upstream.url, policy=policy()) as (running, client):
+    async with (
+        backend(good) as upstream,
+        guarded(upstream.url, policy=policy(), limits=Limits(max_request_bytes=1_000_000)) as (running, client),
+    ):
         async with client.post(running.url + CHAT, data=bomb, headers={"Content-Encoding": "gzip"}) as answer:
-            assert answer.status == 415
+            assert answer.status == 413
         assert upstream.requests == []
 
 
