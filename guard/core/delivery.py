@@ -21,6 +21,7 @@ from guard.proto.sse import SseParser
 
 #: Never forwarded: they describe the upstream's own body or connection.
 _OWN_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "date"})
+_COLON = ord(":")
 
 
 class Delivery(Protocol):
@@ -62,6 +63,7 @@ class StreamDelivery:
     def __init__(self, family: Family, policy: str) -> None:
         self._family = family
         self._policy = policy
+        self._sent = b""  # latest whole events that are not all comments
         self.started = False
         self.text_released = False
 
@@ -72,6 +74,8 @@ class StreamDelivery:
         if not self.text_released:
             self.text_released = any(held.tokens or held.text for held in released)
         data = released[0].data if len(released) == 1 else b"".join([held.data for held in released])
+        if data and not (data[0] == _COLON and len(released) == 1):
+            self._sent = data
         return [*self._head(200, head), SendBody(data)] if data else []
 
     def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
@@ -83,7 +87,7 @@ class StreamDelivery:
         if not self.started:
             self.started = True
             return plain_error(self._family, failure, record, self._policy)
-        event = self._family.error_event(_notice(failure))
+        event = self._family.error_event(_notice(failure), self._sent)
         return [SendBody(guard_comment(record.summary()) + event)]
 
     def begin(self, engine: str) -> None:

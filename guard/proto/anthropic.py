@@ -217,7 +217,7 @@ class MessagesFamily(Family):
         """See Family."""
         return msgspec.json.encode(_error(notice))
 
-    def error_event(self, notice: Notice) -> bytes:
+    def error_event(self, notice: Notice, sent: bytes = b"") -> bytes:
         """See Family."""
         return event_of(_error(notice), "error")
 

@@ -155,8 +155,15 @@ class Family(abc.ABC):
         """A notice as a JSON body."""
 
     @abc.abstractmethod
-    def error_event(self, notice: Notice) -> bytes:
-        """A notice as the event that ends a stream which fails after it began."""
+    def error_event(self, notice: Notice, sent: bytes = b"") -> bytes:
+        """
+        A notice as the event that ends a stream which fails after it began.
+
+        Args:
+            notice: What is told.
+            sent: Whole events that the client has had, the last of them at their end; for families that number
+                their events.
+        """
 
     def stream_fields(self, request: ClientRequest) -> dict[str, Any]:
         """Fields that make a request for one body a streaming one."""

@@ -207,7 +207,7 @@ class CompletionFamily(Family):
         """See Family."""
         return _encode(_error(notice))
 
-    def error_event(self, notice: Notice) -> bytes:
+    def error_event(self, notice: Notice, sent: bytes = b"") -> bytes:
         """See Family."""
         return event_of(_error(notice))
 

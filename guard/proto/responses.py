@@ -25,7 +25,7 @@ from guard.proto.client import ClientRequest, decode_object, is_int, text_or_emp
 from guard.proto.family import Continuation, Family, Notice
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter, for_plugin
-from guard.proto.sse import SseEvent
+from guard.proto.sse import SseEvent, SseParser
 from guard.wire import Choice, Chunk, Delta, FunctionDelta, Metrics, Timings, ToolCallDelta
 
 _CONTENT = frozenset({"response.output_text.delta", "response.refusal.delta"})
@@ -45,6 +45,8 @@ _ENDS = {
     "response.cancelled": "cancelled",
 }
 _FAILED = "response.failed"
+_NUMBER_KEY = "sequence_number"
+_NUMBER = b'"sequence_number"'
 
 
 class _Response(msgspec.Struct, gc=False):
@@ -178,9 +180,15 @@ class ResponsesFamily(Family):
         """See Family: as on OpenAI's other routes."""
         return msgspec.json.encode({"error": _error(notice)})
 
-    def error_event(self, notice: Notice) -> bytes:
-        """See Family. Both the event's own fields and the `error` by which the official SDK raises."""
-        told = {"code": notice.code, "message": notice.message, "param": notice.param}
+    def error_event(self, notice: Notice, sent: bytes = b"") -> bytes:
+        """
+        See Family. OpenAI's own fields, with the number after the last that the client has had (llama.cpp numbers
+        no events; then this has none either), and the `error` by which the official SDK raises.
+        """
+        told: dict[str, Any] = {"code": notice.code, "message": notice.message, "param": notice.param}
+        last = _last_number(sent)
+        if last is not None:
+            told[_NUMBER_KEY] = last + 1
         return event_of({"type": "error", **told, "error": _error(notice)}, "error")
 
     def stream_hazards(self, request: ClientRequest, engine: str) -> tuple[str, ...]:
@@ -193,6 +201,15 @@ class ResponsesFamily(Family):
 
 
 RESPONSES = ResponsesFamily()
+
+
+def _last_number(sent: bytes) -> int | None:
+    """`sequence_number` of the last of these events that has one."""
+    for event in reversed(SseParser(max_event_bytes=len(sent) + 1).feed(sent)):
+        if event.data is not None and _NUMBER in event.data:
+            number = msgspec.json.decode(_TOP.decode(event.data).get(_NUMBER_KEY, b"null"))
+            return number if is_int(number) else None
+    return None
 
 
 def _error(notice: Notice) -> dict[str, Any]:

@@ -239,7 +239,7 @@ class GenerateFamily(Family):
         """See Family."""
         return _encode(_error(notice))
 
-    def error_event(self, notice: Notice) -> bytes:
+    def error_event(self, notice: Notice, sent: bytes = b"") -> bytes:
         """See Family."""
         return event_of(_error(notice))
 

@@ -10,7 +10,9 @@ from guard.core.failure import Failure
 from guard.core.holdback import Held
 from guard.core.record import ExchangeRecord
 from guard.proto.openai import CHAT, Route, parse_request
+from guard.proto.responses import RESPONSES
 from tests.unit.core.transcript import DONE, chunk
+from tests.unit.proto.streams import named, response
 
 HEAD = (("content-type", "text/event-stream"), ("x-backend", "b"), ("content-length", "5"))
 FAILURE = Failure(502, "guard_exhausted", "no attempt was good")
@@ -59,6 +61,17 @@ def test_failure_in_a_stream_is_an_event_and_before_it_a_plain_error() -> None:
     assert isinstance(body, SendBody)
     assert b'"code":"guard_exhausted"' in body.data
     assert b"[DONE]" not in body.data
+
+
+def test_an_error_event_is_told_what_the_client_had_last_comments_aside() -> None:
+    delivery = StreamDelivery(RESPONSES, "p")
+    for number in (6, 7):
+        event = named(response("output_text.delta", sequence_number=number, delta="a"))
+        delivery.send([Held(event, "a", 1, 1)], HEAD)
+    delivery.send([Held(b": ping\n\n", "", 0, 0)], HEAD)
+    (body,) = delivery.fail(FAILURE, record())
+    assert isinstance(body, SendBody)
+    assert b'"sequence_number":8' in body.data
 
 
 def test_whole_gathers_and_restart_forgets() -> None:

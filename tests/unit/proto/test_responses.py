@@ -141,6 +141,23 @@ def test_errors_are_in_openais_form() -> None:
     assert told["code"] == told["error"]["code"] == "guard_cut"
 
 
+@pytest.mark.parametrize(
+    ("sent", "number"),
+    [
+        (named(response("created", sequence_number=0), response("output_text.delta", sequence_number=1, delta="a")), 2),
+        (named(response("output_text.delta", sequence_number=41, delta="a")) + b": ping\n\n", 42),
+        (recorded("vllm_responses"), 16),
+        (recorded("llama_responses"), None),
+        (named(response("output_text.delta", delta='"sequence_number":7')), None),
+        (named(response("output_text.delta", delta="a", sequence_number="7")), None),
+        (b"", None),
+    ],
+)
+def test_an_error_event_goes_on_in_the_streams_numbering(sent: bytes, number: int | None) -> None:
+    (event,) = SseParser().feed(RESPONSES.error_event(Notice("it broke"), sent))
+    assert json.loads(event.data or b"").get("sequence_number") == number
+
+
 @pytest.mark.parametrize("kind", ["response.output_text.delta", "response.completed"])
 def test_the_steps_of_vllms_plugin_are_read_and_taken_out(kind: str) -> None:
     metrics = '"metrics":{"speculative_decoding":{"per_step_accepted":[2],"per_step_drafted":[3]}}'
