@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from guard.proto.registry import FAMILIES
 from guard.proto.sse import SseParser
 from tests.property.core.any_stream import BODIES, ENGINES, play, read_request
-from tests.property.core.test_pass import STREAMS
+from tests.property.core.recorded import STREAMS
 
 WORDS = """type delta text thinking partial_json content stop stop_type index output_ids meta_info finish_reason
     choices message usage response error timings id tool_calls function arguments output_tokens completion_tokens
