@@ -69,6 +69,9 @@ _VLLM_METRICS = (
 )
 _VLLM_STEPS = ("per_step_accepted", "per_step_drafted")
 
+#: What a whole answer of llama.cpp has where it ends inside a character.
+HALF = "\ufffd"
+
 Object = dict[str, Any]
 
 
@@ -93,6 +96,7 @@ class Assembler:
         self._top: Object = {}
         self._choices: dict[int, _Choice] = {}
         self._chunks = 0
+        self._unsaid = Unsaid()
 
     def add(self, data: bytes) -> None:
         """
@@ -114,6 +118,8 @@ class Assembler:
         self._chunks += 1
         choices = chunk.pop("choices", None)
         self._add_choices(choices)
+        if self._engine == "llama.cpp":
+            self._count(chunk.get("timings"), choices)
         others = self._engine == "llama.cpp" and self._index != 0
         for name, value in chunk.items():
             if name in _STREAM_ONLY or (others and name in _OF_FIRST_CHOICE):
@@ -129,6 +135,14 @@ class Assembler:
             self._choices.setdefault(index, _Choice(index)).add(choice)
             self._index = index
 
+    def _count(self, timings: object, choices: object) -> None:
+        known = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+        midway = bool(known) and all(choice.get("finish_reason") is None for choice in known)
+        if isinstance(timings, dict):
+            self._unsaid.count(self._index, timings.get("predicted_n"), last=not midway)
+        elif any(choice.get("text") for choice in known):
+            self._unsaid.void()
+
     def result(self) -> bytes:
         """
         The whole answer.
@@ -139,10 +153,12 @@ class Assembler:
         if not self._chunks:
             raise ProtocolError("the stream ended without a chunk")
         chat = self._route is Route.CHAT
-        known = [self._choices[index] for index in sorted(self._choices)]
         answer: Object = {**self._top, "object": _OBJECTS[self._route]}
         always_text = self._engine == "llama.cpp" or (self._engine == "vllm" and self._forced_tool)
-        answer["choices"] = [choice.whole(chat=chat, always_text=always_text) for choice in known]
+        answer["choices"] = [
+            choice.whole(chat=chat, always_text=always_text, half=self._unsaid.of(index) and not self._prefill)
+            for index, choice in sorted(self._choices.items())
+        ]
         if self._prefill:
             for choice in answer["choices"]:
                 message = choice["message"]
@@ -164,6 +180,34 @@ class Assembler:
             _fill(metrics, _VLLM_METRICS)
             if isinstance(metrics["speculative_decoding"], dict):
                 _fill(metrics["speculative_decoding"], _VLLM_STEPS)
+
+
+class Unsaid:
+    """
+    Which choices of llama.cpp's end inside a character.
+
+    It sends nothing for a token after which the text ends inside a character, so that the count of an answer's end
+    is higher than that of the last token told.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[int, int] = {}
+        self._all: dict[int, int] = {}
+        self._void = False
+
+    def void(self) -> None:
+        """A text came without its count: nothing is known."""
+        self._void = True
+
+    def count(self, choice: int, predicted: object, *, last: bool) -> None:
+        """Take `predicted_n` of one chunk; `last` for what closes a choice. Unit: tokens."""
+        if isinstance(predicted, int):
+            (self._all if last else self._told)[choice] = predicted
+
+    def of(self, choice: int, limit: int | None = None) -> bool:
+        """Whether this choice does; with a limit, only if that many tokens came."""
+        count = self._all.get(choice, 0)
+        return not self._void and count > self._told.get(choice, 0) and (limit is None or count >= limit)
 
 
 class _Choice:
@@ -189,16 +233,19 @@ class _Choice:
             elif value is not None or name not in self._fields:
                 self._fields[name] = value
 
-    def whole(self, *, chat: bool, always_text: bool) -> Object:
+    def whole(self, *, chat: bool, always_text: bool, half: bool) -> Object:
         """
         The choice as a whole answer has it.
+
+        With `half` it ends inside a character. llama.cpp shows that as U+FFFD, on the chat route only where it
+        is all that the token limit left.
 
         A content without text is null where reasoning or tool calls were found instead, and "" in a
         plain empty answer; with `always_text` it is never null: llama.cpp, and vLLM where the client
         demanded the call.
         """
         if not chat:
-            return {**self._fields, "text": "".join(self._pieces.get("text", ()))}
+            return {**self._fields, "text": "".join(self._pieces.get("text", ())) + (HALF if half else "")}
         message: Object = {"role": "assistant", "content": None, **self._message}
         for name, pieces in self._pieces.items():
             message[name] = "".join(pieces)
@@ -206,6 +253,12 @@ class _Choice:
             message["tool_calls"] = [self._tool(index) for index in sorted(self._tools)]
         if self._call:
             message["function_call"]["arguments"] = "".join(self._call)
+        if (
+            half
+            and self._fields.get("finish_reason") == "length"
+            and not any(message.get(name) for name in ("content", *_INSTEAD))
+        ):
+            message["content"] = HALF
         if not message["content"]:
             instead = not always_text and any(message.get(name) for name in _INSTEAD)
             message["content"] = None if instead else ""

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from guard.errors import ProtocolError
+from guard.proto.assemble import HALF, Unsaid
 from guard.proto.chunks import decode_event
 from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Identity, Notice
@@ -127,6 +128,7 @@ class CompletionAssembler:
         self._pieces: dict[int, list[str]] = {}
         self._tokens: dict[int, list[Any]] = {}
         self._closing: dict[int, dict[str, Any]] = {}
+        self._unsaid = Unsaid()
 
     def add(self, data: bytes) -> None:
         """See Gatherer."""
@@ -137,6 +139,10 @@ class CompletionAssembler:
         self._pieces.setdefault(said.index, []).append(said.content)
         if isinstance(fields.get("tokens"), list):
             self._tokens.setdefault(said.index, []).extend(fields["tokens"])
+        if said.timings is not None:
+            self._unsaid.count(said.index, said.timings.predicted_n, last=said.stop)
+        elif said.content:
+            self._unsaid.void()
         if said.stop:
             self._closing[said.index] = fields
 
@@ -149,7 +155,7 @@ class CompletionAssembler:
 
     def _whole(self, index: int) -> dict[str, Any]:
         fields = self._closing[index]
-        fields["content"] = "".join(self._pieces[index])
+        fields["content"] = "".join(self._pieces[index]) + (HALF if self._unsaid.of(index) else "")
         if self._request.body.get("return_tokens") is True:
             fields["tokens"] = self._tokens.get(index, [])
         settings = fields.get("generation_settings")

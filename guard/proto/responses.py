@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from guard.errors import ProtocolError
+from guard.proto.assemble import HALF, Unsaid
 from guard.proto.chunks import LastChunk, decode_event
 from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Notice
@@ -108,12 +109,16 @@ class ResponseAssembler:
     Takes the whole response out of the event that ends the stream.
 
     Args:
-        engine: Engine name; llama.cpp's whole answers have a time of completion, its streams do not.
+        engine: Engine name; llama.cpp's whole answers have a time of completion, its streams do not. Where half a
+            character is all that the token limit left, they show it as U+FFFD.
+        limit: Most tokens the client wants. Unit: tokens.
     """
 
-    def __init__(self, engine: str = "") -> None:
+    def __init__(self, engine: str = "", limit: int | None = None) -> None:
+        self._limit = limit
         self._llama = engine == "llama.cpp"
         self._response: msgspec.Raw | None = None
+        self._unsaid = Unsaid()
 
     def add(self, data: bytes) -> None:
         """See Gatherer."""
@@ -122,6 +127,10 @@ class ResponseAssembler:
             kind = msgspec.json.decode(fields["type"]) if "type" in fields else ""
         except (msgspec.DecodeError, RecursionError) as error:
             raise ProtocolError(f"the event is no JSON object: {error}") from error
+        if self._llama and "timings" in fields:
+            counted = msgspec.json.decode(fields["timings"])
+            told = counted.get("predicted_n") if isinstance(counted, dict) else None
+            self._unsaid.count(0, told, last=kind in _ENDS)
         if kind in _ENDS and "response" in fields:
             self._response = fields["response"].copy()
 
@@ -134,7 +143,16 @@ class ResponseAssembler:
         fields = _TOP.decode(self._response)
         if "created_at" in fields:
             fields.setdefault("completed_at", fields["created_at"])
+        if self._unsaid.of(0, self._limit) and msgspec.json.decode(fields.get("output", b"[]")) == []:
+            fields["output"] = msgspec.Raw(msgspec.json.encode([_half(bytes(fields.get("id", b"")))]))
         return msgspec.json.encode(fields)
+
+
+def _half(ident: bytes) -> dict[str, Any]:
+    """llama.cpp's output item for half a character."""
+    text = {"type": "output_text", "annotations": [], "logprobs": [], "text": HALF}
+    own = "msg_" + ident.decode().strip('"').removeprefix("resp_")
+    return {"content": [text], "id": own, "role": "assistant", "status": "completed", "type": "message"}
 
 
 class ResponsesFamily(Family):
@@ -170,7 +188,7 @@ class ResponsesFamily(Family):
 
     def gatherer(self, request: ClientRequest, engine: str) -> ResponseAssembler:
         """See Family."""
-        return ResponseAssembler(engine)
+        return ResponseAssembler(engine, request.max_tokens)
 
     def prompt(self, request: ClientRequest) -> object:
         """See Family."""

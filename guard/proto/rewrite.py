@@ -70,7 +70,8 @@ class ChunkRewriter:
         annotate: bool = False,
         continuation: Continuation | None = None,
     ) -> None:
-        self._cut_timings = engine == "llama.cpp" and not request.timings_per_token
+        # A gatherer needs the counters itself, and its answer takes the last ones only.
+        self._cut_timings = engine == "llama.cpp" and request.stream and not request.timings_per_token
         self._stops = bool(request.body.get("stop"))
         # With an echo the guard does not ask for token ids, and vLLM's streams have the prompt's unasked.
         echo = request.stream and bool(request.body.get("echo"))

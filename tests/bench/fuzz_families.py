@@ -4,9 +4,9 @@ Coverage-guided fuzzing of every family's parser, writer and gatherer, and of th
     python -m tests.bench.fuzz_families --minutes 5
     python -m tests.bench.fuzz_families --replay FILE
 
-The first begins with all recorded streams, cut and whole, tells its seed, and ends with one line of JSON; its exit code
-is 0 when nothing but the declared errors came and the memory stayed under the limit. An input that broke something
-is kept in a file, named in the line; what it finds belongs into tests/property/core/test_any_stream.py as a case of its own.
+The first begins with all recorded streams, tells its seed, and ends with one line of JSON; its exit code is 0 when
+nothing but the declared errors came and the memory stayed under the limit. An input that broke something is kept in
+a file, which the line names; it belongs into tests/property/core/test_any_stream.py as a case of its own.
 """
 
 from __future__ import annotations

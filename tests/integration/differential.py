@@ -17,9 +17,6 @@ CACHE = {"prompt_tokens_details", "input_tokens_details", "cache_read_input_toke
 
 
 def lasting(value: Any) -> Any:
-    if isinstance(value, str):
-        # Where the token limit cuts a character, llama.cpp's whole answers show its half, its streams do not.
-        return value.rstrip("\ufffd")
     if isinstance(value, dict):
         claude = "output_tokens" in value and "total_tokens" not in value
         kept = {k: lasting(v) for k, v in value.items() if k not in CACHE and not (claude and k == "input_tokens")}

@@ -100,7 +100,7 @@ def test_only_what_the_guard_asked_for_goes(
     raw = framed(chunk, spacing, indent, end)
     (event,) = SseParser().feed(raw)
     assert event.data is not None
-    rewriter = ChunkRewriter(parse_request(Route.CHAT, b'{"stop": ["x"]}'), engine=engine)
+    rewriter = ChunkRewriter(parse_request(Route.CHAT, b'{"stream": true, "stop": ["x"]}'), engine=engine)
     closing = b'{"choices":[{"index":0,"finish_reason":"stop"}]}'
     (after,) = SseParser().feed(b"data: " + closing + b"\n\n")
     wanted = pruned(chunk, engine)

@@ -297,3 +297,35 @@ def test_an_answer_without_a_chunk_is_none() -> None:
     assembler.add(b"[DONE]")
     with pytest.raises(ProtocolError, match="without a chunk"):
         assembler.result()
+
+
+@pytest.mark.parametrize(
+    ("route", "said", "text"),
+    [
+        (Route.COMPLETIONS, "Hi", "Hi\ufffd"),
+        (Route.COMPLETIONS, "", "\ufffd"),
+        (Route.CHAT, "Hi", "Hi"),
+        (Route.CHAT, "", "\ufffd"),
+    ],
+)
+def test_llama_cpp_shows_half_a_character_at_the_token_limit(route: Route, said: str, text: str) -> None:
+    """It tells no token after which the text ends inside a character; only its last count has them."""
+
+    def part(text: str, finish: str | None, count: int) -> dict[str, Any]:
+        body = {"delta": {"content": text} if text else {}} if route is Route.CHAT else {"text": text}
+        return {"choices": [{"index": 0, "finish_reason": finish, **body}], "timings": {"predicted_n": count}}
+
+    told = [part(said, None, 1)] if said else []
+    answer = assembled(Assembler(route, "llama.cpp"), *told, part("", "length", 3))
+    choice = answer["choices"][0]
+    assert (choice["message"]["content"] if route is Route.CHAT else choice["text"]) == text
+    assert answer["timings"] == {"predicted_n": 3}
+
+
+def test_an_answer_all_of_whose_tokens_were_told_ends_as_it_is() -> None:
+    answer = assembled(
+        Assembler(Route.COMPLETIONS, "llama.cpp"),
+        {"choices": [{"index": 0, "finish_reason": None, "text": "Hi"}], "timings": {"predicted_n": 3}},
+        {"choices": [{"index": 0, "finish_reason": "length", "text": ""}], "timings": {"predicted_n": 3}},
+    )
+    assert answer["choices"][0]["text"] == "Hi"

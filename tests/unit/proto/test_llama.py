@@ -15,7 +15,7 @@ from guard.proto.prompt import prompt_text
 from guard.proto.request import stream_hazards, upstream_body
 from guard.proto.sse import SseParser
 from guard.wire import Chunk
-from tests.unit.proto.streams import recorded
+from tests.unit.proto.streams import plain, recorded
 
 
 def request(**fields: Any) -> ClientRequest:
@@ -82,6 +82,13 @@ def test_the_answer_is_the_closing_chunk_with_all_the_text() -> None:
     assert answer["tokens"] == []
     assert answer["generation_settings"]["stream"] is False
     assert len(whole(recorded("llama_completion"), request(return_tokens=True))["tokens"]) == 8
+
+
+@pytest.mark.parametrize(("told", "text"), [(1, "Hi\ufffd"), (3, "Hi")])
+def test_half_a_character_at_the_end_is_shown_as_the_backend_shows_it(told: int, text: str) -> None:
+    said = {"index": 0, "content": "Hi", "stop": False, "timings": {"predicted_n": told}}
+    end = {"index": 0, "content": "", "stop": True, "stop_type": "limit", "timings": {"predicted_n": 3}}
+    assert whole(plain(said, end, done=False), request())["content"] == text
 
 
 def test_several_prompts_give_a_list() -> None:

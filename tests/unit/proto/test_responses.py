@@ -97,7 +97,7 @@ def test_other_engines_pass_byte_for_byte() -> None:
 
 
 def whole(stream: bytes, engine: str) -> Any:
-    gatherer = RESPONSES.gatherer(request(stream=False), engine)
+    gatherer = RESPONSES.gatherer(request(stream=False, max_output_tokens=2), engine)
     for event in SseParser().feed(stream):
         gatherer.add(event.data or b"")
     return json.loads(gatherer.result())
@@ -108,6 +108,22 @@ def test_the_answer_is_the_response_of_the_last_event() -> None:
     answer = whole(recorded("llama_responses"), "llama.cpp")
     assert answer["completed_at"] == answer["created_at"]
     assert "completed_at" not in whole(recorded("vllm_responses"), "vllm")
+
+
+@pytest.mark.parametrize(("said", "text"), [((), "\ufffd"), (("Hi",), "Hi")])
+def test_half_a_character_is_shown_as_llama_cpp_shows_it_where_it_is_all(said: tuple[str, ...], text: str) -> None:
+    counted = {"predicted_n": 1}
+    item = {"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}
+    stream = named(
+        *(response("output_text.delta", delta=part, timings=counted) for part in said),
+        response(
+            "completed",
+            response={"id": "resp_7", "created_at": 1, "output": [item] if said else []},
+            timings={"predicted_n": 2},
+        ),
+    )
+    (message,) = whole(stream, "llama.cpp")["output"]
+    assert message["content"][0]["text"] == text
 
 
 @pytest.mark.parametrize("stream", [named(response("created", response={"id": "r"})), b"data: 1\n\n"])
