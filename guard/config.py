@@ -279,6 +279,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         dashboard: What the dashboard is given beside what the guard sees.
         retry_budget: Bounds the load that retries add.
         store: A Redis that the guards of a fleet share; if not given, this guard is alone.
+        second_look: Whether an answer that is not streamed is asked for once more, whole, where the one put together
+            from the stream may differ from what the backend would have said at once.
     """
 
     upstreams: list[UpstreamSettings]
@@ -299,6 +301,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dashboard: DashboardSettings = DashboardSettings()
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
     store: StoreSettings | None = None
+    second_look: bool = True
 
 
 class Loaded(NamedTuple):

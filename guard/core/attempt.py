@@ -54,6 +54,7 @@ class Attempt:
         hold: An empty hold-back window.
         rid: Id for the engine's abort route; empty where there is none.
         prompt: What the user asked.
+        whole: Whether the answer is read whole, not as a stream.
     """
 
     def __init__(
@@ -67,8 +68,14 @@ class Attempt:
         hold: HoldBack,
         rid: str = "",
         prompt: str = "",
+        *,
+        whole: bool = False,
     ) -> None:
         self.rid = rid
+        self.whole = whole
+        #: Of a whole answer, as it comes.
+        self.body: list[bytes] = []
+        self.body_size = 0
         self.target = target
         self.record = record
         self.hold = hold
@@ -188,6 +195,22 @@ class Attempt:
         self._data = event.data if choice != NO_CHOICE else self._data
         self.hold.push(Held(data, _content_text(samples), tokens, self._counts.get(choice, 0), choice))
         return Judged(chunk, samples, verdict)
+
+    def judge_whole(self, sample: Sample, *, watch: bool) -> Verdict:
+        """
+        Judge one piece of a whole answer; it is then in the hold-back window, without bytes.
+
+        Args:
+            sample: What it says.
+            watch: As of `judge`.
+        """
+        tokens = self._account((sample,))
+        verdict = self.monitor.observe((sample,)) if watch else CLEAN
+        if (suspicion := self.monitor.suspicion) != self._suspicion:
+            self._suspicion = suspicion
+            self.record.suspect(suspicion)
+        self.hold.push(Held(b"", "", tokens, self._counts[sample.choice], sample.choice))
+        return verdict
 
     def end_choice(self, choice: int, onset_token: int, event: bytes) -> None:
         """Drop what is held of a choice from its onset on, and all that will come; `event` tells the client."""

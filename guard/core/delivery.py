@@ -52,6 +52,14 @@ class Delivery(Protocol):
         """End a broken answer, honestly."""
         ...
 
+    def unsure(self, closing: bytes) -> str:
+        """Take the end of an answer; why it may not be the backend's own, empty where it is."""
+        ...
+
+    def pass_whole(self, body: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
+        """End with a whole answer of the backend's own, as it is."""
+        ...
+
     def begin(self, engine: str) -> None:
         """An attempt begins the answer from its start: forget what was gathered before."""
         ...
@@ -89,6 +97,14 @@ class StreamDelivery:
             return plain_error(self._family, failure, record, self._policy)
         event = self._family.error_event(_notice(failure), self._sent)
         return [SendBody(guard_comment(record.summary()) + event)]
+
+    def unsure(self, closing: bytes) -> str:
+        """See Delivery: a stream is the backend's own."""
+        return ""
+
+    def pass_whole(self, body: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
+        """See Delivery: who asked for a stream gets none."""
+        raise AssertionError("a stream was asked for")
 
     def begin(self, engine: str) -> None:
         """See Delivery: nothing is gathered here."""
@@ -141,7 +157,15 @@ class WholeDelivery:
         self._gather((closing,))
         if self._broken is not None:
             raise self._broken
-        body = self._gatherer.result()
+        return self.pass_whole(self._gatherer.result(), head, record)
+
+    def unsure(self, closing: bytes) -> str:
+        """See Delivery."""
+        self._gather((closing,))
+        return "" if self._broken is not None else self._gatherer.unsure
+
+    def pass_whole(self, body: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
+        """See Delivery."""
         self.started = True
         headers = (
             ("content-type", "application/json"),

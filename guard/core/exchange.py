@@ -14,12 +14,13 @@ of each attempt. Promises, whatever the order of events:
 from __future__ import annotations
 
 from guard.core.attempt import Attempt, Judged
-from guard.core.confirm import Confirming, covers
+from guard.core.confirm import covers
 from guard.core.events import (
     ClientGone,
     Command,
     Confirmed,
     Event,
+    Headers,
     Observed,
     RetryRefused,
     SendBody,
@@ -35,6 +36,7 @@ from guard.core.holdback import Held
 from guard.core.phases import LEGAL, Phase
 from guard.core.record import Outcome
 from guard.core.settings import Target
+from guard.core.whole import WholeAnswers
 from guard.errors import ProtocolError, UpstreamError
 from guard.proto.request import stream_hazards
 from guard.proto.sse import SseEvent
@@ -51,7 +53,7 @@ _LATE = frozenset({"reset", "timeout", "truncated"})
 NO_ROOM = "the retry budget is used up"
 
 
-class Exchange(Confirming):
+class Exchange(WholeAnswers):
     """
     See the module.
 
@@ -75,6 +77,8 @@ class Exchange(Confirming):
         Returns:
             JSON to POST to the request's own route.
         """
+        # Only the backend itself can give this answer whole.
+        whole = self._first is not None or bool(stream_hazards(self._request, target.engine))
         attempt, body = make_attempt(
             self._request,
             self._settings,
@@ -84,15 +88,12 @@ class Exchange(Confirming):
             shown=self._shown,
             wanted=self._recovery.changes,
             verdicts=self._recovery.verdicts,
+            whole=whole,
         )
         self._attempt = attempt
         self._ledger.begun(attempt.record, self._now)
-        if self._mode != "resume":
+        if self._mode != "resume" and self._first is None:
             self._delivery.begin(target.engine)
-        if stream_hazards(self._request, target.engine):
-            # Only the backend itself can give this answer whole: passed on unwatched.
-            self._relays = True
-            return self._request.raw
         return body
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -139,13 +140,21 @@ class Exchange(Confirming):
         attempt = self._current()
         attempt.head = event.headers
         content_type = next((v for k, v in event.headers if k == "content-type"), "")
-        if not self._relays and event.status == 200 and content_type.startswith("text/event-stream"):
+        wanted = "application/json" if attempt.whole else "text/event-stream"
+        if event.status == 200 and content_type.startswith(wanted) and not _is_encoded(event.headers):
             self._phase = Phase.STREAMING
             return []
+        if self._is_own_answer(event):
+            self._first = None
+            self._ledger.taken_back()
+            return self._relay(event)
         elsewhere = event.elsewhere and event.status in _ASK_ELSEWHERE and self._policy.max_attempts() > 1
         if self._number > 1 or elsewhere:
             fault = UpstreamError("status", f"attempt {self._number} was answered {event.status}")
             return self._on_fault(fault, alive=True)
+        return self._relay(event)
+
+    def _relay(self, event: UpstreamHead) -> list[Command]:
         self._phase = Phase.RELAYING
         self.record.outcome, self.record.status = Outcome.RELAYED, event.status
         return [SendHead(event.status, (("x-guard-policy", self._policy.name), *event.headers))]
@@ -156,6 +165,8 @@ class Exchange(Confirming):
         if self._phase is Phase.CLOSING:
             return []
         attempt = self._current()
+        if attempt.whole:
+            return self._on_whole_data(attempt, data)
         try:
             events = attempt.feed(data)
         except ProtocolError as error:
@@ -197,6 +208,8 @@ class Exchange(Confirming):
         return self._on_stream_end(attempt)
 
     def _on_stream_end(self, attempt: Attempt) -> list[Command]:
+        if attempt.whole:
+            return self._on_whole(attempt)
         out = self._on_events(attempt, attempt.last_events())
         if self._pending is not None:
             self._pending.ended = True
@@ -224,6 +237,10 @@ class Exchange(Confirming):
         """The attempt is lost through transport or protocol. `alive`: it still has to be closed."""
         attempt = self._attempt
         out: list[Command] = []
+        if self._first is not None:
+            if not alive and attempt is not None:
+                attempt.open = False
+            return self._first_look()
         if attempt is None or attempt.record.number != self._number:
             return self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault))
         if fault.kind in _LATE and self._phase is Phase.STREAMING and attempt.answered(self._request.n):
@@ -255,6 +272,8 @@ class Exchange(Confirming):
 
     def _on_refused(self, reason: str) -> list[Command]:
         """The attempt that was asked for is not made; the one before is lost already."""
+        if self._first is not None:
+            return self._first_look()
         attempt = self._current()
         self._number -= 1
         self._phase = Phase.STREAMING
@@ -321,6 +340,9 @@ class Exchange(Confirming):
         attempt = self._current()
         attempt.finish()
         out = self._flush()
+        again = self._looks_again(closing)
+        if again is not None:
+            return out + again
         self._ledger.settle()
         try:
             out += self._delivery.complete(closing, attempt.head, self.record)
@@ -328,3 +350,7 @@ class Exchange(Confirming):
             return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=attempt.open)]
         self._phase, self.record.status = Phase.CLOSING, 200
         return out
+
+
+def _is_encoded(headers: Headers) -> bool:
+    return any(name == "content-encoding" and value != "identity" for name, value in headers)

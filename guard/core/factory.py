@@ -81,6 +81,7 @@ def make_attempt(
     shown: Shown,
     wanted: Sequence[Change] = (),
     verdicts: int = 0,
+    whole: bool = False,
 ) -> tuple[Attempt, bytes]:
     """
     Everything for attempt `number`.
@@ -90,10 +91,11 @@ def make_attempt(
         settings: The exchange's.
         target: The replica chosen.
         number: 1 for the first.
-        mode: "first", "restart" or "resume".
+        mode: "first", "restart", "resume" or "whole".
         shown: What the client has seen.
         wanted: What this attempt does differently from those before.
         verdicts: Attempts given up for what they said, from which steps of temperature are counted.
+        whole: Ask for one body, as the client did, with nothing switched on in it.
 
     Returns:
         The attempt, and the upstream request body.
@@ -109,8 +111,9 @@ def make_attempt(
         body=family.sampling(request),
     )
     resumes = mode == "resume"
-    rescores = settings.rescore and _can_rescore(request, target)
-    switches = {**adapter.switches(), **(family.logprob_fields(request) if rescores else {})}
+    rescores = settings.rescore and not whole and _can_rescore(request, target)
+    signal = {} if whole else adapter.switches()
+    switches = {**signal, **(family.logprob_fields(request) if rescores else {})}
     rid = _rid(request, target.engine, settings.nonce, number)
     body = upstream_body(
         request,
@@ -119,6 +122,7 @@ def make_attempt(
         resume_text=shown.text if resumes else None,
         released_tokens=shown.tokens if resumes else 0,
         engine=target.engine,
+        whole=whole,
     )
     record = AttemptRecord(
         number=number,
@@ -135,7 +139,7 @@ def make_attempt(
         continuation=_continuation(shown, resumes=resumes),
     )
     window, prompt = _window(policy, request), prompt_text(request)
-    attempt = Attempt(target, settings, record, adapter, family.reader(), rewriter, window, rid, prompt)
+    attempt = Attempt(target, settings, record, adapter, family.reader(), rewriter, window, rid, prompt, whole=whole)
     if resumes:
         attempt.recall(shown.text, shown.tokens)
     attempt.emitted = Emitted() if rescores else None

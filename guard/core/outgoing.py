@@ -45,7 +45,6 @@ class Outgoing:
         self._number = 0
         self._mode = "first"
         self._watching = True
-        self._relays = False
         self._shown = Shown()
         self._opening = request.stream and request.family.opening_waits
         self._delivery = delivery_for(request, policy.name, settings.max_event_bytes)
@@ -91,7 +90,7 @@ class Outgoing:
 
     def _end_choice(self, attempt: Attempt, verdict: Verdict, reason: str) -> list[Command] | None:
         """End the bad choice alone, if there are others and the protocol has a way to; None if not."""
-        if len(attempt.ended) + 1 >= self._request.n:
+        if len(attempt.ended) + 1 >= self._request.n or attempt.whole:
             return None
         event = self._request.family.end_choice(attempt.latest, verdict.choice)
         if not event:

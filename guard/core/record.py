@@ -40,7 +40,7 @@ class AttemptRecord(msgspec.Struct):
         number: 1 for the first.
         replica: Where it ran.
         engine: Which signal adapter read it.
-        mode: "first", "restart" or "resume".
+        mode: "first", "restart", "resume" or "whole".
         changes: Request fields changed for it.
         tokens: Tokens it generated. Unit: tokens.
         tokens_shown: Of those, sent to the client. Unit: tokens.
@@ -148,6 +148,7 @@ class ExchangeRecord(msgspec.Struct):
         held_seconds: Time in which text waited in the hold-back window.
         longest_gap: Longest time between two pieces of text sent to the client.
         ended_at: When it was over. Unit: seconds since 1970.
+        second_look: Why the answer put together was asked for once more, whole; empty where it was not.
     """
 
     request_id: str
@@ -168,6 +169,7 @@ class ExchangeRecord(msgspec.Struct):
     held_seconds: float = 0.0
     longest_gap: float = 0.0
     ended_at: float = 0.0
+    second_look: str = ""
 
     @property
     def bad_tokens_shown(self) -> int:

@@ -85,7 +85,7 @@ class Recovery:
         if self._request.n != 1:
             return
         held = attempt.hold.before(verdict.onset_token)
-        end = b"" if attempt.fragile else self._request.family.end_choice(attempt.latest, 0)
+        end = b"" if attempt.fragile or attempt.whole else self._request.family.end_choice(attempt.latest, 0)
         self.latest = Kept(attempt, tuple(held), sum(one.tokens for one in held), end)
         least = self.best.tokens if self.best is not None else -1 if begun else 0
         if end and self.latest.tokens > least:

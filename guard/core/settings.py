@@ -43,6 +43,7 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
         max_event_bytes: Cap of one server-sent event. Unit: bytes.
         tapes: Takes what the attempts say, when the exchange may be recorded.
         rescore: Keep what is needed to score answers again, where the backend tells it.
+        second_look: Ask for an answer once more, whole, where the one put together may not be the backend's own.
     """
 
     request_id: RequestId
@@ -53,3 +54,4 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
     max_event_bytes: int = 8 * 1024 * 1024
     tapes: Tapes | None = None
     rescore: bool = False
+    second_look: bool = True

@@ -29,7 +29,8 @@ from guard.proto.family import Continuation, Family, Identity, Notice
 from guard.proto.frame import event_of, reframe
 from guard.proto.rewrite import cuts_metrics, for_plugin, without_metrics
 from guard.proto.sse import SseEvent
-from guard.types import StepAcceptance
+from guard.proto.whole import Texts, decoded, number_of, objects, samples, text_of
+from guard.types import Channel, Sample, StepAcceptance
 from guard.wire import Choice, Chunk, Delta, FunctionDelta, Metrics, ToolCallDelta
 
 #: Anthropic's own names of errors by HTTP status; others are "api_error".
@@ -207,7 +208,20 @@ class MessagesFamily(Family):
 
     def gatherer(self, request: ClientRequest, engine: str) -> MessageAssembler:
         """See Family."""
-        return MessageAssembler(engine, request.prefill)
+        choice = request.body.get("tool_choice")
+        refused = isinstance(choice, dict) and choice.get("type") == "none"
+        return MessageAssembler(engine, request.prefill, tools=bool(request.body.get("tools")) and not refused)
+
+    def said(self, body: bytes) -> list[Sample]:
+        """See Family."""
+        answer = decoded(body)
+        texts: Texts = []
+        for block in objects(number_of(answer, "content")):
+            texts.append((0, Channel.REASONING, text_of(block, "thinking")))
+            texts.append((0, Channel.CONTENT, text_of(block, "text")))
+            if block.get("input"):
+                texts.append((0, Channel.TOOL, msgspec.json.encode(block["input"]).decode()))
+        return samples(texts, number_of(number_of(answer, "usage"), "output_tokens"))
 
     def prompt(self, request: ClientRequest) -> object:
         """See Family."""

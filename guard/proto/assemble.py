@@ -69,6 +69,11 @@ _VLLM_METRICS = (
 )
 _VLLM_STEPS = ("per_step_accepted", "per_step_drafted")
 
+#: Of a delta, what says something.
+_SAYS = ("content", "reasoning", "reasoning_content", "tool_calls")
+#: Why an answer put together may differ from the backend's own.
+CUT_CALL = "the token limit may have cut a tool call"
+CUT_CHARACTER = "the token limit cut a character"
 #: What a whole answer of llama.cpp has where it ends inside a character.
 HALF = "\ufffd"
 
@@ -85,9 +90,22 @@ class Assembler:
         prefill: Text with which the client began the assistant's turn. llama.cpp repeats it in a
             whole answer, not in a stream.
         forced_tool: Whether the client demanded a tool call.
+        tools: Whether the model may call tools.
+        token_ids: Whether the client asked for vLLM's token ids.
     """
 
-    def __init__(self, route: Route, engine: str = "", prefill: str = "", *, forced_tool: bool = False) -> None:
+    def __init__(
+        self,
+        route: Route,
+        engine: str = "",
+        prefill: str = "",
+        *,
+        forced_tool: bool = False,
+        tools: bool = False,
+        token_ids: bool = True,
+    ) -> None:
+        self._calls = tools and engine == "vllm"
+        self._cut_ids = engine == "vllm" and not token_ids
         self._route = route
         self._forced_tool = forced_tool
         self._engine = engine
@@ -117,6 +135,8 @@ class Assembler:
             raise ProtocolError("the chunk is not a JSON object")
         self._chunks += 1
         choices = chunk.pop("choices", None)
+        if self._cut_ids and "prompt_token_ids" in chunk:
+            chunk["prompt_token_ids"] = None
         self._add_choices(choices)
         if self._engine == "llama.cpp":
             self._count(chunk.get("timings"), choices)
@@ -132,7 +152,7 @@ class Assembler:
             index = choice.get("index", 0) if isinstance(choice, dict) else None
             if not isinstance(index, int):
                 raise ProtocolError("a choice is not an object with an index", where="$.choices")
-            self._choices.setdefault(index, _Choice(index)).add(choice)
+            self._choices.setdefault(index, _Choice(index)).add(choice, cut_ids=self._cut_ids)
             self._index = index
 
     def _count(self, timings: object, choices: object) -> None:
@@ -142,6 +162,21 @@ class Assembler:
             self._unsaid.count(self._index, timings.get("predicted_n"), last=not midway)
         elif any(choice.get("text") for choice in known):
             self._unsaid.void()
+
+    @property
+    def unsure(self) -> str:
+        """
+        See Gatherer.
+
+        vLLM's whole answers have a call that the token limit cut off as it was written, its streams what of it
+        could be read. llama.cpp's streams of a chat leave out the white space before half a character.
+        """
+        for index, choice in self._choices.items():
+            if choice.cut and self._calls and choice.ends_in_call:
+                return CUT_CALL
+            if choice.cut and self._route is Route.CHAT and self._unsaid.of(index):
+                return CUT_CHARACTER
+        return ""
 
     def result(self) -> bytes:
         """
@@ -220,8 +255,26 @@ class _Choice:
         self._tools: dict[int, Object] = {}
         self._arguments: dict[int, list[str]] = {}
         self._call: list[str] = []
+        self._silent = False  # tokens came of which nothing was said
 
-    def add(self, choice: Object) -> None:
+    @property
+    def cut(self) -> bool:
+        """Whether the token limit ended it."""
+        return self._fields.get("finish_reason") == "length"
+
+    @property
+    def ends_in_call(self) -> bool:
+        """Whether a tool call was begun, or may have been: its first tokens are kept back."""
+        return bool(self._tools) or self._silent
+
+    def add(self, choice: Object, *, cut_ids: bool = False) -> None:
+        if choice.get("token_ids"):
+            delta = choice.get("delta")
+            self._silent = not (isinstance(delta, dict) and any(delta.get(name) for name in _SAYS))
+        if cut_ids:
+            for name in ("token_ids", "prompt_token_ids"):
+                if name in choice:
+                    choice[name] = None
         for name, value in choice.items():
             if name == "delta":
                 if isinstance(value, dict):

@@ -18,8 +18,11 @@ from typing import Any
 import msgspec
 
 from guard.errors import ProtocolError
+from guard.proto.assemble import CUT_CALL, CUT_CHARACTER
 
 Object = dict[str, Any]
+#: Why an answer put together may differ from the backend's own.
+ODD_INPUT = "a tool's input is no object"
 
 _FIELDS = msgspec.json.Decoder(dict[str, Any])
 
@@ -31,9 +34,12 @@ class MessageAssembler:
     Args:
         engine: Engine name, which says how its whole answers look.
         prefill: Text with which the client began the assistant's turn.
+        tools: Whether the model may call tools.
     """
 
-    def __init__(self, engine: str = "", prefill: str = "") -> None:
+    def __init__(self, engine: str = "", prefill: str = "", *, tools: bool = False) -> None:
+        self._calls = tools and engine == "vllm"
+        self._deltas = 0
         self._llama = engine == "llama.cpp"
         self._prefill = prefill if self._llama else ""
         self._message: Object | None = None
@@ -56,7 +62,27 @@ class MessageAssembler:
         elif kind == "message_delta":
             self._add_end(event)
 
+    @property
+    def unsure(self) -> str:
+        """
+        See Gatherer.
+
+        vLLM's whole answers have a call that the token limit cut off as it was written, and it refuses one whose
+        input is no object. llama.cpp says each token in an event of its own, but none that ends inside a character.
+        """
+        message = self._message or {}
+        cut = message.get("stop_reason") == "max_tokens"
+        if self._calls:
+            inputs = [self._input(index, block) for index, block in self._blocks.items() if "input" in block]
+            if any(not isinstance(value, dict) for value in inputs):
+                return ODD_INPUT
+            return CUT_CALL if cut else ""
+        usage = message.get("usage")
+        count = usage.get("output_tokens") if isinstance(usage, dict) else None
+        return CUT_CHARACTER if self._llama and cut and isinstance(count, int) and count > self._deltas else ""
+
     def _add_delta(self, index: int, delta: Object) -> None:
+        self._deltas += 1
         for name in ("text", "thinking", "partial_json", "signature"):
             piece = delta.get(name)
             if isinstance(piece, str):

@@ -17,7 +17,7 @@ import msgspec
 
 from guard.proto.client import ClientRequest
 from guard.proto.sse import SseEvent
-from guard.types import StepAcceptance
+from guard.types import Sample, StepAcceptance
 from guard.wire import Chunk
 
 
@@ -92,6 +92,11 @@ class Gatherer(Protocol):
         """The whole answer. Raises ProtocolError when there is none."""
         ...
 
+    @property
+    def unsure(self) -> str:
+        """Why the backend would perhaps have answered otherwise at once; empty where it would not."""
+        ...
+
 
 class Notice(msgspec.Struct, frozen=True):
     """
@@ -145,6 +150,15 @@ class Family(abc.ABC):
     @abc.abstractmethod
     def gatherer(self, request: ClientRequest, engine: str) -> Gatherer:
         """A fresh gatherer for one attempt."""
+
+    @abc.abstractmethod
+    def said(self, body: bytes) -> list[Sample]:
+        """
+        What a whole answer of the backend's says, in pieces.
+
+        Raises:
+            ProtocolError: It is no JSON.
+        """
 
     @abc.abstractmethod
     def prompt(self, request: ClientRequest) -> object:

@@ -24,7 +24,8 @@ from guard.proto.family import Continuation, Family, Identity, Notice
 from guard.proto.frame import event_of, reframe
 from guard.proto.rewrite import ChunkRewriter
 from guard.proto.sse import SseEvent
-from guard.types import StepAcceptance
+from guard.proto.whole import Texts, decoded, objects, samples, text_of
+from guard.types import Channel, Sample, StepAcceptance
 from guard.wire import Choice, Chunk, Timings
 
 _GRAMMAR_FIELDS = ("grammar", "json_schema")
@@ -123,6 +124,9 @@ class CompletionAssembler:
         request: The client's request, whose settings the answer repeats.
     """
 
+    #: Every token is told or counted.
+    unsure = ""
+
     def __init__(self, request: ClientRequest) -> None:
         self._request = request
         self._pieces: dict[int, list[str]] = {}
@@ -203,6 +207,14 @@ class CompletionFamily(Family):
     def gatherer(self, request: ClientRequest, engine: str) -> CompletionAssembler:
         """See Family."""
         return CompletionAssembler(request)
+
+    def said(self, body: bytes) -> list[Sample]:
+        """See Family."""
+        answer = decoded(body)
+        answers = list(objects(answer if isinstance(answer, list) else [answer]))
+        texts: Texts = [(at, Channel.CONTENT, text_of(one, "content")) for at, one in enumerate(answers)]
+        counts = [one["tokens_predicted"] for one in answers if is_int(one.get("tokens_predicted"))]
+        return samples(texts, sum(counts))
 
     def prompt(self, request: ClientRequest) -> object:
         """See Family."""

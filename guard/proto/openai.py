@@ -20,6 +20,8 @@ from guard.proto.family import Continuation, Family, Notice
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter
 from guard.proto.sse import SseEvent
+from guard.proto.whole import Texts, decoded, number_of, objects, samples, text_of
+from guard.types import Channel, Sample
 from guard.wire import Chunk
 
 __all__ = ["CHAT", "COMPLETIONS", "OpenAiFamily", "Route", "decode_chunk", "is_done", "parse_request", "sample_texts"]
@@ -110,7 +112,32 @@ class OpenAiFamily(Family):
         """See Family."""
         choice = request.body.get("tool_choice")
         forced = isinstance(choice, dict) or choice == "required"
-        return Assembler(self.route, engine, request.prefill, forced_tool=forced)
+        return Assembler(
+            self.route,
+            engine,
+            request.prefill,
+            forced_tool=forced,
+            tools=choice != "none" and bool(request.body.get("tools")),
+            token_ids=request.return_token_ids,
+        )
+
+    def said(self, body: bytes) -> list[Sample]:
+        """See Family."""
+        answer = decoded(body)
+        texts: Texts = []
+        for at, choice in enumerate(objects(number_of(answer, "choices"))):
+            index = choice["index"] if is_int(choice.get("index")) else at
+            message = choice.get("message")
+            if not isinstance(message, dict):
+                texts.append((index, Channel.CONTENT, text_of(choice, "text")))
+                continue
+            texts.append((index, Channel.REASONING, text_of(message, "reasoning", "reasoning_content")))
+            texts.append((index, Channel.CONTENT, text_of(message, "content", "refusal")))
+            for call in objects(message.get("tool_calls")):
+                function = call.get("function")
+                if isinstance(function, dict):
+                    texts.append((index, Channel.TOOL, text_of(function, "arguments")))
+        return samples(texts, number_of(number_of(answer, "usage"), "completion_tokens"))
 
     def prompt(self, request: ClientRequest) -> object:
         """See Family."""

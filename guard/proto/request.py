@@ -18,6 +18,7 @@ def upstream_body(
     resume_text: str | None = None,
     released_tokens: int = 0,
     engine: str,
+    whole: bool = False,
 ) -> bytes:
     """
     Make the body of one attempt.
@@ -33,6 +34,7 @@ def upstream_body(
         resume_text: Text of the answer already released; None to start from the beginning.
         released_tokens: Tokens of that text, taken off the client's limits. Unit: tokens.
         engine: Engine name.
+        whole: Leave a request for one body one.
 
     Returns:
         JSON.
@@ -41,7 +43,7 @@ def upstream_body(
         ValueError: A resume was asked although `request.resume_hazards` rules it out.
     """
     family = request.family
-    wanted: dict[str, Any] = {} if request.stream else family.stream_fields(request)
+    wanted: dict[str, Any] = {} if request.stream or whole else family.stream_fields(request)
     wanted.update(family.switches(request, engine, switches))
     if changes:
         wanted.update(family.changes(request, engine, changes))

@@ -20,13 +20,15 @@ from typing import Any
 import msgspec
 
 from guard.errors import ProtocolError
-from guard.proto.assemble import HALF, Unsaid
+from guard.proto.assemble import CUT_CHARACTER, HALF, Unsaid
 from guard.proto.chunks import LastChunk, decode_event
 from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Notice
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter, for_plugin
 from guard.proto.sse import SseEvent, SseParser
+from guard.proto.whole import Texts, decoded, number_of, objects, samples, text_of
+from guard.types import Channel, Sample
 from guard.wire import Choice, Chunk, Delta, FunctionDelta, Metrics, Timings, ToolCallDelta
 
 _CONTENT = frozenset({"response.output_text.delta", "response.refusal.delta"})
@@ -134,6 +136,11 @@ class ResponseAssembler:
         if kind in _ENDS and "response" in fields:
             self._response = fields["response"].copy()
 
+    @property
+    def unsure(self) -> str:
+        """See Gatherer. Streams of llama.cpp leave out the white space before half a character."""
+        return CUT_CHARACTER if self._unsaid.of(0, self._limit) else ""
+
     def result(self) -> bytes:
         """See Gatherer."""
         if self._response is None:
@@ -189,6 +196,17 @@ class ResponsesFamily(Family):
     def gatherer(self, request: ClientRequest, engine: str) -> ResponseAssembler:
         """See Family."""
         return ResponseAssembler(engine, request.max_tokens)
+
+    def said(self, body: bytes) -> list[Sample]:
+        """See Family."""
+        answer = decoded(body)
+        texts: Texts = []
+        for item in objects(number_of(answer, "output")):
+            channel = Channel.REASONING if item.get("type") == "reasoning" else Channel.CONTENT
+            for part in (*objects(item.get("summary")), *objects(item.get("content"))):
+                texts.append((0, channel, text_of(part, "text", "refusal")))
+            texts.append((0, Channel.TOOL, text_of(item, "arguments", "input")))
+        return samples(texts, number_of(number_of(answer, "usage"), "output_tokens"))
 
     def prompt(self, request: ClientRequest) -> object:
         """See Family."""

@@ -75,7 +75,7 @@ class ChunkRewriter:
         self._stops = bool(request.body.get("stop"))
         # With an echo the guard does not ask for token ids, and vLLM's streams have the prompt's unasked.
         echo = request.stream and bool(request.body.get("echo"))
-        self._cut_tokens = engine == "vllm" and not (request.return_token_ids or echo)
+        self._cut_tokens = engine == "vllm" and request.stream and not (request.return_token_ids or echo)
         self._cut_metrics = cuts_metrics(request, engine)
         told = request.body.get("logprobs")
         self._cut_logprobs = engine == "vllm" and (told is None or told is False)

@@ -25,7 +25,8 @@ from guard.proto.client import ClientRequest, decode_object, is_int, wants_strea
 from guard.proto.family import Continuation, Family, Identity, Notice
 from guard.proto.frame import event_of
 from guard.proto.sse import SseEvent
-from guard.types import StepAcceptance
+from guard.proto.whole import Texts, decoded, number_of, objects, samples, text_of
+from guard.types import Channel, Sample, StepAcceptance
 from guard.wire import Choice, Chunk
 
 #: Lists in `meta_info` that an incremental stream has in pieces.
@@ -147,6 +148,9 @@ class GenerateRewriter:
 class GenerateAssembler:
     """Keeps the last chunk of each choice, joined with those before where the stream is incremental."""
 
+    #: A stream says all that a whole answer does; what it does not is never streamed.
+    unsure = ""
+
     def __init__(self) -> None:
         self._progress: dict[int, Progress] = {}
         self._answers: dict[int, Object] = {}
@@ -230,6 +234,14 @@ class GenerateFamily(Family):
     def gatherer(self, request: ClientRequest, engine: str) -> GenerateAssembler:
         """See Family."""
         return GenerateAssembler()
+
+    def said(self, body: bytes) -> list[Sample]:
+        """See Family."""
+        answer = decoded(body)
+        answers = list(objects(answer if isinstance(answer, list) else [answer]))
+        texts: Texts = [(at, Channel.CONTENT, text_of(one, "text")) for at, one in enumerate(answers)]
+        counts = [number_of(one.get("meta_info"), "completion_tokens") for one in answers]
+        return samples(texts, sum(count for count in counts if is_int(count)))
 
     def prompt(self, request: ClientRequest) -> object:
         """See Family."""

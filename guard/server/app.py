@@ -161,6 +161,7 @@ class Guard:
             max_event_bytes=self.config.limits.max_event_bytes,
             tapes=tapes,
             rescore=self.rescorer is not None and self.rescorer.wants(chosen.judge.policy),
+            second_look=self.config.second_look,
         )
         exchange = Exchange(asked, settings, self.clock.now())
         trace = None

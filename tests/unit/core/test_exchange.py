@@ -451,16 +451,6 @@ def test_live_samples_are_told_only_while_somebody_listens() -> None:
     assert any(type(c).__name__ == "Observed" for c in client.give(UpstreamData(1, chunk("b"))))
 
 
-def test_an_answer_that_only_the_backend_can_give_whole_is_passed_on_unwatched() -> None:
-    client = Client(policy(), stream=False, engine="llama.cpp", logprobs=True)
-    assert client.opened[0]["stream"] is False
-    client.give(UpstreamHead(1, 200, (("content-type", "application/json"),)))
-    client.data(b'{"choices": []}')
-    client.end()
-    assert client.sent == b'{"choices": []}'
-    assert client.exchange.record.outcome is Outcome.RELAYED
-
-
 def test_a_restart_sends_the_role_chunk_of_the_attempt_that_is_seen() -> None:
     role = b'data: {"id":"c1","created":1,"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
     client = Client(policy(hold=FULL))

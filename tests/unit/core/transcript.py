@@ -89,11 +89,20 @@ class Client:
     """
 
     def __init__(
-        self, judged: Policy, *, stream: bool = True, engine: str = "vllm", retries: int = 99, **fields: Any
+        self,
+        judged: Policy,
+        *,
+        stream: bool = True,
+        engine: str = "vllm",
+        retries: int = 99,
+        second_look: bool = True,
+        **fields: Any,
     ) -> None:
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **fields}
         request = parse_request(Route.CHAT, json.dumps(body).encode())
-        settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(judged), nonce="r1")
+        settings = ExchangeSettings(
+            request_id=RequestId("r1"), judge=Judge(judged), nonce="r1", second_look=second_look
+        )
         self.exchange = Exchange(request, settings, now=0.0)
         self.engine = engine
         self._retries = retries

@@ -299,6 +299,40 @@ def test_an_answer_without_a_chunk_is_none() -> None:
         assembler.result()
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_token_ids_that_only_the_guard_asked_for_are_left_out(asked: bool) -> None:
+    answer = assembled(
+        Assembler(Route.COMPLETIONS, "vllm", token_ids=asked),
+        {**VLLM, "prompt_token_ids": [1], "choices": [{"index": 0, "text": "a", "token_ids": [2, 3]}]},
+        {**VLLM, "choices": [{"index": 0, "text": "b", "token_ids": [4], "prompt_token_ids": [1]}]},
+    )
+    choice = answer["choices"][0]
+    assert choice["token_ids"] == ([2, 3, 4] if asked else None)
+    assert choice["prompt_token_ids"] == ([1] if asked else None)
+    assert answer["prompt_token_ids"] == ([1] if asked else None)
+
+
+@pytest.mark.parametrize(
+    ("deltas", "finish", "unsure"),
+    [
+        ([{"content": "Hi"}, {"content": " you"}], "length", False),
+        ([{"content": "Hi"}, {}], "length", True),
+        ([{}, {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}], "length", True),
+        ([{"content": "Hi"}, {}], "stop", False),
+        ([{}, {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}], "tool_calls", False),
+    ],
+)
+def test_vllms_answer_is_unsure_where_the_token_limit_may_have_cut_a_call(
+    deltas: list[dict[str, Any]], finish: str, unsure: bool
+) -> None:
+    for tools in (True, False):
+        assembler = Assembler(Route.CHAT, "vllm", tools=tools, token_ids=False)
+        for delta in deltas:
+            assembler.add(json.dumps(vllm_delta(delta, token_ids=[1])).encode())
+        assembler.add(json.dumps(vllm_delta({}, finish)).encode())
+        assert bool(assembler.unsure) == (unsure and tools)
+
+
 @pytest.mark.parametrize(
     ("route", "said", "text"),
     [
@@ -316,9 +350,11 @@ def test_llama_cpp_shows_half_a_character_at_the_token_limit(route: Route, said:
         return {"choices": [{"index": 0, "finish_reason": finish, **body}], "timings": {"predicted_n": count}}
 
     told = [part(said, None, 1)] if said else []
-    answer = assembled(Assembler(route, "llama.cpp"), *told, part("", "length", 3))
+    assembler = Assembler(route, "llama.cpp")
+    answer = assembled(assembler, *told, part("", "length", 3))
     choice = answer["choices"][0]
     assert (choice["message"]["content"] if route is Route.CHAT else choice["text"]) == text
+    assert bool(assembler.unsure) is (route is Route.CHAT)
     assert answer["timings"] == {"predicted_n": 3}
 
 

@@ -87,3 +87,35 @@ def test_an_empty_answer(engine: str, content: list[object]) -> None:
 def test_what_is_no_message_is_refused(stream: bytes, says: str) -> None:
     with pytest.raises(ProtocolError, match=says):
         whole(stream, "vllm")
+
+
+def call(*pieces: str, reason: str = "tool_use") -> bytes:
+    parts = [delta(0, "input_json_delta", partial_json=piece) for piece in pieces]
+    return named(start(), block(0, "tool_use", id="c", name="f", input={}), *parts, stop(0), end(reason), STOP)
+
+
+@pytest.mark.parametrize(
+    ("stream", "why"),
+    [
+        (call('{"a":', "1}"), ""),
+        (call("fal", "se"), "no object"),
+        (call('{"a":', reason="max_tokens"), "token limit"),
+        (named(start(), block(0, "text", text=""), delta(0, "text_delta", text="a"), end("max_tokens"), STOP), "token"),
+        (named(start(), block(0, "text", text=""), delta(0, "text_delta", text="a"), end("end_turn"), STOP), ""),
+    ],
+)
+def test_vllm_would_perhaps_have_answered_otherwise_where_tools_were_offered(stream: bytes, why: str) -> None:
+    for tools in (True, False):
+        assembler = MessageAssembler("vllm", tools=tools)
+        for event in SseParser().feed(stream):
+            assembler.add(event.data or b"")
+        assert (why in assembler.unsure and bool(assembler.unsure) == bool(why)) if tools else not assembler.unsure
+
+
+@pytest.mark.parametrize(("tokens", "unsure"), [(2, False), (3, True)])
+def test_llama_cpp_counts_a_token_that_it_does_not_tell(tokens: int, unsure: bool) -> None:
+    texts = [delta(0, "text_delta", text=text) for text in ("a", "b")]
+    assembler = MessageAssembler("llama.cpp")
+    for event in SseParser().feed(named(start(), *texts, end("max_tokens", output_tokens=tokens), STOP)):
+        assembler.add(event.data or b"")
+    assert bool(assembler.unsure) is unsure

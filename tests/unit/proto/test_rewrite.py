@@ -144,12 +144,11 @@ def test_prompt_token_ids_become_null_again_on_both_routes() -> None:
     )
 
 
-def test_with_an_echo_the_prompts_token_ids_stay_in_a_stream_and_go_from_a_whole_answer() -> None:
-    # vLLM sends them unasked in a stream with an echo, and never in a whole answer.
+def test_with_an_echo_the_prompts_token_ids_stay_in_a_stream() -> None:
+    # vLLM sends them unasked in a stream with an echo.
     choice = '{"index":0,"text":"a","stop_reason":null,"prompt_token_ids":[1],"token_ids":null}'
     text = "{" + VLLM + ',"choices":[' + choice + "]}"
     assert vllm(text, echo=True) == line(text)
-    assert vllm(text, echo=True, stream=False) == line(text.replace("[1]", "null"))
 
 
 def test_a_delta_that_vllm_sends_only_for_its_token_ids_vanishes() -> None:

@@ -18,6 +18,8 @@ from tests.integration.shapes import (
     Shape,
 )
 
+#: A tool call, whole, as the hermes parser reads it.
+CALL = '<tool_call>\\{"name": "weather", "arguments": \\{"a": 1{9}\\}\\}</tool_call>'
 NAMED_TOOL = {"type": "function", "function": {"name": "weather"}}
 
 CHAT: list[dict[str, Any]] = [
@@ -58,6 +60,13 @@ CHAT: list[dict[str, Any]] = [
     {"tools": [TOOL], "tool_choice": "none"},
     {"tools": [TOOL], "tool_choice": NAMED_TOOL, "max_tokens": 96},
     {"tools": [TOOL], "tool_choice": "required", "max_tokens": 96},
+    {"tools": [TOOL], "tool_choice": "required", "max_tokens": 12},
+    {"tools": [TOOL], "tool_choice": NAMED_TOOL, "max_tokens": 2},
+    {"tools": [TOOL], "structured_outputs": {"regex": CALL}, "max_tokens": 4},
+    {"tools": [TOOL], "structured_outputs": {"regex": CALL}, "max_tokens": 40},
+    {"tools": [TOOL], "structured_outputs": {"regex": CALL}, "max_tokens": 120},
+    {"tools": [TOOL], "structured_outputs": {"regex": f"Hello {CALL}"}, "max_tokens": 8},
+    {"tools": [TOOL], "structured_outputs": {"regex": f"Hello {CALL}"}, "max_tokens": 30},
     {"response_format": FORMAT, "max_tokens": 24},
     {"response_format": {"type": "json_object"}, "max_tokens": 12},
     {"response_format": {"type": "text"}},
@@ -125,6 +134,10 @@ MESSAGES: list[dict[str, Any]] = [
     {"messages": [USER, BEGUN, {"role": "user", "content": "And?"}]},
     {"tools": [CLAUDE_TOOL]},
     {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "none"}},
+    {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}, "max_tokens": 4},
+    {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}, "max_tokens": 24},
+    {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}, "max_tokens": 96},
+    {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "tool", "name": "weather"}, "max_tokens": 96},
     {"max_tokens": 1},
     {"top_k": 1},
     {"top_p": 0.5},
