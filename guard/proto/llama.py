@@ -45,6 +45,9 @@ class _Event(msgspec.Struct, gc=False):
     error: Any = None
 
 
+#: Why an answer put together may differ from the backend's own.
+UNTOLD_TOKENS = "the stream left out tokens of a character"
+
 _DECODER = msgspec.json.Decoder(_Event)
 _FIELDS = msgspec.json.Decoder(dict[str, Any])
 _encode = msgspec.json.encode
@@ -124,9 +127,6 @@ class CompletionAssembler:
         request: The client's request, whose settings the answer repeats.
     """
 
-    #: Every token is told or counted.
-    unsure = ""
-
     def __init__(self, request: ClientRequest) -> None:
         self._request = request
         self._pieces: dict[int, list[str]] = {}
@@ -149,6 +149,14 @@ class CompletionAssembler:
             self._unsaid.void()
         if said.stop:
             self._closing[said.index] = fields
+
+    @property
+    def unsure(self) -> str:
+        """See Gatherer. A stream tells one token of a character that several make."""
+        if self._request.body.get("return_tokens") is not True:
+            return ""
+        told = [(len(self._tokens.get(at, ())), fields.get("tokens_predicted")) for at, fields in self._closing.items()]
+        return "" if all(count == known for known, count in told) else UNTOLD_TOKENS
 
     def result(self) -> bytes:
         """See Gatherer: one object, or a list of them where several were asked for."""

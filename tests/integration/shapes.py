@@ -17,6 +17,10 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
 FLAT_TOOL = {"type": "function", "name": "weather", "description": "d", "parameters": SCHEMA}
 CLAUDE_TOOL = {"name": "weather", "description": "d", "input_schema": SCHEMA}
 
+#: Texts of which a token limit cuts a character: after white space, and the first one.
+SMILES = {"grammar": 'root ::= "Hi 😀🎉"'}
+ONLY_SMILES = {"grammar": 'root ::= "😀🎉"'}
+
 CHAT: list[dict[str, Any]] = [
     {},
     {"stop": ["zzz"]},
@@ -40,6 +44,9 @@ CHAT: list[dict[str, Any]] = [
     {"seed": 7, "top_k": 1},
     {"logit_bias": {"100": -5}},
     {"reasoning_format": "none"},
+    {**SMILES, "max_tokens": 3},
+    {**ONLY_SMILES, "max_tokens": 1},
+    {**ONLY_SMILES, "max_tokens": 2, "messages": [USER, BEGUN]},
     {"messages": 3},
     {"messages": []},
     {"user": "u", "metadata": {"a": "b"}, "store": False},
@@ -67,6 +74,8 @@ COMPLETIONS: list[dict[str, Any]] = [
     {"json_schema": {"type": "integer"}},
     {"ignore_eos": True},
     {"logit_bias": [[100, -5]]},
+    {**SMILES, "max_tokens": 3},
+    {**ONLY_SMILES, "max_tokens": 1, "n": 2},
     {"prompt": 5},
     {"n_probs": 1},
 ]
@@ -115,6 +124,8 @@ RESPONSES: list[dict[str, Any]] = [
     {"top_p": 0.5},
     {"metadata": {"a": "b"}, "store": False},
     {"reasoning": {"effort": "low"}},
+    {**SMILES, "max_output_tokens": 3},
+    {**ONLY_SMILES, "max_output_tokens": 2},
     {"input": 3},
     {"input": []},
 ]
@@ -139,6 +150,8 @@ COMPLETION: list[dict[str, Any]] = [
     {"max_tokens": 2},
     {"cache_prompt": False},
     {"samplers": ["top_k"], "top_k": 1},
+    {**SMILES, "n_predict": 3},
+    {**ONLY_SMILES, "n_predict": 2, "return_tokens": True},
     {"prompt": 5},
     {"id_slot": 0},
 ]

@@ -91,6 +91,15 @@ def test_half_a_character_at_the_end_is_shown_as_the_backend_shows_it(told: int,
     assert whole(plain(said, end, done=False), request())["content"] == text
 
 
+@pytest.mark.parametrize(("asked", "told", "unsure"), [(True, 1, True), (True, 2, False), (False, 1, False)])
+def test_tokens_that_the_stream_left_out_make_the_answer_unsure(asked: bool, told: int, unsure: bool) -> None:
+    gatherer = COMPLETION.gatherer(request(return_tokens=asked), "llama.cpp")
+    for number in range(told):
+        gatherer.add(json.dumps({"index": 0, "content": "é", "tokens": [number], "stop": False}).encode())
+    gatherer.add(b'{"index":0,"content":"","tokens":[],"stop":true,"tokens_predicted":2}')
+    assert bool(gatherer.unsure) is unsure
+
+
 def test_several_prompts_give_a_list() -> None:
     answer = whole(recorded("llama_completion_two"), request())
     assert [part["index"] for part in answer] == [0, 1]
