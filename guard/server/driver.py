@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-import aiohttp
 from aiohttp import web
-from yarl import URL
 
 from guard.clock import Clock
 from guard.core.events import (
@@ -33,7 +31,8 @@ from guard.errors import UpstreamError
 from guard.observe.tracing import Trace
 from guard.rescore.compare import undecided
 from guard.server.headers import for_attempt, lowered
-from guard.server.heartbeat import Pulse
+from guard.server.outlet import ClientLeft, Outlet
+from guard.server.reply import Reply
 from guard.server.rescore import Rescorer
 from guard.server.upstream import Upstream, UpstreamPool, as_fault
 from guard.types import ReplicaId
@@ -49,13 +48,12 @@ class LiveSink(Protocol):
         ...
 
 
-class ClientLeft(Exception):
-    """Writing to the client failed: its connection is gone."""
-
-
 class Driver:
     """
     One exchange over real connections. `run` is the whole life.
+
+    It is the sink of the attempt's reply: a piece of the body is judged and what it releases is written where the
+    piece arrives, and only what has to wait for something (`_left`, a client that does not read) wakes `run`.
 
     Args:
         exchange: A fresh state machine.
@@ -91,13 +89,17 @@ class Driver:
         self._sink = sink
         self._trace = trace
         self._key = key
-        self._response: web.StreamResponse | None = None
-        self._pulse: Pulse | None = None
+        self._outlet = Outlet(request, request_id, pool.heartbeats)
         self._number = 0
         self._wanted = False
         self._upstream: Upstream | None = None
         self._occupied: Upstream | None = None
-        self._reply: aiohttp.ClientResponse | None = None
+        self._reply: Reply | None = None
+        #: Set when the reply was paused or is over.
+        self._woken: asyncio.Future[None] | None = None
+        self._left: list[Command] = []
+        self._broken: Exception | None = None
+        self._over = False
         self._tried: set[ReplicaId] = set()
         self._admitted = False
         self._aborted: set[int] = set()
@@ -132,14 +134,14 @@ class Driver:
         finally:
             self._pool.exchanges -= 1
             self._leave()
-            self._still()
-        return self._response
+            self._outlet.still()
+        return self._outlet.response
 
     async def _perform(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
                 case SendBody(data=data):
-                    await self._body(data)
+                    await self._outlet.send(data, self._clock.now())
                 case Observed():
                     self._sink.observed(self._exchange, command)
                 case SendHead():
@@ -152,7 +154,7 @@ class Driver:
                     self._number = number
                     self._wanted = True
                 case Finish(whole=whole):
-                    await self._finish(whole)
+                    await self._outlet.end(whole=whole)
 
     async def _confirm(self, command: Confirm) -> None:
         """Nothing more is read meanwhile; should the client go, this is cancelled with all else."""
@@ -182,7 +184,7 @@ class Driver:
         try:
             async with asyncio.timeout(self._pool.idle):
                 self._reply = await self._post(upstream, body)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        except (UpstreamError, TimeoutError, OSError, ValueError) as error:
             await self._failed(as_fault(error))
             return
         status = self._reply.status
@@ -198,50 +200,85 @@ class Driver:
         self._pool.retries_refused += not self._admitted
         return self._admitted
 
-    async def _post(self, upstream: Upstream, body: bytes) -> aiohttp.ClientResponse:
-        """
-        Send the attempt's request.
-
-        A kept-alive connection that the backend has closed meanwhile fails before a byte of an
-        answer came; the request is then sent once more, on a new connection.
-        """
-        url = URL(upstream.url + self._request.raw_path, encoded=True)
+    async def _post(self, upstream: Upstream, body: bytes) -> Reply:
+        """Send the attempt's request."""
         headers = self._pool.outgoing.sign(for_attempt(self._request.headers, self._request_id))
         if self._trace is not None:
             headers.update(self._trace.attempt(self._number, upstream.name, upstream.url))
-        try:
-            return await self._pool.session.post(url, data=body, headers=headers, allow_redirects=False)
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            headers["Connection"] = "close"
-            return await self._pool.session.post(url, data=body, headers=headers, allow_redirects=False)
+        return await self._pool.connections.post(upstream.origin, self._request.raw_path, headers, body)
 
     async def _read_attempt(self) -> None:
         """Read until the attempt ends, or until the core wants something else."""
-        reply, number, exchange = self._reply, self._number, self._exchange
-        clock, sink = self._clock, self._sink
+        reply, exchange = self._reply, self._exchange
         if reply is None:
             await self._failed(UpstreamError("reset", "the backend's connection is gone"))
             return
-        try:
-            with self._pool.watchdog.watching(reply) as read:
-                async for data in reply.content.iter_any():
-                    read.waiting = False
-                    exchange.live = sink.active
-                    now = clock.now()
-                    commands = exchange.handle(UpstreamData(number, data), now)
-                    if commands:
-                        await self._perform(commands)
-                        if self._wanted or exchange.done:
-                            return
-                        now = clock.now()
-                    read.since = now
-                    read.waiting = True
-        except (TimeoutError, aiohttp.ClientError) as error:
-            await self._failed(as_fault(error))
+        self._over = False
+        with self._pool.watchdog.watching(reply):
+            await self._started(reply)
+            while not self._over:
+                if self._broken is not None:
+                    raise self._broken
+                left, self._left = self._left, []
+                await self._perform(left)
+                if self._wanted or exchange.done or self._reply is not reply:
+                    return
+                await self._outlet.drained()
+                await self._started(reply, again=True)
+        if reply.fault is not None:
+            await self._failed(reply.fault)
             return
         if reply.status < 400 and self._occupied is not None:
             self._pool.went_well(self._occupied)
-        await self._perform(exchange.handle(UpstreamEnd(number), clock.now()))
+        await self._perform(exchange.handle(UpstreamEnd(self._number), self._clock.now()))
+
+    async def _started(self, reply: Reply, *, again: bool = False) -> None:
+        """Let the reply come until it was paused or is over."""
+        self._woken = asyncio.get_running_loop().create_future()
+        reply.since = self._clock.now()
+        if again:
+            reply.resume()
+        else:
+            reply.read(self)
+        await self._woken
+
+    def take(self, data: bytes) -> None:
+        """See Sink."""
+        try:
+            self._take(data)
+        except Exception as error:  # `run` raises it
+            self._broken = error
+            self._wake()
+
+    def _take(self, data: bytes) -> None:
+        exchange, outlet, reply = self._exchange, self._outlet, self._reply
+        assert reply is not None
+        exchange.live = self._sink.active
+        reply.since = now = self._clock.now()
+        commands = exchange.handle(UpstreamData(self._number, data), now)
+        for place, command in enumerate(commands):
+            if isinstance(command, SendBody) and outlet.put(command.data, now):
+                continue
+            if isinstance(command, Observed):
+                self._sink.observed(exchange, command)
+            else:
+                self._left = commands[place:]
+                self._wake()
+                return
+        if outlet.full:
+            self._wake()
+
+    def over(self) -> None:
+        """See Sink."""
+        self._over = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Nothing more is read until `run` has seen to what there is."""
+        if self._reply is not None:
+            self._reply.pause()
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     async def _failed(self, fault: UpstreamError) -> None:
         if self._occupied is not None:
@@ -282,44 +319,7 @@ class Driver:
             self._reply = None
 
     async def _head(self, command: SendHead) -> None:
-        response = web.StreamResponse(status=command.status)
-        for name, value in command.headers:
-            response.headers.add(name, value)
-        response.headers["x-request-id"] = self._request_id
-        self._response = response
-        try:
-            await response.prepare(self._request)
-        except ConnectionError as error:
-            raise ClientLeft from error
         record = self._exchange.record
         # What is relayed may be in the middle of an event.
         whole_events = record.stream and record.outcome is not Outcome.RELAYED
-        if whole_events and response.content_type == "text/event-stream":
-            self._pulse = self._pool.heartbeats.start(response)
-
-    async def _body(self, data: bytes) -> None:
-        assert self._response is not None
-        try:
-            await self._response.write(data)
-        except ConnectionError as error:
-            raise ClientLeft from error
-        if self._pulse is not None:
-            self._pool.heartbeats.written(self._pulse)
-
-    def _still(self) -> None:
-        """No more heartbeats."""
-        if self._pulse is not None:
-            self._pool.heartbeats.stop(self._pulse)
-            self._pulse = None
-
-    async def _finish(self, whole: bool) -> None:
-        self._still()
-        if self._response is None:
-            return
-        if whole:
-            try:
-                await self._response.write_eof()
-            except ConnectionError as error:
-                raise ClientLeft from error
-        elif self._request.transport is not None:
-            self._request.transport.abort()
+        await self._outlet.begin(command.status, command.headers, beats=whole_events)

@@ -24,7 +24,7 @@ class Pulse:
 
     Args:
         response: Begun, and written between events only.
-        since: When something was last written to it. Unit: seconds.
+        since: When something was last written to it; whoever writes says so. Unit: seconds.
     """
 
     __slots__ = ("beat", "response", "since")
@@ -56,10 +56,6 @@ class Heartbeats:
         pulse = Pulse(response, self._clock.now())
         self._pulses.add(pulse)
         return pulse
-
-    def written(self, pulse: Pulse) -> None:
-        """Something else was written just now."""
-        pulse.since = self._clock.now()
 
     def stop(self, pulse: Pulse) -> None:
         """The stream is about to end."""

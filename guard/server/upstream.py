@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -23,6 +24,7 @@ from guard.rescore.compare import CacheVerdict
 from guard.server.abort import Aborter
 from guard.server.baselines import Baselines
 from guard.server.capabilities import CapabilityCache
+from guard.server.connections import Connections, Origin
 from guard.server.heartbeat import Heartbeats
 from guard.server.outgoing import Outgoing
 from guard.server.probe import probe_engine
@@ -66,6 +68,11 @@ class Upstream:
         self._capabilities = capabilities
         replica.engine = None if settings.engine == "auto" else settings.engine
         self._probing = asyncio.Lock()
+
+    @functools.cached_property
+    def origin(self) -> Origin:
+        """Where its requests go. Raises ValueError for a URL without a host."""
+        return Origin.of(self.url)
 
     @property
     def engine(self) -> str | None:
@@ -115,7 +122,7 @@ def replica_name(settings: UpstreamSettings) -> ReplicaId:
 
 class UpstreamPool:
     """
-    All replicas, and the one HTTP session to them.
+    All replicas, the connections of attempts to them, and one HTTP session for all else.
 
     Bodies are asked for uncompressed and read raw, so that what passes through is what was sent.
 
@@ -147,6 +154,7 @@ class UpstreamPool:
         #: Longest silence of a backend. Unit: seconds.
         self.idle = timeouts.idle
         self.watchdog = Watchdog(clock, timeouts.idle)
+        self.connections = Connections(clock, timeouts.connect, KEEP_ALIVE, self.outgoing.ssl)
         self.aborter = Aborter(self.settings.confirm_aborts)
         self.heartbeats = Heartbeats(clock, timeouts.heartbeat)
         self.capabilities = CapabilityCache()
@@ -205,6 +213,7 @@ class UpstreamPool:
         )
         sweepers = {
             "watchdog": self.watchdog.run(),
+            "connections": self.connections.run(),
             "heartbeats": self.heartbeats.run(),
             "replicas": self._exchange_counts(),
         }
@@ -216,6 +225,7 @@ class UpstreamPool:
         await asyncio.gather(*self._telling, return_exceptions=True)
         for sweeper in self._sweeping:
             sweeper.cancel()
+        self.connections.close()
         if self._session is not None:
             await self._session.close()
 

@@ -2,9 +2,9 @@
 Ends reads that will never end by themselves.
 
 One sweeper looks after all reads of the process: a timer per read costs more than all else that is
-done for a chunk. It ends a read whose backend has been silent for too long, and one whose
-connection is closed although its body is not (aiohttp leaves such a read waiting when the backend
-breaks the chunked encoding in the middle of a body).
+done for a chunk. It ends a read whose backend has been silent for too long, and, of those that aiohttp
+does, one whose connection is closed although its body is not (aiohttp leaves such a read waiting when the
+backend breaks the chunked encoding in the middle of a body).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from typing import Protocol
 
 import aiohttp
 
@@ -21,9 +22,17 @@ from guard.clock import Clock
 MAX_INTERVAL = 0.25
 
 
+class Watched(Protocol):
+    """A read that can fall silent."""
+
+    def look(self, latest: float) -> None:
+        """End it if it can go on no more: among others if it has waited since before `latest`. Unit: seconds."""
+        ...
+
+
 class Read:
     """
-    One response body being read.
+    One response body that aiohttp reads.
 
     Args:
         reply: Whose body.
@@ -38,6 +47,16 @@ class Read:
         #: False while bytes are being worked on: a slow client is not a silent backend.
         self.waiting = True
 
+    def look(self, latest: float) -> None:
+        """See Watched."""
+        content = self.reply.content
+        if not self.waiting or content.is_eof() or content.exception() is not None:
+            return
+        if _is_cut(self.reply):
+            content.set_exception(aiohttp.ClientPayloadError("the connection closed before the body ended"))
+        elif self.since < latest:
+            content.set_exception(aiohttp.ServerTimeoutError("the backend fell silent"))
+
 
 class Watchdog:
     """
@@ -51,15 +70,14 @@ class Watchdog:
     def __init__(self, clock: Clock, idle: float) -> None:
         self._clock = clock
         self._idle = idle
-        self._reads: set[Read] = set()
+        self._reads: set[Watched] = set()
 
     @contextlib.contextmanager
-    def watching(self, reply: aiohttp.ClientResponse) -> Iterator[Read]:
+    def watching(self, read: Watched) -> Iterator[None]:
         """Look after one read for as long as the context lasts."""
-        read = Read(reply, self._clock.now())
         self._reads.add(read)
         try:
-            yield read
+            yield
         finally:
             self._reads.discard(read)
 
@@ -70,7 +88,8 @@ class Watchdog:
         Raises:
             aiohttp.ClientError: The backend broke off or fell silent.
         """
-        with self.watching(reply) as read:
+        read = Read(reply, self._clock.now())
+        with self.watching(read):
             async for data in reply.content.iter_any():
                 read.waiting = False
                 yield data
@@ -88,13 +107,7 @@ class Watchdog:
         """Look at every read once."""
         latest = self._clock.now() - self._idle
         for read in list(self._reads):
-            content = read.reply.content
-            if not read.waiting or content.is_eof() or content.exception() is not None:
-                continue
-            if _is_cut(read.reply):
-                content.set_exception(aiohttp.ClientPayloadError("the connection closed before the body ended"))
-            elif read.since < latest:
-                content.set_exception(aiohttp.ServerTimeoutError("the backend fell silent"))
+            read.look(latest)
 
 
 def _is_cut(reply: aiohttp.ClientResponse) -> bool:

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from guard.clock import VirtualClock
-from guard.server.watchdog import Watchdog
+from guard.server.watchdog import Read, Watchdog
 
 
 class Content:
@@ -48,7 +48,7 @@ def watch() -> tuple[Watchdog, VirtualClock, Any]:
 
 def test_silence_past_the_limit_is_a_timeout(watch: tuple[Watchdog, VirtualClock, Any]) -> None:
     dog, clock, reply = watch
-    with dog.watching(reply):
+    with dog.watching(Read(reply, clock.now())):
         clock.advance(10.0)
         dog.sweep()
         assert reply.content.error is None
@@ -58,8 +58,8 @@ def test_silence_past_the_limit_is_a_timeout(watch: tuple[Watchdog, VirtualClock
 
 
 def test_a_closed_connection_ends_the_read(watch: tuple[Watchdog, VirtualClock, Any]) -> None:
-    dog, _, reply = watch
-    with dog.watching(reply):
+    dog, clock, reply = watch
+    with dog.watching(Read(reply, clock.now())):
         reply.transport.closing = True
         dog.sweep()
     assert isinstance(reply.content.error, aiohttp.ClientPayloadError)
@@ -67,7 +67,8 @@ def test_a_closed_connection_ends_the_read(watch: tuple[Watchdog, VirtualClock, 
 
 def test_a_slow_client_is_not_a_silent_backend(watch: tuple[Watchdog, VirtualClock, Any]) -> None:
     dog, clock, reply = watch
-    with dog.watching(reply) as read:
+    read = Read(reply, clock.now())
+    with dog.watching(read):
         read.waiting = False
         clock.advance(1000)
         reply.transport.closing = True
@@ -77,7 +78,7 @@ def test_a_slow_client_is_not_a_silent_backend(watch: tuple[Watchdog, VirtualClo
 
 def test_a_finished_body_is_left_alone(watch: tuple[Watchdog, VirtualClock, Any]) -> None:
     dog, clock, reply = watch
-    with dog.watching(reply):
+    with dog.watching(Read(reply, clock.now())):
         reply.content.eof = True
         clock.advance(1000)
         dog.sweep()
@@ -86,7 +87,7 @@ def test_a_finished_body_is_left_alone(watch: tuple[Watchdog, VirtualClock, Any]
 
 def test_a_read_that_is_over_is_not_looked_at(watch: tuple[Watchdog, VirtualClock, Any]) -> None:
     dog, clock, reply = watch
-    with dog.watching(reply):
+    with dog.watching(Read(reply, clock.now())):
         pass
     clock.advance(1000)
     dog.sweep()

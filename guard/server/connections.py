@@ -1,0 +1,241 @@
+"""
+Connections to the backends for attempts: opened when needed, kept for a while, used again.
+
+Everything else that the guard asks of backends goes through aiohttp's client, whose way of connecting this
+follows: names are looked up every ten seconds, several addresses are tried side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, Self, cast
+
+import aiohappyeyeballs
+from multidict import CIMultiDict
+from yarl import URL
+
+from guard.clock import Clock
+from guard.errors import UpstreamError
+from guard.server.reply import Disconnected, Reply
+
+#: How long the addresses of a name are known. Unit: seconds.
+RESOLVED = 10.0
+#: How much earlier one address is tried than the next. Unit: seconds.
+STAGGER = 0.25
+#: How often idle connections are looked at. Unit: seconds.
+SWEEP = 1.0
+
+
+class Origin(NamedTuple):
+    """
+    Where requests to a replica go.
+
+    Args:
+        secure: By TLS.
+        host: Name or address.
+        port: TCP port.
+        authority: For the `Host` header.
+        path: What stands before every path.
+        credentials: For the `Authorization` header, from the URL; empty for none.
+    """
+
+    secure: bool
+    host: str
+    port: int
+    authority: str
+    path: str
+    credentials: str
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """
+        Read a base URL.
+
+        Raises:
+            ValueError: It names no host.
+        """
+        parsed = URL(url)
+        host, port = parsed.raw_host, parsed.port
+        if host is None or port is None:
+            raise ValueError(f"{url} names no host")
+        authority = (f"[{host}]" if ":" in host else host) + ("" if parsed.is_default_port() else f":{port}")
+        named = f"{parsed.user}:{parsed.password or ''}".encode() if parsed.user else b""
+        credentials = f"Basic {base64.b64encode(named).decode()}" if named else ""
+        path = parsed.raw_path.rstrip("/")
+        return cls(parsed.scheme == "https", host.rstrip("."), port, authority, path, credentials)
+
+
+class _Idle(asyncio.Protocol):
+    """A connection without a request. Whatever comes on it now ends it."""
+
+    __slots__ = ("_among", "since", "transport")
+
+    def __init__(self, transport: asyncio.Transport, among: dict[_Idle, None], since: float) -> None:
+        self.transport = transport
+        self.since = since
+        self._among = among
+
+    def data_received(self, data: bytes) -> None:
+        self._among.pop(self, None)
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._among.pop(self, None)
+
+
+class Connections:
+    """
+    See the module.
+
+    Args:
+        clock: Ages of idle connections.
+        connect: Longest wait for a connection. Unit: seconds.
+        keep: How long one is kept idle. Unit: seconds.
+        context: How https backends are checked; True for the system's authorities.
+    """
+
+    def __init__(self, clock: Clock, connect: float, keep: float, context: ssl.SSLContext | Literal[True]) -> None:
+        self._clock = clock
+        self._connect = connect
+        self._keep = keep
+        self._context = context
+        self._idle: dict[Origin, dict[_Idle, None]] = {}
+        self._addresses: dict[tuple[str, int], tuple[float, list[aiohappyeyeballs.AddrInfoType]]] = {}
+
+    async def post(self, origin: Origin, target: str, headers: CIMultiDict[str], body: bytes) -> Reply:
+        """
+        Send a request, and wait for the head of its answer.
+
+        A kept connection that the backend has closed meanwhile fails before a byte of an answer came; the
+        request is then sent once more, on a new connection.
+
+        Args:
+            origin: The replica.
+            target: Path and query.
+            headers: Without those of the connection and of the body's length.
+            body: All of it.
+
+        Raises:
+            UpstreamError: There is no connection, or no proper head came.
+            ValueError: A header cannot be sent.
+        """
+        request = _head(origin, target, headers, len(body)) + body
+        transport = self._kept(origin)
+        if transport is not None:
+            reply = self._reply(origin)
+            transport.set_protocol(reply)
+            reply.connection_made(transport)
+            try:
+                return await _asked(reply, transport, request)
+            except Disconnected:
+                pass
+        reply = self._reply(origin)
+        transport = await self._open(origin, reply)
+        return await _asked(reply, transport, request)
+
+    def _reply(self, origin: Origin) -> Reply:
+        return Reply(asyncio.get_running_loop(), lambda transport: self._give_back(origin, transport))
+
+    def _kept(self, origin: Origin) -> asyncio.Transport | None:
+        idle = self._idle.get(origin)
+        oldest = self._clock.now() - self._keep
+        while idle:
+            latest, _ = idle.popitem()
+            if latest.since >= oldest and not latest.transport.is_closing():
+                return latest.transport
+            latest.transport.abort()
+        return None
+
+    def _give_back(self, origin: Origin, transport: asyncio.Transport) -> None:
+        among = self._idle.setdefault(origin, {})
+        idle = _Idle(transport, among, self._clock.now())
+        among[idle] = None
+        transport.set_protocol(idle)
+
+    async def _open(self, origin: Origin, reply: Reply) -> asyncio.Transport:
+        loop = asyncio.get_running_loop()
+        if origin.secure and self._context is True:
+            self._context = ssl.create_default_context()
+        context = self._context if origin.secure else None
+        try:
+            async with asyncio.timeout(self._connect):
+                connected = await aiohappyeyeballs.start_connection(
+                    await self._resolve(loop, origin), happy_eyeballs_delay=STAGGER, interleave=1, loop=loop
+                )
+                transport, _ = await loop.create_connection(
+                    lambda: reply,
+                    sock=connected,
+                    ssl=context,
+                    server_hostname=origin.host if origin.secure else None,
+                )
+        except TimeoutError as error:
+            raise UpstreamError("timeout", "the backend did not answer in time") from error
+        except OSError as error:
+            raise UpstreamError("connect", f"cannot reach the backend: {error.strerror or error}") from error
+        return transport
+
+    async def _resolve(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> list[aiohappyeyeballs.AddrInfoType]:
+        now = self._clock.now()
+        key = (origin.host, origin.port)
+        known = self._addresses.get(key)
+        if known is not None and now < known[0]:
+            return known[1]
+        found = cast("list[aiohappyeyeballs.AddrInfoType]", await loop.getaddrinfo(*key, type=socket.SOCK_STREAM))
+        self._addresses[key] = (now + RESOLVED, found)
+        return found
+
+    async def run(self) -> None:
+        """Close what has been idle for too long, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Look at all idle connections once."""
+        now = self._clock.now()
+        for origin, idle in list(self._idle.items()):
+            for one in [one for one in idle if one.since < now - self._keep]:
+                del idle[one]
+                one.transport.abort()
+            if not idle:
+                del self._idle[origin]
+        self._addresses = {key: known for key, known in self._addresses.items() if now < known[0]}
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for idle in self._idle.values():
+            for one in list(idle):
+                one.transport.abort()
+        self._idle.clear()
+
+
+async def _asked(reply: Reply, transport: asyncio.Transport, request: bytes) -> Reply:
+    transport.write(request)
+    try:
+        await reply.begun()
+    except BaseException:
+        reply.close()
+        raise
+    return reply
+
+
+def _head(origin: Origin, target: str, headers: CIMultiDict[str], size: int) -> bytes:
+    """The bytes of a request's head."""
+    lines = [f"POST {origin.path}{target.partition('#')[0]} HTTP/1.1", f"Host: {origin.authority}"]
+    lines += [f"{name}: {value}" for name, value in _headers(origin, headers)]
+    head = "\r\n".join([*lines, f"Content-Length: {size}", "", ""])
+    if head.count("\n") != len(lines) + 2 or head.count("\r") != len(lines) + 2 or "\0" in head:
+        raise ValueError("a header cannot be sent")
+    return head.encode("utf-8", "surrogateescape")
+
+
+def _headers(origin: Origin, headers: CIMultiDict[str]) -> Iterable[tuple[str, str]]:
+    yield from headers.items()
+    if "Accept" not in headers:
+        yield "Accept", "*/*"
+    if origin.credentials and "Authorization" not in headers:
+        yield "Authorization", origin.credentials

@@ -1,0 +1,144 @@
+"""
+The client's side of one exchange: the head by aiohttp, the pieces of a chunked body straight to the connection.
+
+What a client does not read waits in its connection's buffer, whose marks say when to read no more from the
+backend (`full`, `drained`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import StreamWriter
+
+from guard.core.events import Headers
+from guard.server.heartbeat import Heartbeats, Pulse
+
+
+class ClientLeft(Exception):
+    """Writing to the client failed: its connection is gone."""
+
+
+class Outlet:
+    """
+    See the module.
+
+    Args:
+        request: The client's.
+        request_id: Sent back in the head.
+        heartbeats: Those of the process.
+    """
+
+    def __init__(self, request: web.Request, request_id: str, heartbeats: Heartbeats) -> None:
+        self._request = request
+        self._request_id = request_id
+        self._heartbeats = heartbeats
+        self._pulse: Pulse | None = None
+        self._transport: asyncio.Transport | None = None  # of a chunked body
+        self._protocol: BaseProtocol | None = None
+        self._writer: AbstractStreamWriter | None = None
+        #: Begun, and written; None before the head.
+        self.response: web.StreamResponse | None = None
+
+    async def begin(self, status: int, headers: Headers, *, beats: bool) -> None:
+        """
+        Send the head.
+
+        Args:
+            status: HTTP status.
+            headers: The request id is added.
+            beats: Whether comments may be sent into silence if it is an event stream: only where what is put is
+                always whole events.
+
+        Raises:
+            ClientLeft: The client is gone.
+        """
+        response = web.StreamResponse(status=status)
+        for name, value in headers:
+            response.headers.add(name, value)
+        response.headers["x-request-id"] = self._request_id
+        self.response = response
+        try:
+            writer = await response.prepare(self._request)
+        except ConnectionError as error:
+            raise ClientLeft from error
+        self._writer = writer
+        if isinstance(writer, StreamWriter) and writer.chunked:
+            self._transport, self._protocol = writer.transport, writer.protocol
+        if beats and response.content_type == "text/event-stream":
+            self._pulse = self._heartbeats.start(response)
+
+    def put(self, data: bytes, now: float) -> bool:
+        """
+        Write a piece of the body at once.
+
+        Args:
+            data: Not empty.
+            now: Unit: seconds of the guard's clock.
+
+        Returns:
+            False where it has to be `send` that writes: there is no head yet, or the body is not chunked.
+
+        Raises:
+            ClientLeft: The client is gone.
+        """
+        transport = self._transport
+        if transport is None:
+            return False
+        if transport.is_closing():
+            raise ClientLeft
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        if self._pulse is not None:
+            self._pulse.since = now
+        return True
+
+    async def send(self, data: bytes, now: float) -> None:
+        """Write a piece of the body, and wait while the client does not read. Raises ClientLeft."""
+        if not data:
+            return
+        if not self.put(data, now):
+            assert self.response is not None
+            try:
+                await self.response.write(data)
+            except ConnectionError as error:
+                raise ClientLeft from error
+            if self._pulse is not None:
+                self._pulse.since = now
+        elif self.full:
+            await self.drained()
+
+    @property
+    def full(self) -> bool:
+        """Whether the client has so much to read that nothing more should be put."""
+        return self._protocol is not None and self._protocol.writing_paused
+
+    async def drained(self) -> None:
+        """Wait until it is no longer full. Raises ClientLeft."""
+        if not self.full or self._writer is None:
+            return
+        try:
+            await self._writer.drain()
+        except ConnectionError as error:
+            raise ClientLeft from error
+
+    async def end(self, *, whole: bool) -> None:
+        """End the body, or break the connection off where a clean end would make it look whole. Raises ClientLeft."""
+        self.still()
+        if self.response is None:
+            return
+        if whole:
+            try:
+                await self.response.write_eof()
+            except ConnectionError as error:
+                raise ClientLeft from error
+        elif self._request.transport is not None:
+            self._request.transport.abort()
+
+    def still(self) -> None:
+        """No more heartbeats."""
+        if self._pulse is not None:
+            self._heartbeats.stop(self._pulse)
+            self._pulse = None

@@ -1,0 +1,280 @@
+"""
+The answer to one attempt, read straight from its connection: no task, queue or timer for a piece of its body.
+
+A reply is the protocol of its connection for as long as the answer lasts. aiohttp's parser reads the head;
+`guard.proto.http_body` takes the body out of its encoding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpProcessingError, HttpResponseParser, RawResponseMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from guard.errors import UpstreamError
+from guard.proto.http_body import Body, ChunkedBody, OpenBody, SizedBody
+
+#: Largest head of an answer. Unit: bytes.
+MAX_HEAD = 128 * 1024
+#: Longest line of one. Unit: bytes.
+MAX_LINE = 16 * 1024
+#: Most that is kept of a body that nobody reads yet; then its connection is not read either. Unit: bytes.
+MAX_UNREAD = 128 * 1024
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_BODILESS = frozenset({204, 304})
+_CUT = "the backend closed the connection in the middle of its answer"
+_SILENT = "the backend did not answer in time"
+
+
+class Sink(Protocol):
+    """Who reads a body. Neither call may raise."""
+
+    def take(self, data: bytes) -> None:
+        """The next piece. `Reply.pause` may be called meanwhile: then nothing follows until `Reply.resume`."""
+        ...
+
+    def over(self) -> None:
+        """Nothing more comes: `Reply.fault` says why, if the body is not whole. Called once."""
+        ...
+
+
+class Disconnected(UpstreamError):
+    """The connection ended before a byte of an answer came."""
+
+    def __init__(self) -> None:
+        super().__init__("reset", _CUT)
+
+
+class Reply(asyncio.Protocol):
+    """
+    See the module.
+
+    Args:
+        loop: The running loop.
+        give_back: Takes the connection once it can be used again.
+    """
+
+    __slots__ = (
+        "_begun", "_body", "_give_back", "_head", "_keep", "_loop", "_over", "_paused", "_sink", "_transport",
+        "_unread", "fault", "headers", "since", "status", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, give_back: Callable[[asyncio.Transport], None]) -> None:
+        self.status = 0
+        self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+        #: Why the body is not whole; None while it may be.
+        self.fault: UpstreamError | None = None
+        #: For the watchdog: when the wait for the next piece began, and whether one is waited for. Unit: seconds.
+        self.since = 0.0
+        self.waiting = False
+        self._loop = loop
+        self._give_back = give_back
+        self._begun: asyncio.Future[None] = loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._head = b""
+        self._body: Body | None = None
+        self._keep = False
+        self._sink: Sink | None = None
+        self._unread: list[bytes] = []
+        self._paused = False
+        self._over = False
+
+    async def begun(self) -> None:
+        """
+        Wait for the head.
+
+        Raises:
+            UpstreamError: None came.
+        """
+        await self._begun
+
+    # -- the connection ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        body = self._body
+        if body is None:
+            self._read_head(data)
+            return
+        if self._over:
+            return
+        said = body.feed(data)
+        if said:
+            if self._sink is None or self._paused:
+                self._keep_unread(said)
+            else:
+                self._sink.take(said)
+        if body.over:
+            self._body_over(body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._transport = None
+        if self._over:
+            return
+        if self._body is None:
+            self._end(UpstreamError("reset", _CUT) if self._head else Disconnected())
+        else:
+            self._end(None if exc is None and self._body.closed() else UpstreamError("reset", _CUT))
+
+    # -- its reader -------------------------------------------------------------------------------------
+
+    def read(self, sink: Sink) -> None:
+        """Hand the body to a sink from now on, beginning with what came already."""
+        self._sink = sink
+        self.resume()
+
+    def pause(self) -> None:
+        """Hand over nothing, and read nothing from the connection, until `resume`."""
+        self._paused, self.waiting = True, False
+        self._reading(on=False)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._paused, self.waiting = False, True
+        while self._unread and self._sink is not None:
+            self._sink.take(self._unread.pop(0))
+            if self._paused:
+                return
+        if not self._over:
+            self._reading(on=True)
+        elif self._sink is not None:
+            self._sink.over()
+
+    def close(self) -> None:
+        """Let go. Before the end of the body it closes the connection: the abort that every engine understands."""
+        self._sink, self._over, self.waiting = None, True, False
+        self._unread.clear()
+        self._drop()
+
+    def look(self, latest: float) -> None:
+        """For the watchdog: end a wait that began before `latest`."""
+        if self.waiting and not self._over and self.since < latest:
+            self._fail(UpstreamError("timeout", _SILENT))
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes) -> None:
+        self._head += data
+        found = _HEAD_END.search(self._head.lstrip(b"\r\n"))
+        if found is None:
+            if len(self._head) > MAX_HEAD:
+                self._fail(UpstreamError("protocol", "the backend's head is too large"))
+            return
+        head, rest = _split(self._head)
+        try:
+            message = self._parse(head)
+        except HttpProcessingError as error:
+            # The error itself quotes what the backend said.
+            self._fail(UpstreamError("protocol", f"the backend does not speak HTTP properly ({type(error).__name__})"))
+            return
+        self._head = b""
+        if 100 <= message.code < 200 and message.code != 101:
+            if rest:
+                self._read_head(rest)
+            return
+        self.status, self.headers = message.code, message.headers
+        self._body = body_of(message)
+        self._keep = not (message.should_close or message.upgrade or isinstance(self._body, OpenBody))
+        if not self._begun.done():
+            self._begun.set_result(None)
+        if self._body.over:
+            self._body.rest = rest
+            self._body_over(self._body)
+        elif rest:
+            self.data_received(rest)
+
+    def _parse(self, head: bytes) -> RawResponseMessage:
+        # The protocol would control the flow of a body, which the parser never sees.
+        parser = HttpResponseParser(
+            BaseProtocol(self._loop),
+            self._loop,
+            MAX_UNREAD,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            read_until_eof=True,
+            auto_decompress=False,
+        )
+        messages, _, _ = parser.feed_data(head)
+        if not messages:
+            raise HttpProcessingError(message="no head")
+        return messages[0][0]
+
+    def _keep_unread(self, data: bytes) -> None:
+        self._unread.append(data)
+        if sum(map(len, self._unread)) > MAX_UNREAD:
+            self._reading(on=False)
+
+    def _body_over(self, body: Body) -> None:
+        if body.failure is not None:
+            self._fail(UpstreamError("reset", _CUT))
+            return
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            if self._keep and not body.rest and not transport.is_closing():
+                if not transport.is_reading():
+                    transport.resume_reading()
+                self._give_back(transport)
+            else:
+                transport.abort()
+        self._end(None)
+
+    def _fail(self, fault: UpstreamError) -> None:
+        self._drop()
+        self._end(fault)
+
+    def _end(self, fault: UpstreamError | None) -> None:
+        self._over, self.fault = True, fault
+        if not self._begun.done():
+            self._begun.set_exception(fault or Disconnected())
+        elif self._sink is not None and not self._paused:
+            self.waiting = False
+            self._sink.over()
+
+    def _drop(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    def _reading(self, *, on: bool) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if not on:
+            transport.pause_reading()
+        elif not transport.is_reading():
+            transport.resume_reading()
+
+
+def body_of(message: RawResponseMessage) -> Body:
+    """
+    The body that follows a head.
+
+    Source:
+        RFC 9112, section 6.3.
+    """
+    if message.code in _BODILESS:
+        return SizedBody(0)
+    if message.chunked:
+        return ChunkedBody()
+    size = message.headers.get("Content-Length")
+    if size is not None and "Transfer-Encoding" not in message.headers and message.code != 101:
+        return SizedBody(int(size))
+    return OpenBody()
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    data = data.lstrip(b"\r\n")
+    found = _HEAD_END.search(data)
+    assert found is not None
+    return data[: found.end()], data[found.end() :]

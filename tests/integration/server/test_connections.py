@@ -1,0 +1,158 @@
+"""Connections to backends: kept, used again, replaced when the backend closed them, given up in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from multidict import CIMultiDict
+
+from guard.clock import VirtualClock
+from guard.errors import UpstreamError
+from guard.server.connections import Connections, Origin
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@dataclass
+class Server:
+    """Answers each request with `answer(n)` for the n-th; None closes the connection instead."""
+
+    answer: Callable[[int], bytes | None]
+    heads: list[bytes] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    origin: Origin = field(default_factory=lambda: Origin.of("http://127.0.0.1"))
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(4)
+                self.heads.append(head)
+                answer = self.answer(len(self.heads))
+                if answer is None:
+                    break
+                writer.write(answer)
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(answer: Callable[[int], bytes | None] = lambda _: ANSWER) -> AsyncIterator[Server]:
+    server = Server(answer)
+    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    server.origin = Origin.of(f"http://127.0.0.1:{port}/base/")
+    try:
+        yield server
+    finally:
+        listening.close()
+
+
+class Whole:
+    """Reads a body to its end."""
+
+    def __init__(self) -> None:
+        self.said = b""
+        self.ended = asyncio.Event()
+
+    def take(self, data: bytes) -> None:
+        self.said += data
+
+    def over(self) -> None:
+        self.ended.set()
+
+
+async def ask(connections: Connections, server: Server, **headers: str) -> bytes:
+    reply = await connections.post(server.origin, "/v1/x?a=b#c", CIMultiDict(headers), b"body")
+    whole = Whole()
+    reply.read(whole)
+    await whole.ended.wait()
+    return whole.said
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+async def connections(clock: VirtualClock) -> AsyncIterator[Connections]:
+    made = Connections(clock, connect=1.0, keep=4.0, context=True)
+    yield made
+    made.close()
+
+
+async def test_a_connection_is_used_again_while_it_is_fresh(connections: Connections, clock: VirtualClock) -> None:
+    async with serving() as server:
+        for _ in range(3):
+            assert await ask(connections, server, Accept="a/b") == b"ok"
+        assert len(server.writers) == 1
+        clock.advance(4.5)
+        connections.sweep()
+        await ask(connections, server)
+        assert len(server.writers) == 2
+        clock.advance(4.5)
+        await ask(connections, server)
+        assert len(server.writers) == 3
+    line, *headers = server.heads[0].decode().split("\r\n")
+    assert line == "POST /base/v1/x?a=b HTTP/1.1"
+    assert headers[:3] == [f"Host: {server.origin.authority}", "Accept: a/b", "Content-Length: 4"]
+    assert b"Accept: */*" in server.heads[-1]
+
+
+async def test_a_kept_connection_that_was_closed_is_replaced(connections: Connections) -> None:
+    async with serving(lambda n: None if n == 2 else ANSWER) as server:
+        await ask(connections, server)
+        assert await ask(connections, server) == b"ok"
+        assert (len(server.heads), len(server.writers)) == (3, 2)
+
+
+async def test_a_new_connection_that_is_closed_is_a_fault_and_nothing_is_asked_twice(connections: Connections) -> None:
+    async with serving(lambda _: None) as server:
+        with pytest.raises(UpstreamError, match="reset"):
+            await ask(connections, server)
+        assert len(server.heads) == 1
+
+
+async def test_bytes_on_an_idle_connection_end_it(connections: Connections) -> None:
+    async with serving() as server:
+        await ask(connections, server)
+        server.writers[0].write(b"HTTP/1.1 408 Timeout\r\n\r\n")
+        await asyncio.sleep(0.05)
+        assert await ask(connections, server) == b"ok"
+        assert len(server.writers) == 2
+
+
+async def test_no_backend_is_a_fault_that_names_it(connections: Connections) -> None:
+    with pytest.raises(UpstreamError, match="cannot reach the backend"):
+        await connections.post(Origin.of("http://127.0.0.1:9"), "/", CIMultiDict(), b"")
+    with pytest.raises(UpstreamError, match="cannot reach the backend"):
+        await connections.post(Origin.of("http://nowhere.invalid:9"), "/", CIMultiDict(), b"")
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb: c", "a\0"])
+async def test_a_header_cannot_smuggle_another(connections: Connections, value: str) -> None:
+    with pytest.raises(ValueError, match="header"):
+        await connections.post(Origin.of("http://127.0.0.1:9"), "/", CIMultiDict({"a": value}), b"")
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("http://a/", Origin(False, "a", 80, "a", "", "")),
+        ("https://a:443/x/", Origin(True, "a", 443, "a", "/x", "")),
+        ("http://[::1]:8000", Origin(False, "::1", 8000, "[::1]:8000", "", "")),
+        ("http://u:p@a:1", Origin(False, "a", 1, "a:1", "", "Basic dTpw")),
+    ],
+)
+def test_origins_of_urls(url: str, origin: Origin) -> None:
+    assert Origin.of(url) == origin
+
+
+def test_a_url_without_a_host_has_no_origin() -> None:
+    with pytest.raises(ValueError, match="no host"):
+        Origin.of("/only/a/path")

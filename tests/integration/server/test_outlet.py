@@ -1,0 +1,124 @@
+"""The client's side of an exchange over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from guard.clock import VirtualClock
+from guard.server.heartbeat import Heartbeats
+from guard.server.outlet import ClientLeft, Outlet
+
+SSE = (("content-type", "text/event-stream"),)
+
+
+@contextlib.asynccontextmanager
+async def port(use: Callable[[Outlet], Awaitable[None]]) -> AsyncIterator[int]:
+    """A server whose every request is answered by `use`."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        outlet = Outlet(request, "id-1", Heartbeats(VirtualClock(), None))
+        await use(outlet)
+        assert outlet.response is not None
+        return outlet.response
+
+    app = web.Application()
+    app.router.add_route("*", "/", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def asked(number: int, version: str = "1.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.write(f"GET / HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+    return reader, writer
+
+
+async def test_pieces_are_chunks_and_the_connection_serves_again() -> None:
+    async def use(outlet: Outlet) -> None:
+        assert not outlet.put(b"too early", 0.0)
+        await outlet.begin(200, SSE, beats=False)
+        assert outlet.put(b"one", 0.0)
+        await outlet.send(b"", 0.0)
+        await outlet.send(b"two", 0.0)
+        await outlet.end(whole=True)
+
+    async with port(use) as number, aiohttp.ClientSession() as client:
+        for _ in range(2):
+            async with client.get(f"http://127.0.0.1:{number}/") as response:
+                assert response.headers["x-request-id"] == "id-1"
+                assert await response.read() == b"onetwo"
+        reader, writer = await asked(number)
+        assert (await reader.readuntil(b"0\r\n\r\n")).endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+        writer.close()
+
+
+async def test_a_body_that_is_not_chunked_is_aiohttps() -> None:
+    async def use(outlet: Outlet) -> None:
+        await outlet.begin(200, SSE, beats=False)
+        assert not outlet.put(b"one", 0.0)
+        await outlet.send(b"one", 0.0)
+        await outlet.end(whole=True)
+
+    async with port(use) as number:
+        reader, _ = await asked(number, "1.0")
+        assert (await reader.read()).endswith(b"\r\n\r\none")
+
+
+async def test_a_body_that_breaks_off_does_not_look_whole() -> None:
+    async def use(outlet: Outlet) -> None:
+        await outlet.begin(200, SSE, beats=False)
+        outlet.put(b"one", 0.0)
+        await asyncio.sleep(0.02)
+        await outlet.end(whole=False)
+
+    async with port(use) as number, aiohttp.ClientSession() as client:
+        with pytest.raises(aiohttp.ClientError):
+            await (await client.get(f"http://127.0.0.1:{number}/")).read()
+
+
+async def test_a_client_that_does_not_read_makes_it_full_and_one_that_reads_again_drains_it() -> None:
+    sizes: list[int] = []
+
+    async def use(outlet: Outlet) -> None:
+        await outlet.begin(200, SSE, beats=False)
+        while not outlet.full:
+            outlet.put(b"x" * 65536, 0.0)
+            sizes.append(65536)
+            await asyncio.sleep(0)
+        await outlet.drained()
+        assert not outlet.full
+        await outlet.end(whole=True)
+
+    async with port(use) as number, aiohttp.ClientSession() as client:
+        response = await client.get(f"http://127.0.0.1:{number}/")
+        await asyncio.sleep(0.05)
+        assert len(await response.read()) == sum(sizes)
+
+
+async def test_a_client_that_has_gone_is_told() -> None:
+    told = asyncio.Event()
+
+    async def use(outlet: Outlet) -> None:
+        await outlet.begin(200, SSE, beats=False)
+        with contextlib.suppress(ClientLeft):
+            while True:
+                outlet.put(b"x", 0.0)
+                await asyncio.sleep(0.01)
+        told.set()
+
+    async with port(use) as number:
+        reader, writer = await asked(number)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+        await asyncio.wait_for(told.wait(), 5)

@@ -1,0 +1,230 @@
+"""The answer to an attempt, over a connection that is played: whole, cut anywhere, broken, paused, let go of."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from guard.errors import UpstreamError
+from guard.server.reply import MAX_HEAD, MAX_UNREAD, Disconnected, Reply
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+
+
+def framed(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Transport:
+    """Remembers what is done to it."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.reads = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def is_reading(self) -> bool:
+        return self.reads
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+
+class Sink:
+    """Takes a body; pauses after each piece if it is told to."""
+
+    def __init__(self, reply: Reply, *, pauses: bool = False) -> None:
+        self.said: list[bytes] = []
+        self.ends = 0
+        self._reply = reply
+        self._pauses = pauses
+
+    def take(self, data: bytes) -> None:
+        assert not self.ends
+        self.said.append(data)
+        if self._pauses:
+            self._reply.pause()
+
+    def over(self) -> None:
+        self.ends += 1
+
+
+class Played:
+    """A reply, its connection, and who reads it."""
+
+    def __init__(self) -> None:
+        self.given_back: list[object] = []
+        self.reply = Reply(asyncio.get_running_loop(), self.given_back.append)
+        self.transport = Transport()
+        self.reply.connection_made(cast("asyncio.Transport", self.transport))
+        self.sink = Sink(self.reply)
+
+
+@pytest.fixture
+async def played() -> Played:
+    return Played()
+
+
+async def test_a_whole_answer_gives_its_connection_back(played: Played) -> None:
+    reply, sink = played.reply, played.sink
+    reply.data_received(HEAD + framed(b"one"))
+    await reply.begun()
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/event-stream")
+    reply.read(sink)
+    reply.data_received(framed(b"two"))
+    reply.data_received(framed(b"three") + END)
+    assert (sink.said, sink.ends, reply.fault) == ([b"one", b"two", b"three"], 1, None)
+    assert played.given_back == [played.transport]
+    reply.close()
+    assert not played.transport.closed
+
+
+@pytest.mark.parametrize("head_end", [b"\r\n\r\n", b"\n\n"])
+async def test_an_answer_may_come_byte_by_byte(played: Played, head_end: bytes) -> None:
+    reply, sink = played.reply, played.sink
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    wire = early + HEAD.removesuffix(b"\r\n\r\n") + head_end + framed(b"hello") + END
+    reply.read(sink)
+    for place in range(len(wire)):
+        reply.data_received(wire[place : place + 1])
+    await reply.begun()
+    assert (b"".join(sink.said), sink.ends, reply.status) == (b"hello", 1, 200)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
+    ],
+)
+async def test_a_body_of_a_known_length_ends_by_itself(played: Played, head: bytes, said: bytes) -> None:
+    played.reply.data_received(head)
+    played.reply.read(played.sink)
+    assert (b"".join(played.sink.said), played.sink.ends) == (said, 1)
+    assert played.given_back
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\n",
+    ],
+)
+async def test_a_connection_that_cannot_be_used_again_is_closed(played: Played, wire: bytes) -> None:
+    played.reply.data_received(wire)
+    played.reply.read(played.sink)
+    assert (played.sink.said, played.sink.ends) == ([b"abc"], 1)
+    assert (played.given_back, played.transport.closed) == ([], True)
+
+
+async def test_a_body_without_a_length_ends_with_the_connection_unless_that_broke(played: Played) -> None:
+    for error, fault in ((None, None), (ConnectionResetError(), "reset")):
+        one = Played()
+        one.reply.data_received(b"HTTP/1.1 200 OK\r\n\r\nabc")
+        one.reply.read(one.sink)
+        one.reply.connection_lost(error)
+        assert (one.sink.said, one.sink.ends) == ([b"abc"], 1)
+        assert (one.reply.fault.kind if one.reply.fault else None) == fault
+
+
+@pytest.mark.parametrize("tail", [b"", b"zz\r\n", b"5\r\nab"])
+async def test_a_body_that_is_cut_or_broken_is_a_reset_after_what_came(played: Played, tail: bytes) -> None:
+    reply, sink = played.reply, played.sink
+    reply.data_received(HEAD)
+    reply.read(sink)
+    reply.data_received(framed(b"one") + tail)
+    reply.connection_lost(None)
+    assert (b"".join(sink.said).removesuffix(b"ab"), sink.ends) == (b"one", 1)
+    assert reply.fault is not None
+    assert reply.fault.kind == "reset"
+    assert not played.given_back
+
+
+@pytest.mark.parametrize(
+    ("wire", "kind"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"b" * MAX_HEAD, "protocol"),
+        (b"HTTP/1.1 200 OK\r\nContent-", "reset"),
+        (b"", "reset"),
+    ],
+)
+async def test_without_a_proper_head_there_is_no_answer(played: Played, wire: bytes, kind: str) -> None:
+    if wire:
+        played.reply.data_received(wire)
+    played.reply.connection_lost(None)
+    with pytest.raises(UpstreamError) as failed:
+        await played.reply.begun()
+    assert failed.value.kind == kind
+    # Only where nothing came may the request be sent again.
+    assert isinstance(failed.value, Disconnected) == (not wire)
+
+
+async def test_nothing_is_handed_over_or_read_while_it_is_paused(played: Played) -> None:
+    reply = played.reply
+    sink = Sink(reply, pauses=True)
+    reply.data_received(HEAD)
+    reply.read(sink)
+    reply.data_received(framed(b"one"))
+    assert not played.transport.reads
+    reply.data_received(framed(b"two") + framed(b"three") + END)
+    assert (sink.said, sink.ends) == ([b"one"], 0)
+    reply.resume()
+    assert (sink.said, sink.ends) == ([b"one", b"twothree"], 0)
+    reply.resume()
+    assert sink.ends == 1
+    assert played.transport.reads
+
+
+async def test_a_body_that_nobody_reads_does_not_grow(played: Played) -> None:
+    played.reply.data_received(HEAD)
+    assert played.transport.reads
+    played.reply.data_received(framed(b"x" * (MAX_UNREAD + 1)))
+    assert not played.transport.reads
+    played.reply.read(played.sink)
+    assert played.transport.reads
+    assert len(played.sink.said[0]) == MAX_UNREAD + 1
+
+
+async def test_only_a_wait_that_is_too_long_ends_it(played: Played) -> None:
+    reply, sink = played.reply, played.sink
+    reply.data_received(HEAD)
+    reply.read(sink)
+    reply.since = 10.0
+    reply.look(9.0)
+    assert sink.ends == 0
+    reply.pause()
+    reply.look(99.0)
+    assert sink.ends == 0
+    reply.resume()
+    reply.look(99.0)
+    assert (sink.ends, reply.fault and reply.fault.kind) == (1, "timeout")
+    assert played.transport.closed
+
+
+async def test_letting_go_closes_and_says_nothing_more(played: Played) -> None:
+    reply, sink = played.reply, played.sink
+    reply.data_received(HEAD)
+    reply.read(sink)
+    reply.close()
+    assert played.transport.closed
+    reply.data_received(framed(b"late"))
+    reply.connection_lost(None)
+    assert (sink.said, sink.ends) == ([], 0)
