@@ -23,7 +23,7 @@ from guard.types import Action, Channel, Sample, Verdict
 from guard.wire import Chunk
 
 
-class Judged(msgspec.Struct, frozen=True):
+class Judged(msgspec.Struct, frozen=True, gc=False):
     """
     One event after parsing and judging.
 
@@ -32,12 +32,14 @@ class Judged(msgspec.Struct, frozen=True):
         samples: Its share for each choice.
         verdict: The policy's decision.
         closing: What the client gets of the event that ends the stream; None for all others.
+        calm: Whether nothing follows from it but that its samples have arrived.
     """
 
     chunk: Chunk | None
     samples: Sequence[Sample]
     verdict: Verdict
     closing: bytes | None = None
+    calm: bool = False
 
 
 class Attempt:
@@ -167,7 +169,7 @@ class Attempt:
         self._events += 1
         if event.data is None:
             self.hold.push(Held(event.raw, "", 0, 0))
-            return Judged(None, (), CLEAN)
+            return _NOTHING
         try:
             chunk = self._reader.read(event)
         except ProtocolError as error:
@@ -191,10 +193,11 @@ class Attempt:
         data = self._rewriter.apply(event, chunk, steps)
         if isinstance(chunk, LastChunk):
             return Judged(chunk, samples, verdict, data)
-        choice = chunk.choices[0].index if len(chunk.choices) == 1 else NO_CHOICE
-        self._data = event.data if choice != NO_CHOICE else self._data
+        choice = NO_CHOICE
+        if len(chunk.choices) == 1:
+            choice, self._data = chunk.choices[0].index, event.data
         self.hold.push(Held(data, _content_text(samples), tokens, self._counts.get(choice, 0), choice))
-        return Judged(chunk, samples, verdict)
+        return Judged(chunk, samples, verdict, None, verdict.action in _CALM)
 
     def judge_whole(self, sample: Sample, *, watch: bool) -> Verdict:
         """
@@ -239,13 +242,14 @@ class Attempt:
     def _account(self, samples: Sequence[Sample]) -> int:
         if self._tapes is not None:
             self._tapes.add(samples)
-        record = self.record
+        record, counts = self.record, self._counts
         tokens = 0
         for sample in samples:
             tokens += sample.tokens
-            self._counts[sample.choice] = self._counts.get(sample.choice, 0) + sample.tokens
-            if not self.fragile:
-                self.fragile = _fragility(sample)
+            counts[sample.choice] = counts.get(sample.choice, 0) + sample.tokens
+            for channel, text in sample.texts:
+                if channel is not Channel.CONTENT and text and not self.fragile:
+                    self.fragile = "a tool call was begun" if channel is Channel.TOOL else "reasoning was begun"
             for step in sample.steps:
                 if len(record.accepted) < MAX_STEPS:
                     record.accepted.append(step.accepted)
@@ -267,15 +271,16 @@ class Attempt:
         return repeats
 
 
-def _fragility(sample: Sample) -> str:
-    for channel, text in sample.texts:
-        if text and channel is not Channel.CONTENT:
-            return "a tool call was begun" if channel is Channel.TOOL else "reasoning was begun"
-    return ""
-
-
 def _content_text(samples: Sequence[Sample]) -> str:
     """The content text of choice 0: what a resume would continue."""
-    return "".join(
-        text for sample in samples if sample.choice == 0 for channel, text in sample.texts if channel is Channel.CONTENT
-    )
+    said = ""
+    for sample in samples:
+        if sample.choice == 0:
+            for channel, text in sample.texts:
+                if channel is Channel.CONTENT:
+                    said = said + text if said else text
+    return said
+
+
+_CALM = (Action.PASS, Action.HOLD)
+_NOTHING = Judged(None, (), CLEAN, None, calm=True)

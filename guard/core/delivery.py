@@ -82,9 +82,11 @@ class StreamDelivery:
         if not self.text_released:
             self.text_released = any(held.tokens or held.text for held in released)
         data = released[0].data if len(released) == 1 else b"".join([held.data for held in released])
-        if data and not (data[0] == _COLON and len(released) == 1):
+        if not data:
+            return []
+        if not (data[0] == _COLON and len(released) == 1):
             self._sent = data
-        return [*self._head(200, head), SendBody(data)] if data else []
+        return [SendBody(data)] if self.started else [*self._head(200, head), SendBody(data)]
 
     def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
         """See Delivery."""

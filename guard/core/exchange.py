@@ -107,6 +107,8 @@ class Exchange(WholeAnswers):
         Returns:
             What to do, in order.
         """
+        if isinstance(event, UpstreamData):
+            return self.data(event.attempt, event.data, now)
         self._now = now
         if self._phase is Phase.DONE:
             return []
@@ -118,8 +120,6 @@ class Exchange(WholeAnswers):
         match event:
             case UpstreamHead():
                 return self._on_head(event)
-            case UpstreamData(data=data):
-                return self._on_data(data)
             case UpstreamEnd():
                 return self._on_end()
             case UpstreamFailed(fault=fault):
@@ -128,6 +128,21 @@ class Exchange(WholeAnswers):
                 return self._on_refused(reason)
             case Confirmed(result=result):
                 return self._on_confirmed(result)
+
+    def data(self, number: int, data: bytes, now: float) -> list[Command]:
+        """
+        The same as to handle `UpstreamData(number, data)`, without an object for every piece.
+
+        Args:
+            number: Of the attempt.
+            data: Body bytes, cut anywhere.
+            now: When. Unit: seconds of the clock given at the start.
+        """
+        self._now = now
+        if number != self._number or self._phase is Phase.DONE:
+            return []
+        assert UpstreamData in LEGAL[self._phase], f"data in phase {self._phase}"
+        return self._on_data(data)
 
     def _on_client_gone(self) -> list[Command]:
         if self._phase is not Phase.CLOSING:
@@ -160,10 +175,8 @@ class Exchange(WholeAnswers):
         return [SendHead(event.status, (("x-guard-policy", self._policy.name), *event.headers))]
 
     def _on_data(self, data: bytes) -> list[Command]:
-        if self._phase is Phase.RELAYING:
-            return [SendBody(data)]
-        if self._phase is Phase.CLOSING:
-            return []
+        if self._phase is not Phase.STREAMING:
+            return [SendBody(data)] if self._phase is Phase.RELAYING else []
         attempt = self._current()
         if attempt.whole:
             return self._on_whole_data(attempt, data)
@@ -178,6 +191,10 @@ class Exchange(WholeAnswers):
         try:
             for place, event in enumerate(events):
                 judged = attempt.judge(event, watch=self._watching)
+                if judged.calm:  # nearly all there are
+                    if judged.samples:
+                        self._arrived(judged, out)
+                    continue
                 out += self._on_judged(event, judged)
                 if judged.closing is not None and self._phase is Phase.STREAMING:
                     return [*out, *self._complete(judged.closing)]
@@ -187,18 +204,21 @@ class Exchange(WholeAnswers):
                     return out
         except ProtocolError as error:
             return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=True)]
-        return [*out, *self._release()]
+        released = self._release()
+        return [*out, *released] if out else released
 
     def _on_judged(self, event: SseEvent, judged: Judged) -> list[Command]:
         if judged.chunk is not None and judged.chunk.error is not None:
             return self._on_error_event(event)
-        if not judged.samples:
-            return self._on_verdict(judged.verdict)
-        self._ledger.arrived(self._now)
         out: list[Command] = []
+        if judged.samples:
+            self._arrived(judged, out)
+        return out + self._on_verdict(judged.verdict)
+
+    def _arrived(self, judged: Judged, out: list[Command]) -> None:
+        self._ledger.arrived(self._now)
         if self.live:
             out.append(Observed(self._number, tuple(judged.samples), self._current().monitor.suspicion))
-        return out + self._on_verdict(judged.verdict)
 
     def _on_end(self) -> list[Command]:
         attempt = self._current()

@@ -40,11 +40,12 @@ class Ledger:
     def held(self, tokens: int, left: int, now: float) -> None:
         """So many tokens waited, and so many do still. Unit: tokens."""
         self._record.held_tokens_max = max(self._record.held_tokens_max, tokens)
-        self._waits(left, now)
+        if left or self._waits_since is not None:
+            self._waits(left, now)
 
     def shown(self, attempt: Attempt, released: Sequence[Held], now: float) -> None:
         """Chunks of an attempt leave for the client."""
-        tokens = sum(held.tokens for held in released)
+        tokens = released[0].tokens if len(released) == 1 else sum([held.tokens for held in released])
         if tokens:
             if self._sent_at is None:
                 self._record.ttft_delivered = now - self._started_at

@@ -146,8 +146,10 @@ class Outgoing:
             return []
         attempt = self._current()
         self._ledger.shown(attempt, released, self._now)
-        if any(held.tokens or held.text for held in released):
-            self._recovery.released()
+        for held in released:
+            if held.tokens or held.text:
+                self._recovery.released()
+                break
         if self._request.stream:
             self._shown.note(released, attempt)
         return self._delivery.send(released, attempt.head)

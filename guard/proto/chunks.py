@@ -45,6 +45,11 @@ def decode_chunk(data: bytes) -> Chunk:
     Raises:
         ProtocolError: As of `decode_event`.
     """
+    if data.isascii():
+        try:
+            return _decode(data)
+        except (msgspec.DecodeError, RecursionError):
+            pass  # what is wrong is said below
     chunk = decode_event(_DECODER, data)
     return Chunk() if chunk is None else chunk
 
@@ -112,6 +117,7 @@ def sample_texts(choice: Choice) -> tuple[tuple[Channel, str], ...]:
 
 
 _DECODER = msgspec.json.Decoder(Chunk)
+_decode = _DECODER.decode
 
 
 def _place(error: Exception) -> tuple[str, str]:

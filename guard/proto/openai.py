@@ -56,8 +56,11 @@ class OpenAiReader:
 
     def read(self, event: SseEvent) -> Chunk:
         """See Reader."""
-        assert event.data is not None
-        return LastChunk() if is_done(event.data) else decode_chunk(event.data)
+        data = event.data
+        assert data is not None
+        if data.startswith(b"{"):
+            return decode_chunk(data)
+        return LastChunk() if is_done(data) else decode_chunk(data)
 
 
 class OpenAiFamily(Family):

@@ -18,7 +18,6 @@ Source:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,11 +25,12 @@ import msgspec
 
 from guard.proto.chunks import LastChunk
 from guard.proto.client import ClientRequest
+from guard.proto.cuts import cut_bytes, cut_metrics, cut_step, delta_says_something, has_token_ids
 from guard.proto.family import Continuation, Identity
 from guard.proto.frame import one_line, reframe
 from guard.proto.sse import SseEvent
 from guard.types import StepAcceptance
-from guard.wire import Chunk, Delta
+from guard.wire import Chunk
 
 _NULL = msgspec.Raw(b"null")
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -39,16 +39,6 @@ _encode = msgspec.json.Encoder().encode
 
 #: Finish reasons that no stop word has.
 _NO_WORD = frozenset({"length", "eos"})
-_TIMINGS = b',"timings":{'
-_TOKEN_IDS = b'"token_ids":['
-_ANY_TOKEN_IDS = b'token_ids":['
-_LOGPROBS = b',"logprobs":{'
-_AFTER_LOGPROBS = b',"finish_reason":'
-_PROMPT_KEY = b'"prompt_token_ids"'
-_PROMPT_NULL = b'"prompt_token_ids":null'
-_PROMPT_TOKEN_IDS = b'"prompt_token_ids":['
-_PROMPT_SPACED = re.compile(rb'"prompt_token_ids"\s*:\s*\[')
-_METRICS = b',"metrics":{"speculative_decoding":{'
 
 
 class ChunkRewriter:
@@ -80,6 +70,8 @@ class ChunkRewriter:
         told = request.body.get("logprobs")
         self._cut_logprobs = engine == "vllm" and (told is None or told is False)
         self._annotate = annotate
+        #: Whether a step of vLLM's has its token ids and the plugin's counts cut, and nothing else is done to it.
+        self._cuts_steps = self._cut_tokens and self._cut_metrics and not annotate and continuation is None
         self._withheld: tuple[SseEvent, Chunk] | None = None
         self._untold: list[StepAcceptance] = []  # steps of chunks the client got nothing of
         self._continuation = continuation
@@ -104,8 +96,11 @@ class ChunkRewriter:
         if isinstance(chunk, LastChunk):
             raw = without_metrics(event) if self._cut_metrics and chunk.metrics is not None else event.raw
             return self._release(chunk) + raw if self._withheld is not None else raw
-        if self.identity is None and chunk.id is not None:
-            self.identity = identity_of(event.data)
+        if self.identity is None:
+            if chunk.id is not None:
+                self.identity = identity_of(event.data)
+        elif self._cuts_steps and (quick := cut_step(event, chunk)) is not None:
+            return quick
         timings = self._cut_timings and chunk.timings is not None and _midway(chunk)
         before = b""
         if self._withheld is not None:
@@ -139,7 +134,7 @@ class ChunkRewriter:
         assert event.data is not None
         tokens = metrics = logprobs = False
         if self._cut_metrics and chunk.choices:
-            tokens = self._cut_tokens and _has_token_ids(event.raw, chunk)
+            tokens = self._cut_tokens and has_token_ids(event.raw, chunk)
             metrics = chunk.metrics is not None
         if self._cut_logprobs:
             logprobs = any(choice.logprobs and choice.logprobs != _NULL for choice in chunk.choices)
@@ -147,7 +142,7 @@ class ChunkRewriter:
         if (self._continuation is None and not annotate) or event.data.strip() == b"null":
             if not (timings or tokens or metrics or logprobs):
                 return event.raw
-            quick = _cut_bytes(event, chunk, timings=timings, tokens=tokens, metrics=metrics, logprobs=logprobs)
+            quick = cut_bytes(event, chunk, timings=timings, tokens=tokens, metrics=metrics, logprobs=logprobs)
             if quick is not None:
                 return quick
         elif self._continuation is not None and self._continuation.role_sent and _only_role(chunk):
@@ -192,7 +187,7 @@ def without_metrics(event: SseEvent, steps: Sequence[StepAcceptance] = (), *, cu
     """
     assert event.data is not None
     if not steps:
-        quick = _cut_metrics(event.raw) if cut and one_line(event) else None
+        quick = cut_metrics(event.raw) if cut and one_line(event) else None
         if quick is not None or not cut:
             return quick or event.raw
     fields: dict[str, Any] = _TOP.decode(event.data)
@@ -225,24 +220,9 @@ def _at_stop_word(chunk: Chunk) -> bool:
 
 def _says_something(chunk: Chunk) -> bool:
     for choice in chunk.choices:
-        if choice.text or (choice.delta is not None and _delta_says_something(choice.delta)):
+        if choice.text or (choice.delta is not None and delta_says_something(choice.delta)):
             return True
     return False
-
-
-def _delta_says_something(delta: Delta) -> bool:
-    if delta.content or delta.reasoning_content or delta.tool_calls:
-        return True
-    return bool(delta.reasoning or delta.refusal)
-
-
-def _has_token_ids(raw: bytes, chunk: Chunk) -> bool:
-    for choice in chunk.choices:
-        if choice.token_ids is not None:
-            return True
-    if _PROMPT_KEY not in raw or _PROMPT_NULL in raw:
-        return _PROMPT_TOKEN_IDS in raw
-    return _PROMPT_SPACED.search(raw) is not None
 
 
 def _only_role(chunk: Chunk) -> bool:
@@ -250,75 +230,9 @@ def _only_role(chunk: Chunk) -> bool:
         choice.finish_reason is None
         and choice.delta is not None
         and choice.delta.role is not None
-        and not _delta_says_something(choice.delta)
+        and not delta_says_something(choice.delta)
         for choice in chunk.choices
     )
-
-
-def _cut_bytes(
-    event: SseEvent, chunk: Chunk, *, timings: bool, tokens: bool, metrics: bool, logprobs: bool
-) -> bytes | None:
-    """
-    Cut the engines' own compact form without decoding it; None when it looks otherwise.
-
-    Sound because inside a JSON string a quote is escaped: the bytes searched for, which hold bare
-    quotes, can only stand where a key stands.
-    """
-    raw = event.raw
-    if not one_line(event):
-        return None
-    if timings:
-        return None if tokens or metrics or logprobs else _cut_timings(raw)
-    if logprobs:
-        cut = _cut_logprobs(raw)
-        if cut is None or not (metrics or tokens):
-            return cut
-        raw = cut
-    if metrics:
-        cut = _cut_metrics(raw)
-        if cut is None or not tokens:
-            return cut
-        raw = cut
-    return _cut_token_ids(raw, chunk)
-
-
-def _cut_logprobs(raw: bytes) -> bytes | None:
-    """Null the one `logprobs` there is, when `finish_reason`, which nothing inside has, is its next sibling."""
-    start = raw.find(_LOGPROBS)
-    end = raw.find(_AFTER_LOGPROBS, start)
-    if start < 0 or end < 0 or raw.find(_LOGPROBS, start + 1) >= 0:
-        return None
-    return raw[: start + len(_LOGPROBS) - 1] + b"null" + raw[end:]
-
-
-def _cut_timings(raw: bytes) -> bytes | None:
-    """`timings` holds numbers only, so its first brace ends it; what follows must end the chunk."""
-    start = raw.rfind(_TIMINGS)
-    end = raw.find(b"}", start) + 1
-    return raw[:start] + raw[end:] if start > 0 and raw[end:] == b"}\n\n" else None
-
-
-def _cut_metrics(raw: bytes) -> bytes | None:
-    """The same for a `metrics` object that holds nothing but flat `speculative_decoding`."""
-    start = raw.rfind(_METRICS)
-    end = raw.find(b"}", start) + 2
-    return raw[:start] + raw[end:] if start > 0 and raw[end - 1 :] == b"}}\n\n" else None
-
-
-def _cut_token_ids(raw: bytes, chunk: Chunk) -> bytes | None:
-    """Null the one `token_ids` there is, when it ends the only choice."""
-    if len(chunk.choices) != 1:
-        return None
-    delta = chunk.choices[0].delta
-    if delta is not None and delta.content is None and not _delta_says_something(delta):
-        return None  # it may have to vanish
-    key = raw.rfind(_TOKEN_IDS)
-    start = key + len(_TOKEN_IDS) - 1
-    end = raw.find(b"]", start) + 1
-    # `prompt_token_ids` ends in the same bytes: it must not stand here either.
-    if key < 0 or raw[end : end + 2] != b"}]" or raw.rfind(_ANY_TOKEN_IDS, 0, key) >= 0:
-        return None
-    return raw[:start] + b"null" + raw[end:]
 
 
 def _blank_logprobs(fields: dict[str, Any]) -> None:

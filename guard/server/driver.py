@@ -20,7 +20,6 @@ from guard.core.events import (
     RetryRefused,
     SendBody,
     SendHead,
-    UpstreamData,
     UpstreamEnd,
     UpstreamFailed,
     UpstreamHead,
@@ -255,7 +254,7 @@ class Driver:
         assert reply is not None
         exchange.live = self._sink.active
         reply.since = now = self._clock.now()
-        commands = exchange.handle(UpstreamData(self._number, data), now)
+        commands = exchange.data(self._number, data, now)
         for place, command in enumerate(commands):
             if isinstance(command, SendBody) and outlet.put(command.data, now):
                 continue

@@ -23,8 +23,8 @@ from guard.proto.http_body import Body, ChunkedBody, OpenBody, SizedBody
 MAX_HEAD = 128 * 1024
 #: Longest line of one. Unit: bytes.
 MAX_LINE = 16 * 1024
-#: Most that is kept of a body that nobody reads yet; then its connection is not read either. Unit: bytes.
-MAX_UNREAD = 128 * 1024
+#: Most that is kept of a body that nobody reads now; with more, its connection is not read either. Unit: bytes.
+MAX_UNREAD = 64 * 1024
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _BODILESS = frozenset({204, 304})
@@ -61,7 +61,7 @@ class Reply(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun", "_body", "_give_back", "_head", "_keep", "_loop", "_over", "_paused", "_sink", "_transport",
+        "_begun", "_body", "_give_back", "_head", "_keep", "_kept", "_loop", "_over", "_paused", "_sink", "_transport",
         "_unread", "fault", "headers", "since", "status", "waiting",
     )  # fmt: skip
 
@@ -82,6 +82,7 @@ class Reply(asyncio.Protocol):
         self._keep = False
         self._sink: Sink | None = None
         self._unread: list[bytes] = []
+        self._kept = 0  # in it
         self._paused = False
         self._over = False
 
@@ -111,7 +112,10 @@ class Reply(asyncio.Protocol):
         said = body.feed(data)
         if said:
             if self._sink is None or self._paused:
-                self._keep_unread(said)
+                self._unread.append(said)
+                self._kept += len(said)
+                if self._kept > MAX_UNREAD:
+                    self._reading(on=False)
             else:
                 self._sink.take(said)
         if body.over:
@@ -135,15 +139,16 @@ class Reply(asyncio.Protocol):
         self.resume()
 
     def pause(self) -> None:
-        """Hand over nothing, and read nothing from the connection, until `resume`."""
+        """Hand over nothing until `resume`. What comes meanwhile is kept, up to MAX_UNREAD and one read more."""
         self._paused, self.waiting = True, False
-        self._reading(on=False)
 
     def resume(self) -> None:
         """Go on after `pause`."""
         self._paused, self.waiting = False, True
-        while self._unread and self._sink is not None:
-            self._sink.take(self._unread.pop(0))
+        if self._unread and self._sink is not None:
+            data, self._kept = b"".join(self._unread), 0
+            self._unread.clear()
+            self._sink.take(data)
             if self._paused:
                 return
         if not self._over:
@@ -210,20 +215,14 @@ class Reply(asyncio.Protocol):
             raise HttpProcessingError(message="no head")
         return messages[0][0]
 
-    def _keep_unread(self, data: bytes) -> None:
-        self._unread.append(data)
-        if sum(map(len, self._unread)) > MAX_UNREAD:
-            self._reading(on=False)
-
     def _body_over(self, body: Body) -> None:
         if body.failure is not None:
             self._fail(UpstreamError("reset", _CUT))
             return
+        self._reading(on=True)
         transport, self._transport = self._transport, None
         if transport is not None:
             if self._keep and not body.rest and not transport.is_closing():
-                if not transport.is_reading():
-                    transport.resume_reading()
                 self._give_back(transport)
             else:
                 transport.abort()
