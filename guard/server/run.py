@@ -35,6 +35,9 @@ from guard.server.upstream import UpstreamPool
 from guard.types import ReplicaId
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+#: Connections that may wait to be accepted; the system may allow fewer (net.core.somaxconn). With aiohttp's 128, a
+#: process that is held up for a moment while thousands of clients connect has some of them reset by the kernel.
+BACKLOG = 8192
 #: What requests that are still open get when a port closes. Unit: seconds.
 CLOSING = 0.25
 
@@ -155,7 +158,9 @@ async def _port(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, listen.host, listen.port, ssl_context=context, reuse_port=shared or None)
+        site = web.TCPSite(
+            runner, listen.host, listen.port, ssl_context=context, backlog=BACKLOG, reuse_port=shared or None
+        )
         try:
             await site.start()
         except OSError as error:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 
 import aiohttp
 import pytest
@@ -68,3 +69,14 @@ async def test_a_stream_that_outlasts_the_drain_is_ended_and_its_backend_aborted
         await asyncio.wait_for(upstream.peer_gone.wait(), 1)
         with pytest.raises(aiohttp.ClientError):
             await response.read()
+
+
+async def test_clients_that_come_all_at_once_wait_their_turn() -> None:
+    """Nothing is accepted while this does not await; with a short queue the kernel lets some wait in vain."""
+    async with running_guard(config("http://127.0.0.1:9"), Judge(policy())) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with contextlib.ExitStack() as opened:
+            for _ in range(400):
+                opened.enter_context(socket.create_connection((host, int(port)), timeout=1))
+            async with aiohttp.ClientSession() as client, client.get(running.admin_url + "/healthz") as response:
+                assert response.status == 200
