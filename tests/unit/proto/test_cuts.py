@@ -37,7 +37,7 @@ IDS = ['"token_ids":[1,2]', '"token_ids":[]', '"token_ids":null', '"token_ids":[
 MORE = [STEPS, '"usage":null,' + STEPS, STEPS + ',"usage":null', '"prompt_token_ids":[5],' + STEPS, '"usage":null']
 
 
-@pytest.mark.parametrize(("said", "ids", "more"), itertools.product(TEXTS, IDS, MORE))
+@pytest.mark.parametrize(("said", "ids", "more"), list(itertools.product(TEXTS, IDS, MORE)))
 @pytest.mark.parametrize("logprobs", ["null", '{"content":[]}'])
 def test_the_quick_cut_of_a_step_is_the_other_one_or_none(said: str, ids: str, more: str, logprobs: str) -> None:
     event = event_of(chunk_of(said, logprobs=logprobs, ids=ids, more=more))

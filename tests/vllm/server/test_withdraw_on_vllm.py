@@ -1,4 +1,4 @@
-"""A prompt that a fault has spoilt in the prefix cache is withdrawn by the guard: the next request reads clean blocks."""
+"""A prompt that a fault has spoilt in the prefix cache is withdrawn by the guard: the next one reads clean blocks."""
 
 from __future__ import annotations
 
