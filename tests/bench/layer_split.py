@@ -4,6 +4,7 @@ Measures LayerSplit on real vLLM, with tensor-parallel workers on the CPU; in th
     python tests/bench/layer_split.py --json          # everything; the last line is one JSON object
     python tests/bench/layer_split.py --only equal    # the mix of 220 requests: unsplit, split, split without prefetch
     python tests/bench/layer_split.py --only four     # four ranks: capacity and tokens
+    python tests/bench/layer_split.py --only push     # a split prefill node pushes into an unsplit decode engine
     python tests/bench/layer_split.py --only speed    # throughput, time to the first token, and the model of both
 
 Split and unsplit engines stand side by side, with the same memory, and take turns: what else runs on the machine slows
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import tests.vllm.backend.vllm.conftest  # noqa: F401
 
 # isort: split
+import msgspec
 import torch
 
 from guard.backend.device.layer_split import open_groups
@@ -38,6 +40,7 @@ from guard.backend.testbed.engine import InprocessEngine
 from guard.backend.testbed.tiny import TinyShape
 from tests.vllm.backend.device.ranks import run_ranks
 from tests.vllm.backend.vllm.layer_split.engines import PAGE, blocks, differing, engine, load, serve
+from tests.vllm.backend.vllm.layer_split.halves import halves
 
 _LAYERS = 16
 #: Wide enough that computing a prompt takes longer than starting its steps does.
@@ -97,6 +100,52 @@ def four() -> dict[str, Any]:
         "capacity_ratio": round(counts[True] / counts[False], 3),
         "tokens_equal": not differing(*answers),
     }
+
+
+def push(count: int, ranks: int) -> dict[str, Any]:
+    """
+    The prefill node has LayerSplit on two ranks; each owner's layers are pushed into an unsplit decode engine.
+
+    Prefill of a prompt longer than a step, prefix hits on both sides, clients that go away before the content is there
+    and after. All answers are compared with those of the decode engine alone.
+
+    Args:
+        count: Requests.
+        ranks: Of the decode engine.
+    """
+    asks = load(count, seed=7)
+    common: dict[str, Any] = {"layers": 4, "memory": 8 << 20, "batched": 512, "speculative": False}
+    with halves(common, prefill={"seqs": 8}, decode={"ranks": ranks, "seqs": 16}) as both:
+        started = time.monotonic()
+        # There nobody goes away: every answer is known.
+        alone = both.serve([msgspec.structs.replace(ask, leaves=0) for ask in asks], at_once=16, pushed=False)
+        took = {"alone": round(time.monotonic() - started, 1)}
+        print(f"{len(alone.tokens)} answered by the decode engine alone, {took['alone']} s", flush=True)
+        both.made.engine.reset_prefix_cache()
+        started = time.monotonic()
+        got = both.serve(asks, at_once=16)
+        took["pushed"] = round(time.monotonic() - started, 1)
+        left = [both.not_back(), both.prefill_not_back()]
+        different, finished = differing(alone, got), len(set(got.tokens) - got.gone)
+        books = both.ledger.stats()
+        return {
+            "requests": count,
+            "decode_ranks": ranks,
+            "finished": finished,
+            "tokens_equal": not different and finished + len(got.gone) == count,
+            "different": len(different),
+            "aborted": len(got.gone),
+            "requests_pushed_to": both.asked,
+            "tokens_pushed": both.tokens,
+            "destinations_by_rank": both.asked_of,
+            "lost": len(both.lost),
+            "prefix_hits_decode": both.hits,
+            "prefill": both.count(),
+            "blocks_not_back": {"decode": left[0], "prefill": left[1]},
+            "stale_notices": books["stale_notices"],
+            "quarantines": books["quarantines"],
+            "seconds": took,
+        }
 
 
 Measured = tuple[float, float, int, tuple[int, ...]]
@@ -280,12 +329,18 @@ def link_speed() -> tuple[float, float]:
 def main() -> int:
     """Measure; the exit code tells whether all tokens were equal."""
     parser = argparse.ArgumentParser(description="LayerSplit on real vLLM, on the CPU.")
-    parser.add_argument("--only", choices=("equal", "four", "speed"))
+    parser.add_argument("--only", choices=("equal", "four", "push", "speed"))
+    parser.add_argument("--decode-ranks", type=int, default=1, help="of push")
     parser.add_argument("--requests", type=int, default=220)
     parser.add_argument("--turns", type=int, default=100)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     given = parser.parse_args()
-    parts = {"equal": lambda: equal(given.requests), "four": four, "speed": lambda: speed(given.turns)}
+    parts = {
+        "equal": lambda: equal(given.requests),
+        "four": four,
+        "push": lambda: push(given.requests, given.decode_ranks),
+        "speed": lambda: speed(given.turns),
+    }
     found = {name: part() for name, part in parts.items() if given.only in (None, name)}
     for name, each in found.items():
         print(name, json.dumps(each), flush=True)

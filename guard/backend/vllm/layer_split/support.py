@@ -51,10 +51,25 @@ def _config_reasons(config: Any) -> Iterator[str]:
         yield "compilation and captured graphs (add --enforce-eager)"
     if getattr(config.model_config, "is_encoder_decoder", False):
         yield "encoder-decoder models"
-    if config.kv_transfer_config is not None:
-        yield "a KV connector"
     if getattr(config, "use_v2_model_runner", False):
         yield "model runner V2 (set VLLM_USE_V2_MODEL_RUNNER=0)"
+
+
+def connector_reasons(transfer: Any, connector: Any) -> list[str]:
+    """
+    What in the KV connector LayerSplit does not work with.
+
+    Args:
+        transfer: A `KVTransferConfig`, or None.
+        connector: The connector's class, or None.
+    """
+    if transfer is None:
+        return []
+    if not getattr(connector, "guard_layer_split", False):
+        return [f"the KV connector {transfer.kv_connector} (works with guard.backend.vllm.push)"]
+    if transfer.kv_role != "kv_producer" or transfer.kv_connector_extra_config.get("peers"):
+        return ['a KV connector that loads (kv_role must be "kv_producer", without peers)']
+    return []
 
 
 def layer_reasons(specs: Mapping[str, Any], layers: Mapping[str, Any], shared: Mapping[str, str]) -> list[str]:

@@ -35,7 +35,7 @@ from guard.backend.kv.layer_split_steps import StepSchedule
 from guard.backend.vllm.layer_split.fatal import fatal
 from guard.backend.vllm.layer_split.layers import wrap
 from guard.backend.vllm.layer_split.settings import Settings, settings
-from guard.backend.vllm.layer_split.support import agree, config_reasons, layer_reasons, refuse
+from guard.backend.vllm.layer_split.support import agree, config_reasons, connector_reasons, layer_reasons, refuse
 
 _log = logging.getLogger("vllm.plugins.guard")
 _ATTRIBUTE: Final = "guard_layer_split"
@@ -59,7 +59,8 @@ class WorkerSplit:
 
         config = runner.vllm_config
         context = config.compilation_config.static_forward_context
-        refuse(config_reasons(config) + layer_reasons(specs, context, runner.shared_kv_cache_layers))
+        reasons = config_reasons(config) + connector_reasons(config.kv_transfer_config, _connector_of(config))
+        refuse(reasons + layer_reasons(specs, context, runner.shared_kv_cache_layers))
         modules = {id(module) for module in runner.get_model().modules()}
         self.specs = specs
         self.layers = [name for name in specs if id(context[name]) in modules]
@@ -95,6 +96,11 @@ class WorkerSplit:
         """The specs of what this rank keeps: its layers, and all draft layers."""
         mine = {self.layers[layer] for layer in self.ownership.layers_of(self.rank)} | set(self._drafts)
         return {name: spec for name, spec in self.specs.items() if name in mine}
+
+    def tell(self, connector: Any) -> None:
+        """A KV connector is about to see this rank's caches: which layers are here, and which nowhere else."""
+        kept = frozenset(self.kept())
+        connector.guard_kept, connector.guard_owned = kept, kept - set(self._drafts)
 
     def plan(self, memory: int) -> MemoryPlan:
         """
@@ -212,6 +218,21 @@ class WorkerSplit:
         agree(what, told)
 
 
+def _connector_of(config: Any) -> Any:
+    """The class of the configured KV connector; None where there is none."""
+    from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory  # noqa: PLC0415
+
+    transfer = config.kv_transfer_config
+    return None if transfer is None else KVConnectorFactory.get_connector_class(transfer)
+
+
+def _connector() -> Any:
+    """This worker's KV connector."""
+    from vllm.distributed.kv_transfer import get_kv_transfer_group  # noqa: PLC0415
+
+    return get_kv_transfer_group()
+
+
 def split_of(runner: Any) -> WorkerSplit | None:
     """LayerSplit of a model runner; None where it is off."""
     found: WorkerSplit | None = runner.__dict__.get(_ATTRIBUTE)
@@ -252,6 +273,8 @@ def initialize_kv_cache(original: Callable[..., Any]) -> Callable[..., Any]:
         split = split_of(self)
         if split is None:
             return original(self, kv_cache_config, *rest, **named)
+        if self.vllm_config.kv_transfer_config is not None:
+            split.tell(_connector())
         done = original(self, split.completed(kv_cache_config), *rest, **named)
         split.attach(kv_cache_config.num_blocks, self.device)
         return done

@@ -7,6 +7,9 @@ engines, under one room:
     prefill engine   max_tokens 1, kv_transfer_params {"push": "send", "room": R}
     decode engine    kv_transfer_params {"push": "receive", "room": R, "from": NAME}
 
+The two may have another number of tensor-parallel ranks (`givers`). With LayerSplit, which works on the side that
+sends, each rank gives the layers that it owns, from its own cache; the request is complete with the last rank's.
+
 `kv_connector_extra_config`:
 
 | key | side | meaning |
@@ -22,6 +25,7 @@ engines, under one room:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -36,15 +40,37 @@ from guard.backend.kv.effects import Send
 from guard.backend.kv.ids import Party
 from guard.backend.kv.messages import Destination
 from guard.backend.kv.rules import ALL
+from guard.backend.vllm.push.givers import Givers, Holding
 from guard.backend.vllm.push.memory import share
 from guard.backend.vllm.push.receive import Receiving
-from guard.backend.vllm.push.send import Card, Content, Sending
-from guard.backend.vllm.push.wire import Register
+from guard.backend.vllm.push.send import Card, Sending
+from guard.backend.vllm.push.shelf import Content
+from guard.backend.vllm.push.wire import Gives, Register
 from guard.backend.vllm.race_free.connector import Notices, RaceFree
 
+_log = logging.getLogger("vllm.plugins.guard")
 SEND, RECEIVE = "send", "receive"
 #: Ends of a prefill whose whole prompt is in the cache.
 _COMPLETE = frozenset({"FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED"})
+
+
+class PushNotices(Notices):
+    """
+    What a rank tells the scheduler's side after a step.
+
+    Args:
+        gives: What prefill ranks said they give, before their first message.
+        notices: The rest.
+    """
+
+    def __init__(self, gives: Sequence[Gives], notices: Notices) -> None:
+        super().__init__(notices.messages, notices.gone)
+        self.gives = tuple(gives)
+
+    def aggregate(self, other: Notices) -> PushNotices:
+        """Those of two ranks."""
+        gives = other.gives if isinstance(other, PushNotices) else ()
+        return PushNotices(self.gives + gives, super().aggregate(other))
 
 
 class PushMetadata(KVConnectorMetadata):  # type: ignore[misc]
@@ -79,6 +105,10 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
     guard_rules = ALL
     guard_sender_rules = ALL
     guard_card: type[Card] = Card
+    #: LayerSplit may say which layers this rank keeps, and which of them no other rank does.
+    guard_layer_split = True
+    guard_kept: frozenset[str] | None = None
+    guard_owned: frozenset[str] = frozenset()
 
     def __init__(self, vllm_config: Any, role: Any, kv_cache_config: Any = None) -> None:
         if not isinstance(self, RaceFree):
@@ -99,6 +129,9 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
             raise ValueError('guard: layer_waits needs kv_load_failure_policy "fail": half a load is not recomputed')
         self._contents: list[Content] = []
         self._given_up: list[str] = []
+        self._givers = Givers(self._ranks)
+        self._blamed: set[str] = set()
+        self._heads = _kv_heads(vllm_config)
         self._asked: dict[str, float] = {}
         self._awaited: set[str] = set()
         self._sending: Sending | None = None
@@ -125,6 +158,7 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
             if time.monotonic() - since < self._connect and params.get("from") in self._peers:
                 return None, False
             self._asked.pop(request.request_id, None)
+            self._blame(params.get("from"))
             return 0, False
         self._asked.pop(request.request_id, None)
         return count, not self._layer_waits
@@ -169,11 +203,15 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
         return str(params.get("room") or request.request_id)
 
     def guard_writers(self, request: Any) -> tuple[Party, ...]:
-        """All ranks of the prefill engine that the request names; none while one of them has not said Hello."""
+        """All ranks of the prefill engine that write; none while a layer of any rank has nobody who does."""
         name = (request.kv_transfer_params or {}).get("from")
-        known = self.guard_scheduling.ledger.peers
-        found = [known.get((name, rank)) for rank in range(self._ranks)]
-        return tuple(party for party in found if party is not None) if all(found) else ()
+        return self._givers.writers(str(name), self.guard_scheduling.ledger.peers)
+
+    def update_connector_output(self, connector_output: Any) -> None:
+        """Who gives what is known before the first message of whoever gives it."""
+        notices = connector_output.kv_connector_worker_meta
+        for gives in notices.gives if isinstance(notices, PushNotices) else ():
+            self._givers.heard(gives)
 
     def guard_attach(self, meta: PushMetadata, sends: Sequence[Send], failed: frozenset[str]) -> None:
         """What the ledger wants sent and reported."""
@@ -190,27 +228,30 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
 
         rank, epoch = get_tensor_model_parallel_rank(), int(time.time())
         self._rank = rank
+        if self.guard_kept not in (None, set(kv_caches)):
+            raise ValueError(f"guard: LayerSplit keeps {sorted(self.guard_kept or ())}, vLLM has {sorted(kv_caches)}")
         self._layer_numbers = {name: number for number, name in enumerate(kv_caches)}
         if self._listen is not None:
             self._sending = Sending(
                 Party(self._name, rank, epoch),
                 self._listen,
-                list(kv_caches.values()),
+                kv_caches,
                 block_size=self._block_size,
+                holding=Holding(rank, self._ranks, self._heads, self.guard_owned),
                 keep=self._keep,
                 rules=self.guard_sender_rules,
                 card=self.guard_card,
             )
         if self._peers:
             path, size, layers = share(kv_caches)
-            register = Register(self._name, rank, epoch, path, size, self._block_size, layers)
+            register = Register(self._name, rank, self._ranks, epoch, path, size, self._block_size, layers)
             self._receiving = Receiving(register, self._peers)
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         """Send what is to be sent; earlier steps have written what they had to, so sources are whole (T14)."""
         meta = self._get_connector_metadata()
         if self._receiving is not None:
-            mine = [send for send in meta.sends if send.to.rank == self._rank]
+            mine = [send for send in meta.sends if send.to.rank % self._ranks == self._rank]
             for send in mine:
                 if isinstance(send.message, Destination) and send.message in meta.awaited:
                     self._receiving.gate.watch(send.message.owner, send.to)
@@ -227,12 +268,13 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
         if not meta.awaited or self._receiving is None:
             return
         layer = self._layer_numbers[layer_name]
-        for message in meta.awaited:
+        # One message to each rank that writes: the same blocks in all.
+        for message in {message.owner: message for message in meta.awaited}.values():
             if not self._receiving.gate.wait(message.owner, layer, self._patience):
                 self._invalid.update(message.blocks)
 
     def save_kv_layer(self, layer_name: str, kv_layer: Any, attn_metadata: Any, **kwargs: Any) -> None:
-        """Content is offered when the whole prompt is computed."""
+        """Content is offered when the whole prompt is computed. `kv_layer` may be a scratch slot and is not read."""
 
     def wait_for_save(self) -> None:
         """The forward pass is over."""
@@ -255,7 +297,8 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
         """What peers said since the last step."""
         if self._receiving is None:
             return Notices()
-        return Notices(*self._receiving.taken())
+        messages, gone = self._receiving.taken()
+        return PushNotices(self._receiving.taken_gives(), Notices(messages, gone))
 
     def shutdown(self) -> None:
         """End connections."""
@@ -265,6 +308,22 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
             self._receiving.close()
         self._sending = self._receiving = None
 
+    def _blame(self, name: Any) -> None:
+        """Say once what stands against an engine that is there."""
+        peers = self.guard_scheduling.ledger.peers
+        if name not in self._blamed and any(engine == name for engine, _ in peers):
+            self._blamed.add(name)
+            _log.error("guard: requests from %s are computed here: %s", name, self._givers.missing(name, peers))
+
     def _full_blocks(self, request: Any) -> int:
         blocks: int = (request.num_prompt_tokens - 1) // self._block_size
         return blocks
+
+
+def _kv_heads(vllm_config: Any) -> int | None:
+    """KV heads that are divided over the ranks; None where a draft has another number."""
+    draft = getattr(vllm_config.speculative_config, "draft_model_config", None)
+    models = [vllm_config.model_config, *([draft] if draft is not None else [])]
+    # What MLA keeps has no heads.
+    heads = {1 if model.use_mla else model.get_total_num_kv_heads() for model in models}
+    return heads.pop() if len(heads) == 1 else None

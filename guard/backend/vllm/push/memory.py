@@ -30,10 +30,15 @@ def share(caches: Mapping[str, Any]) -> tuple[str, int, tuple[Layer, ...]]:
         raise ValueError("guard: the layers' caches are not of one allocation")
     descriptor, size = storage._share_fd_cpu_()
     layers = tuple(
-        Layer(str(each.dtype).removeprefix("torch."), tuple(each.shape), tuple(each.stride()), each.storage_offset())
-        for each in tensors
+        Layer(name, dtype_of(each), tuple(each.shape), tuple(each.stride()), each.storage_offset())
+        for name, each in caches.items()
     )
     return f"/proc/{os.getpid()}/fd/{descriptor}", size, layers
+
+
+def dtype_of(cache: Any) -> str:
+    """The name of a tensor's dtype, like float32."""
+    return str(cache.dtype).removeprefix("torch.")
 
 
 def attach(register: Register) -> list[Any]:

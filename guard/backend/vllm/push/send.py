@@ -2,8 +2,8 @@
 Prefill side, one rank: who wants which content, and the writes.
 
 Two things meet in a room: a destination of a decode rank, and the content that this engine has computed. Then the card
-writes, layer by layer; the state machine of `guard.backend.kv.sender` says before each layer whether it may, and what
-to answer. One lock is around it and the hand-over to the card.
+writes what this rank gives of it (`givers`), layer by layer; the state machine of `guard.backend.kv.sender` says before
+each layer whether it may, and what to answer. One lock is around it and the hand-over to the card.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from guard.backend.kv.effects import Effect, Send, Start
@@ -21,27 +21,29 @@ from guard.backend.kv.ids import BlockId, Owner, Party
 from guard.backend.kv.messages import Abort, Destination, Hello
 from guard.backend.kv.rules import ALL, Rules
 from guard.backend.kv.sender import Sender
-from guard.backend.vllm.push.memory import attach, write
-from guard.backend.vllm.push.wire import Channel, Register, listen
+from guard.backend.vllm.push.givers import Holding, askers, given, link_rank
+from guard.backend.vllm.push.memory import attach, dtype_of, write
+from guard.backend.vllm.push.shelf import Content, Shelf
+from guard.backend.vllm.push.wire import Channel, Gives, Register, listen
 
 #: How long rooms that were given up are remembered. Unit: seconds.
 _REMEMBERED_SECONDS = 600.0
 _Key = tuple[str, int, int]
 
 
-class Content(NamedTuple):
+class Piece(NamedTuple):
     """
-    What a finished prefill has to give.
+    One layer that is written.
 
     Args:
-        room: The name under which the decode side asks for it.
-        request: The engine's id of the request.
-        blocks: Full blocks of its prompt, in token order.
+        layer: Its place in the peer's layers.
+        target: The peer's cache of it.
+        source: Ours.
     """
 
-    room: str
-    request: str
-    blocks: tuple[int, ...]
+    layer: int
+    target: Any
+    source: Any
 
 
 class Job(NamedTuple):
@@ -51,15 +53,15 @@ class Job(NamedTuple):
     Args:
         owner: The room.
         key: The decode process.
-        target: Its cache, a tensor for each layer.
-        blocks: Its blocks.
+        pieces: The layers.
+        blocks: The peer's blocks.
         content: What is written.
         source: Our blocks, in the same order.
     """
 
     owner: Owner
     key: _Key
-    target: Sequence[Any]
+    pieces: Sequence[Piece]
     blocks: tuple[BlockId, ...]
     content: Content
     source: tuple[int, ...]
@@ -70,15 +72,19 @@ class Peer:
     One decode process.
 
     Args:
-        register: What it said of its memory.
+        key: Its name, rank and epoch.
         sender: The rooms with it.
-        target: Its cache.
+        gives: What it gets from us.
+        pieces: The layers of that.
+        askers: Ranks of its engine that get something from us.
     """
 
-    def __init__(self, register: Register, sender: Sender, target: Sequence[Any]) -> None:
-        self.register = register
+    def __init__(self, key: _Key, sender: Sender, gives: Gives, pieces: Sequence[Piece], askers: int) -> None:
+        self.key = key
         self.sender = sender
-        self.target = target
+        self.gives = gives
+        self.pieces = pieces
+        self.askers = askers
         self.channel: Channel | None = None
         #: Rooms that are open and have no content yet.
         self.open: dict[Owner, tuple[BlockId, ...]] = {}
@@ -89,7 +95,6 @@ class Card:
     Does the writes, one room after the other. Another transport has another card.
 
     Args:
-        source: This rank's cache, a tensor for each layer.
         may: Asked before each layer; a yes makes the write outstanding.
         landed: Told after each.
         over: Told after the last one of a room, or when `may` said no.
@@ -97,12 +102,10 @@ class Card:
 
     def __init__(
         self,
-        source: Sequence[Any],
         may: Callable[[Job, int], bool],
         landed: Callable[[Job, int], None],
         over: Callable[[Job], None],
     ) -> None:
-        self._source = source
         self._may = may
         self._landed = landed
         self._over = over
@@ -121,10 +124,10 @@ class Card:
 
     def perform(self, job: Job) -> None:
         """Write a room."""
-        for layer, target in enumerate(job.target):
+        for layer, target, source in job.pieces:
             if not self._may(job, layer):
                 break
-            write(target, job.blocks, self._source[layer], job.source)
+            write(target, job.blocks, source, job.source)
             self._landed(job, layer)
         self._over(job)
 
@@ -140,8 +143,9 @@ class Sending:
     Args:
         me: This process.
         path: Where decode ranks connect; the rank's number is added to it.
-        source: This rank's cache, a tensor for each layer.
+        source: This rank's cache, a tensor for each layer that it keeps, by name.
         block_size: Unit: tokens.
+        holding: What this rank keeps.
         keep: How long content waits for somebody to ask for it. Unit: seconds.
         rules: Clauses in force.
         card: Makes the card.
@@ -151,37 +155,33 @@ class Sending:
         self,
         me: Party,
         path: str,
-        source: Sequence[Any],
+        source: Mapping[str, Any],
         *,
         block_size: int,
+        holding: Holding,
         keep: float = 60.0,
         rules: Rules = ALL,
         card: type[Card] = Card,
     ) -> None:
         self._me = me
+        self._source = source
+        self._holding = holding
         self._rules = rules
         self._block_size = block_size
-        self._layers = len(source)
         self._keep = keep
         self._lock = threading.RLock()
         self._peers: dict[_Key, Peer] = {}
-        self._contents: dict[str, tuple[Content, float]] = {}
-        #: Rooms that get nothing any more, with the time they were given up.
-        self._dropped: dict[str, float] = {}
-        self._sent: set[str] = set()
-        self._card = card(source, self._may, self._landed, self._over)
+        self._shelf = Shelf()
+        self._card = card(self._may, self._landed, self._over)
         self._listener, self._path_lock = listen(f"{path}.{me.rank}")
         threading.Thread(target=self._accept, name="guard-accept", daemon=True).start()
 
     def offer(self, content: Content) -> None:
         """A prefill has finished; its blocks stay until `taken` names the request."""
         with self._lock:
-            if content.room in self._dropped:
-                self._sent.add(content.request)
-                return
-            self._contents[content.room] = (content, time.monotonic())
-            for peer in tuple(self._peers.values()):
-                self._match(peer, content.room)
+            if self._shelf.put(content, time.monotonic()):
+                for peer in tuple(self._peers.values()):
+                    self._match(peer, content.room)
 
     def give_up(self, room: str) -> None:
         """This engine will not compute the room's content."""
@@ -191,13 +191,11 @@ class Sending:
     def taken(self) -> set[str]:
         """Requests whose blocks are read no more; each once."""
         with self._lock:
-            old = time.monotonic() - self._keep
-            for room in [room for room, (_, since) in self._contents.items() if since < old]:
+            now = time.monotonic()
+            for room in self._shelf.overdue(now - self._keep):
                 self._drop(room)
-            limit = time.monotonic() - _REMEMBERED_SECONDS
-            self._dropped = {room: since for room, since in self._dropped.items() if since > limit}
-            sent, self._sent = self._sent, set()
-            return sent
+            self._shelf.forget(now - _REMEMBERED_SECONDS)
+            return self._shelf.taken()
 
     def close(self) -> None:
         """End all connections, after the writes that are queued."""
@@ -222,12 +220,19 @@ class Sending:
         channel = Channel(connection)
         with contextlib.closing(channel):
             first = channel.receive()
-            if not isinstance(first, Register) or not self._fits(first):
+            if not isinstance(first, Register):
                 return
-            peer = self._peer(first)
+            gives = self._gives(first)
+            if not gives.layers:
+                # A mistake ends the connection; a rank that has nothing to give keeps it, so that it is seen to live.
+                while channel.send(gives) and not gives.why and channel.receive() is not None:
+                    pass
+                return
+            peer = self._peer(first, gives)
             with self._lock:
                 peer.channel = channel
-                channel.send(Hello(*self._me))
+                channel.send(gives)
+                channel.send(Hello(gives.name, gives.rank, gives.epoch))
             while (frame := channel.receive()) is not None:
                 if isinstance(frame, Destination | Abort):
                     with self._lock:
@@ -235,18 +240,35 @@ class Sending:
                         if isinstance(frame, Abort):
                             self._drop(frame.request)
 
-    def _fits(self, register: Register) -> bool:
-        return len(register.layers) == self._layers and register.block_size == self._block_size
+    def _gives(self, register: Register) -> Gives:
+        """What this decode rank gets from us, or why that cannot be."""
+        names, layers, why = [layer.name for layer in register.layers], tuple[int, ...](), ""
+        try:
+            layers = given(self._holding, list(self._source), names, register.rank, register.ranks)
+        except ValueError as error:
+            why = str(error)
+        if register.block_size != self._block_size:
+            why = f"blocks of {self._block_size} tokens here, of {register.block_size} there"
+        for layer in (register.layers[each] for each in layers):
+            ours = self._source[layer.name]
+            here, there = (dtype_of(ours), tuple(ours.shape[1:])), (layer.dtype, layer.shape[1:])
+            if here != there:
+                why = f"a block of {layer.name} is {here} here, {there} there"
+        number = link_rank(self._me.rank, register.rank, register.ranks)
+        return Gives(self._me.name, number, self._me.epoch, self._holding.ranks, () if why else layers, len(names), why)
 
-    def _peer(self, register: Register) -> Peer:
+    def _peer(self, register: Register, gives: Gives) -> Peer:
         """The process's state; it outlives its connections."""
         key = (register.name, register.rank, register.epoch)
         with self._lock:
             if key not in self._peers:
                 for other in [other for other in self._peers if other[:2] == key[:2] and other[2] < register.epoch]:
                     self._forget(self._peers.pop(other))
-                sender = Sender(self._me, Party(*key), rules=self._rules)
-                self._peers[key] = Peer(register, sender, attach(register))
+                names, targets = [layer.name for layer in register.layers], attach(register)
+                sender = Sender(Party(gives.name, gives.rank, gives.epoch), Party(*key), rules=self._rules)
+                pieces = [Piece(layer, targets[layer], self._source[names[layer]]) for layer in gives.layers]
+                asking = askers(self._holding, list(self._source), names, register.ranks)
+                self._peers[key] = Peer(key, sender, gives, pieces, asking)
             return self._peers[key]
 
     def _forget(self, peer: Peer) -> None:
@@ -271,26 +293,25 @@ class Sending:
     def _match(self, peer: Peer, room: str) -> None:
         """Begin to write if both halves of the room are here."""
         for owner, blocks in [each for each in peer.open.items() if each[0].request == room]:
-            found = self._contents.pop(room, None)
-            if found is None and room not in self._dropped:
-                continue
-            del peer.open[owner]
-            if found is None or len(blocks) > len(found[0].blocks):
-                if found is not None:
-                    self._sent.add(found[0].request)
+            if self._shelf.is_closed(room):
+                del peer.open[owner]
                 self._perform(peer, peer.sender.give_up(owner))
                 continue
-            content = found[0]
-            key = (peer.register.name, peer.register.rank, peer.register.epoch)
+            content = self._shelf.take(room, peer.askers)
+            if content is None:
+                continue
+            if len(blocks) > len(content.blocks):
+                self._shelf.over(room, time.monotonic())
+                self._drop(room)
+                continue
+            del peer.open[owner]
             # Both sides count blocks of the prompt from its end: what the decode side has already is at the start.
-            self._card.put(Job(owner, key, peer.target, blocks, content, content.blocks[-len(blocks) :]))
+            source = content.blocks[-len(blocks) :]
+            self._card.put(Job(owner, peer.key, peer.pieces, blocks, content, source))
 
     def _drop(self, room: str) -> None:
         """The room gets nothing any more."""
-        self._dropped[room] = time.monotonic()
-        found = self._contents.pop(room, None)
-        if found is not None:
-            self._sent.add(found[0].request)
+        self._shelf.close(room, time.monotonic())
         for peer in self._peers.values():
             for owner in [owner for owner in peer.open if owner.request == room]:
                 del peer.open[owner]
@@ -311,8 +332,7 @@ class Sending:
 
     def _over(self, job: Job) -> None:
         with self._lock:
-            self._sent.add(job.content.request)
-            self._dropped[job.content.room] = time.monotonic()
+            self._shelf.over(job.content.room, time.monotonic())
             peer = self._peers.get(job.key)
             if peer is not None:
                 self._perform(peer, peer.sender.finish(job.owner))

@@ -2,8 +2,8 @@
 What goes over the socket between a decode rank and a prefill rank.
 
 A frame is four bytes, its length as a big-endian number, and that many bytes of MessagePack: a message of
-`guard.backend.kv.messages`, or `Register`, the first one from the decode side. The first one from the prefill side is
-its Hello.
+`guard.backend.kv.messages`, or one of two more: `Register`, the first one from the decode side, and `Gives`, the reply.
+After it comes the prefill side's Hello, if it gives anything.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ class Layer(msgspec.Struct, frozen=True):
     One layer's cache inside the registered memory.
 
     Args:
+        name: The model's name of the layer.
         dtype: Its name in torch, like float32.
         shape: Blocks first.
         stride: Unit: elements.
         offset: Unit: elements.
     """
 
+    name: str
     dtype: str
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -50,6 +52,7 @@ class Register(msgspec.Struct, frozen=True, tag="register"):
     Args:
         name: Name of the decode engine.
         rank: Which of its ranks.
+        ranks: How many it has.
         epoch: Of its process.
         path: File that maps the memory.
         size: Unit: bytes.
@@ -59,6 +62,7 @@ class Register(msgspec.Struct, frozen=True, tag="register"):
 
     name: str
     rank: int
+    ranks: int
     epoch: int
     path: str
     size: int
@@ -66,10 +70,33 @@ class Register(msgspec.Struct, frozen=True, tag="register"):
     layers: tuple[Layer, ...]
 
 
-Frame = Register | Message
+class Gives(msgspec.Struct, frozen=True, tag="gives"):
+    """
+    What a prefill rank writes into the decode rank that has registered.
+
+    Args:
+        name: Name of the prefill engine.
+        rank: Of this pair of ranks, as in all that follows: prefill rank x decode ranks + decode rank.
+        epoch: Of its process.
+        ranks: Prefill ranks; each is to be asked.
+        layers: Places in the register's layers. None: it has nothing for this decode rank.
+        of: How many layers were registered.
+        why: Why nothing can be given, where that is a mistake.
+    """
+
+    name: str
+    rank: int
+    epoch: int
+    ranks: int
+    layers: tuple[int, ...]
+    of: int
+    why: str = ""
+
+
+Frame = Register | Gives | Message
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Register | Destination | Abort | LayerDone | Done | Drained | Hello)
+_decoder = msgspec.msgpack.Decoder(Register | Gives | Destination | Abort | LayerDone | Done | Drained | Hello)
 
 
 class Channel:

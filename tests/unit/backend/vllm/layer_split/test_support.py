@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from guard.backend.kv.layer_split import LayerSplitError
-from guard.backend.vllm.layer_split.support import agree, config_reasons, layer_reasons, refuse
+from guard.backend.vllm.layer_split.support import agree, config_reasons, connector_reasons, layer_reasons, refuse
 
 
 def config(**changed: Any) -> SimpleNamespace:
@@ -20,7 +20,7 @@ def config(**changed: Any) -> SimpleNamespace:
         "enable_dbo": False,
     }
     model = {"enforce_eager": True, "is_encoder_decoder": False}
-    other = {"kv_transfer_config": None, "use_v2_model_runner": False}
+    other = {"use_v2_model_runner": False}
     for part in (parallel, model, other):
         part.update({name: value for name, value in changed.items() if name in part})
     return SimpleNamespace(parallel_config=SimpleNamespace(**parallel), model_config=SimpleNamespace(**model), **other)
@@ -41,7 +41,6 @@ def test_a_plain_configuration_has_nothing_against_it() -> None:
         ("enable_dbo", True, "micro-batches"),
         ("enforce_eager", False, "captured graphs"),
         ("is_encoder_decoder", True, "encoder-decoder"),
-        ("kv_transfer_config", object(), "KV connector"),
         ("use_v2_model_runner", True, "model runner V2"),
     ],
 )
@@ -50,6 +49,33 @@ def test_each_mode_is_refused_by_name(name: str, value: Any, reason: str) -> Non
     assert len(reasons) == 1
     with pytest.raises(LayerSplitError, match=f"(?s){reason}.*start without GUARD_VLLM_LAYER_SPLIT=1"):
         refuse(reasons)
+
+
+class Push:
+    guard_layer_split = True
+
+
+def transfer(role: str = "kv_producer", **extra: Any) -> SimpleNamespace:
+    return SimpleNamespace(kv_connector="Some", kv_role=role, kv_connector_extra_config=extra)
+
+
+def test_a_connector_whose_owners_send_has_nothing_against_it() -> None:
+    assert connector_reasons(None, None) == []
+    assert connector_reasons(transfer(listen="/kv"), Push) == []
+
+
+@pytest.mark.parametrize(
+    ("transfer", "connector", "reason"),
+    [
+        (transfer(), object, "the KV connector Some"),
+        (transfer("kv_consumer"), Push, "a KV connector that loads"),
+        (transfer("kv_both"), Push, "a KV connector that loads"),
+        (transfer(peers={"P": "/kv"}), Push, "a KV connector that loads"),
+    ],
+)
+def test_other_connectors_are_refused_by_name(transfer: SimpleNamespace, connector: type, reason: str) -> None:
+    (found,) = connector_reasons(transfer, connector)
+    assert found.startswith(reason)
 
 
 class FullAttentionSpec(tuple[int, ...]):

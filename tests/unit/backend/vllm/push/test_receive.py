@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from guard.backend.kv.effects import Send
 from guard.backend.kv.ids import Owner, Party
 from guard.backend.kv.messages import Abort, Done, Drained, Hello, LayerDone
 from guard.backend.vllm.push.receive import LayerGate, Receiving
-from guard.backend.vllm.push.wire import Channel, Register, listen
+from guard.backend.vllm.push.wire import Channel, Gives, Register, listen
 
 R, P = Owner("r", 1), Party("P", 0, 5)
-REGISTER = Register("D", 0, 9, "/dev/zero", 0, 16, ())
+REGISTER = Register("D", 0, 1, 9, "/dev/zero", 0, 16, ())
 CHILD = """
 import sys
 from guard.backend.kv.messages import Hello
@@ -63,6 +65,65 @@ def test_a_lost_transfer_ends_the_wait_without_its_layer() -> None:
         gate.lose(Party("P", 0, 6))
         gate.heard(LayerDone(*R, *P, layer=0))
         assert not gate.wait(R, 0, 0)
+
+
+def test_a_pass_waits_for_the_layers_of_every_rank() -> None:
+    q = Party("P", 1, 7)
+    gate = LayerGate()
+    gate.watch(R, P)
+    gate.watch(R, q)
+    gate.heard(Done(*R, *P))
+    assert not gate.wait(R, 1, 0.01), "the other rank's layers have not come"
+    gate.heard(Done(*R, *P))
+    gate.heard(Done(*R, "P", 1, 6))
+    assert not gate.wait(R, 1, 0.01), "nor after a repeated notice, or one of an earlier process"
+    gate.heard(LayerDone(*R, *q, layer=1))
+    assert gate.wait(R, 1, 10)
+    gate.heard(Done(*R, *q))
+    assert gate.wait(R, 0, 10)
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda gate, rank: gate.heard(Drained(*R, *rank)), lambda gate, rank: gate.lose(rank)]
+)
+def test_one_ranks_loss_is_the_transfers(loss: Callable[[LayerGate, Party], None]) -> None:
+    q = Party("P", 1, 7)
+    gate = LayerGate()
+    gate.watch(R, P)
+    gate.watch(R, q)
+    gate.heard(LayerDone(*R, *P, layer=0))
+    loss(gate, q)
+    started = time.monotonic()
+    assert gate.wait(R, 0, 10)
+    assert not gate.wait(R, 1, 10)
+    assert time.monotonic() - started < 5
+
+
+def test_all_ranks_of_an_engine_are_asked_and_one_that_gives_nothing_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(tmp_path / "kv")
+    listeners = [listen(f"{path}.{rank}")[0] for rank in range(3)]
+    receiving = Receiving(REGISTER, {"P": path})
+    told = [Gives("P", 0, 5, 3, (0,), 2), Gives("P", 1, 6, 3, (), 2), Gives("P", 2, 7, 3, (), 2, "other blocks")]
+    channels = []
+    for listener, gives in zip(listeners, told, strict=True):
+        channel = Channel(listener.accept()[0])
+        assert channel.receive() == REGISTER
+        channel.send(gives)
+        channels.append(channel)
+    channels[0].send(Hello(*P))
+    seen: list[object] = []
+    assert until(lambda: bool(seen.extend(receiving.taken()[0]) or seen))
+    gives: list[Gives] = []
+    assert until(lambda: bool(gives.extend(receiving.taken_gives()) or len(gives) >= 3))
+    assert sorted(gives, key=lambda each: each.rank) == told
+    assert until(lambda: "other blocks" in caplog.text)
+    receiving.send([Send(P, Abort(*R)), Send(Party("P", 1, 6), Abort("q", 1))])
+    assert channels[0].receive() == Abort(*R)
+    for closing in (*channels, *listeners):
+        closing.close()
+    receiving.close()
 
 
 def test_messages_come_and_go_over_a_link_that_finds_its_peer_again(tmp_path: Path) -> None:

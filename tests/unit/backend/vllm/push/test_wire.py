@@ -14,9 +14,10 @@ import pytest
 
 from guard.backend.kv.ids import BlockId
 from guard.backend.kv.messages import Destination, Hello
-from guard.backend.vllm.push.wire import LONGEST, Channel, Layer, Register, connect, listen, started_at
+from guard.backend.vllm.push.wire import LONGEST, Channel, Gives, Layer, Register, connect, listen, started_at
 
-REGISTER = Register("D", 0, 9, "/proc/1/fd/3", 64, 16, (Layer("float32", (2, 4), (4, 1), 0),))
+REGISTER = Register("D", 0, 1, 9, "/proc/1/fd/3", 64, 16, (Layer("a", "float32", (2, 4), (4, 1), 0),))
+GIVES = Gives("P", 3, 5, 2, (0,), 1)
 DESTINATION = Destination("r", 1, (BlockId(1), BlockId(2)), 1, 5)
 
 
@@ -28,7 +29,7 @@ def pair() -> tuple[Channel, socket.socket]:
 def test_frames_come_as_they_were_sent() -> None:
     ours, theirs = pair()
     other = Channel(theirs)
-    for frame in (REGISTER, DESTINATION, Hello("P", 0, 5)):
+    for frame in (REGISTER, GIVES, DESTINATION, Hello("P", 0, 5)):
         assert ours.send(frame)
         assert other.receive() == frame
     ours.close()

@@ -22,8 +22,9 @@ from guard.backend.testbed.engine import InprocessEngine, inprocess_engine
 from guard.backend.testbed.server import ServerOptions
 from guard.backend.testbed.tiny import TinyShape, ensure_tiny
 from guard.backend.vllm.layer_split.settings import CHECK, PREFETCH, TIMEOUT, VARIABLE
-from guard.backend.vllm.plugin import install_layer_split
+from guard.backend.vllm.plugin import install_layer_split, install_race_free
 
+RACE_FREE = "GUARD_VLLM_RACE_FREE"
 #: Bytes of a block of 32 rows in one layer: one head, 32 wide, keys and values in float32.
 PAGE = 32 * 1 * 32 * 2 * 4
 
@@ -41,7 +42,8 @@ def engine(
     model_len: int = 768,
     seqs: int = 8,
     batched: int = 256,
-    shape: TinyShape | None = None,
+    shape: TinyShape | dict[str, Any] | None = None,
+    race_free: bool = False,
     **arguments: Any,
 ) -> Iterator[InprocessEngine]:
     """An engine of the tiny model with one KV head; ended afterwards."""
@@ -59,8 +61,10 @@ def engine(
     os.environ[VARIABLE] = "1"
     if not _installed:
         assert install_layer_split(vllm.__version__)
+        assert install_race_free(lambda: vllm.__version__, environ={RACE_FREE: "1"})
         _installed.append(True)
-    shape = shape or TinyShape(num_layers=layers, num_kv_heads=1)
+    if not isinstance(shape, TinyShape):
+        shape = TinyShape(**{"num_layers": layers, "num_kv_heads": 1, **(shape or {})})
     maker = multiprocessing.get_context("fork").Process(target=ensure_tiny, args=(shape,))
     maker.start()
     maker.join()
@@ -71,6 +75,7 @@ def engine(
         PREFETCH: str(int(prefetch)),
         CHECK: str(int(check)),
         TIMEOUT: "20",
+        RACE_FREE: str(int(race_free)),
     }
     options = ServerOptions(
         model=models.target,
@@ -91,6 +96,19 @@ def engine(
 
 
 _installed: list[bool] = []
+
+
+def transfer(name: str, role: str, **extra: Any) -> Any:
+    """A KVTransferConfig of the push connector, for one half."""
+    from vllm.config import KVTransferConfig  # noqa: PLC0415 - after the environment
+
+    return KVTransferConfig(
+        kv_connector="PushConnector",
+        kv_connector_module_path="guard.backend.vllm.push.connector",
+        kv_role=role,
+        kv_load_failure_policy="recompute",
+        kv_connector_extra_config={"name": name, **extra},
+    )
 
 
 def blocks(made: InprocessEngine) -> int:
@@ -141,7 +159,7 @@ def serve(made: InprocessEngine, asks: list[Ask], at_once: int = 12) -> Answers:
     found = Answers()
     waiting = list(enumerate(asks))
     ages: dict[int, int] = {}
-    made.scheduler._preempt_request = _counting(made.scheduler._preempt_request, found)
+    made.scheduler._preempt_request = counting(made.scheduler._preempt_request, found)
     while waiting or ages:
         if found.steps % 20 == 0:
             print(f"{len(waiting)} requests wait, {len(ages)} run", file=sys.stderr, flush=True)
@@ -167,7 +185,9 @@ def serve(made: InprocessEngine, asks: list[Ask], at_once: int = 12) -> Answers:
     return found
 
 
-def _counting(original: Callable[..., Any], found: Answers) -> Callable[..., Any]:
+def counting(original: Callable[..., Any], found: Answers) -> Callable[..., Any]:
+    """The scheduler's preemption, counted."""
+
     def preempt(*arguments: Any, **named: Any) -> Any:
         found.preempted += 1
         return original(*arguments, **named)

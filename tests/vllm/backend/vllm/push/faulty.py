@@ -42,16 +42,16 @@ class GatedCard(Card):
         room = job.content.room
         plan = PLANS.get(room, {})
         self._hold(room, plan, "before")
-        for layer, target in enumerate(job.target):
+        for layer, target, source in job.pieces:
             if not self._may(job, layer):
                 tell("cancelled", room)
                 break
             if layer == 0:
                 self._hold(room, plan, "posted")
-            if layer == len(job.target) // 2:
+            if layer == len(job.pieces) // 2:
                 self._hold(room, plan, "mid")
             time.sleep(plan.get("layer_delay", 0))
-            write(target, job.blocks, self._source[layer], job.source)
+            write(target, job.blocks, source, job.source)
             tell("written", room)
             self._landed(job, layer)
         self._over(job)

@@ -20,7 +20,7 @@ def test_writes_land_in_the_owners_tensors() -> None:
     mine["layer.1"][5] = 7
     path, size, layers = share(mine)
     assert mine["layer.1"][5].tolist() == [7] * 4, "sharing moves the content too"
-    theirs = attach(Register("D", 0, 1, path, size, 16, layers))
+    theirs = attach(Register("D", 0, 1, 1, path, size, 16, layers))
     source = torch.arange(24, dtype=torch.float32).reshape(6, 4)
     write(theirs[1], (2, 0), source, (5, 1))
     assert mine["layer.1"][2].tolist() == source[5].tolist()
