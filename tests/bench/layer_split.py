@@ -121,7 +121,7 @@ def push(count: int, ranks: int) -> dict[str, Any]:
         alone = both.serve([msgspec.structs.replace(ask, leaves=0) for ask in asks], at_once=16, pushed=False)
         took = {"alone": round(time.monotonic() - started, 1)}
         print(f"{len(alone.tokens)} answered by the decode engine alone, {took['alone']} s", flush=True)
-        both.made.engine.reset_prefix_cache()
+        both.spoil()
         started = time.monotonic()
         got = both.serve(asks, at_once=16)
         took["pushed"] = round(time.monotonic() - started, 1)

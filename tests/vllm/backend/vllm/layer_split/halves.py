@@ -45,6 +45,7 @@ class Halves:
         self._node = node
         self._control = control
         self._epoch = int(time.time())
+        self._rounds = 0
         #: Requests that were to have pushed tokens, those tokens, such requests with a prefix here already, what each
         #: rank was asked, and losses.
         self.asked = self.tokens = self.hits = 0
@@ -175,16 +176,19 @@ class Halves:
         half after as many outputs.
         """
         found = Answers()
+        # A room is used once.
+        self._rounds += 1
+        room = f"round {self._rounds}, "
         waiting, ages = list(enumerate(asks)), dict[int, int]()
         while waiting or ages:
             while waiting and len(ages) < at_once:
                 number, ask = waiting.pop(0)
-                self.add(str(number), ask, pushed=pushed)
+                self.add(f"{room}{number}", ask, pushed=pushed)
                 ages[number] = 0
             found.steps += 1
             heard = set()
             for output in self.step():
-                number = int(output.request_id)
+                number = int(output.request_id.removeprefix(room))
                 heard.add(number)
                 found.tokens[number] = tuple(output.outputs[0].token_ids)
                 if output.finished:
@@ -193,10 +197,15 @@ class Halves:
             for number in list(ages):
                 ages[number] += number % 2 == 0 or number in heard
                 if asks[number].leaves and ages[number] >= asks[number].leaves:
-                    self.leave(str(number), pushed=pushed)
+                    self.leave(f"{room}{number}", pushed=pushed)
                     found.gone.add(number)
                     del ages[number]
         return found
+
+    def spoil(self) -> None:
+        """Fill the decode engine's cache with noise: what was computed there before must not help."""
+        assert self.made.engine.reset_prefix_cache()
+        self.made.llm.collective_rpc(_spoil)
 
     def not_back(self, seconds: float = 60.0) -> int:
         """Blocks of the decode engine that are still not free, after a while, and transfers that have not settled."""
@@ -240,6 +249,11 @@ class Halves:
             original(meta, sends, failed)
 
         return attach
+
+
+def _spoil(worker: Any) -> None:
+    for cache in worker.model_runner.kv_caches:
+        cache.normal_(0.0, 3.0)
 
 
 @contextlib.contextmanager

@@ -27,17 +27,20 @@ SECOND = Ask(tuple(range(900, 580, -1)), 24)
 def healthy(both: Halves) -> dict[str, Any]:
     """All requests, by the decode engine alone and pushed; and what the last rank's layers are for."""
     alone = both.serve(ASKS, pushed=False)
+    # Or a layer that never came would be found where it was before.
+    both.spoil()
     pushed = both.serve(ASKS)
     found = {
         "different": differing(alone, pushed),
         "answered": len(set(pushed.tokens) - pushed.gone),
         "gone": len(pushed.gone),
-        "asked_of": both.asked_of,
+        "asked_of": dict(both.asked_of),
         "tokens": both.tokens,
         "lost": len(both.lost),
         "not_back": [both.not_back(), both.prefill_not_back()],
         "prefill": both.count(),
     }
+    both.spoil()
     both.fault("writes nothing")
     found["different, one rank writes nothing"] = differing(alone, both.serve(ASKS[:8]))
     both.fault()
