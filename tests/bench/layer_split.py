@@ -142,6 +142,7 @@ def push(count: int, ranks: int) -> dict[str, Any]:
             "prefix_hits_decode": both.hits,
             "prefill": both.count(),
             "blocks_not_back": {"decode": left[0], "prefill": left[1]},
+            "abort_handshakes": len(both.ledger.handshakes),
             "stale_notices": books["stale_notices"],
             "quarantines": books["quarantines"],
             "seconds": took,
