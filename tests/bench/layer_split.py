@@ -102,7 +102,7 @@ def four() -> dict[str, Any]:
     }
 
 
-def push(count: int, ranks: int) -> dict[str, Any]:
+def push(count: int, ranks: int, *, draft: bool) -> dict[str, Any]:
     """
     The prefill node has LayerSplit on two ranks; each owner's layers are pushed into an unsplit decode engine.
 
@@ -112,9 +112,10 @@ def push(count: int, ranks: int) -> dict[str, Any]:
     Args:
         count: Requests.
         ranks: Of the decode engine.
+        draft: Both have an EAGLE draft.
     """
     asks = load(count, seed=7)
-    common: dict[str, Any] = {"layers": 4, "memory": 8 << 20, "batched": 512, "speculative": False}
+    common: dict[str, Any] = {"layers": 4, "memory": 8 << 20, "batched": 512, "speculative": draft}
     with halves(common, prefill={"seqs": 8}, decode={"ranks": ranks, "seqs": 16}) as both:
         started = time.monotonic()
         # There nobody goes away: every answer is known.
@@ -131,6 +132,7 @@ def push(count: int, ranks: int) -> dict[str, Any]:
         return {
             "requests": count,
             "decode_ranks": ranks,
+            "draft": draft,
             "finished": finished,
             "tokens_equal": not different and finished + len(got.gone) == count,
             "different": len(different),
@@ -142,7 +144,7 @@ def push(count: int, ranks: int) -> dict[str, Any]:
             "prefix_hits_decode": both.hits,
             "prefill": both.count(),
             "blocks_not_back": {"decode": left[0], "prefill": left[1]},
-            "abort_handshakes": len(both.ledger.handshakes),
+            "aborted_while_written": len(both.aborts),
             "stale_notices": books["stale_notices"],
             "quarantines": books["quarantines"],
             "seconds": took,
@@ -332,6 +334,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="LayerSplit on real vLLM, on the CPU.")
     parser.add_argument("--only", choices=("equal", "four", "push", "speed"))
     parser.add_argument("--decode-ranks", type=int, default=1, help="of push")
+    parser.add_argument("--draft", action="store_true", help="of push: both engines have one")
     parser.add_argument("--requests", type=int, default=220)
     parser.add_argument("--turns", type=int, default=100)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -339,7 +342,7 @@ def main() -> int:
     parts = {
         "equal": lambda: equal(given.requests),
         "four": four,
-        "push": lambda: push(given.requests, given.decode_ranks),
+        "push": lambda: push(given.requests, given.decode_ranks, draft=given.draft),
         "speed": lambda: speed(given.turns),
     }
     found = {name: part() for name, part in parts.items() if given.only in (None, name)}

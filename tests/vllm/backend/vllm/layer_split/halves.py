@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from guard.backend.kv.ids import Owner
 from guard.backend.kv.messages import Destination
 from guard.backend.kv.rules import ALL, Rules
 from guard.backend.testbed.engine import InprocessEngine
@@ -47,9 +48,10 @@ class Halves:
         self._epoch = int(time.time())
         self._rounds = 0
         #: Requests that were to have pushed tokens, those tokens, such requests with a prefix here already, what each
-        #: rank was asked, and losses.
+        #: rank was asked, transfers that were aborted, and losses.
         self.asked = self.tokens = self.hits = 0
         self.asked_of: dict[int, int] = {}
+        self.aborts: set[Owner] = set()
         self.lost: set[str] = set()
         #: Blocks of the last request that was to have some.
         self.blocks: list[int] = []
@@ -195,7 +197,7 @@ class Halves:
                     ages.pop(number, None)
                     found.cached += (output.num_cached_tokens or 0) > 0
             for number in list(ages):
-                ages[number] += number % 2 == 0 or number in heard
+                ages[number] += number // 12 % 2 == 0 or number in heard
                 if asks[number].leaves and ages[number] >= asks[number].leaves:
                     self.leave(f"{room}{number}", pushed=pushed)
                     found.gone.add(number)
@@ -245,6 +247,8 @@ class Halves:
             for each in sends:
                 if isinstance(each.message, Destination):
                     self.asked_of[each.to.rank] = self.asked_of.get(each.to.rank, 0) + 1
+                else:
+                    self.aborts.add(each.message.owner)
             self.lost |= failed
             original(meta, sends, failed)
 
