@@ -45,6 +45,8 @@ async def of_litellm(url: str) -> dict[str, Any]:
     stream = await litellm.acompletion(**asked, stream=True)
     parts = [part.choices[0].delta.content or "" async for part in stream]
     offered = litellm.completion(**{**asked, **forced}).choices[0].message
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": WEATHER["function"]["parameters"]}}  # type: ignore[index]
+    shaped = litellm.completion(**{**asked, "response_format": schema, "max_tokens": 30}).choices[0].message
     text = litellm.text_completion(
         model="text-completion-openai/m", prompt="The colours are", api_base=url + "/v1", api_key="none", **SHORT
     )
@@ -59,6 +61,7 @@ async def of_litellm(url: str) -> dict[str, Any]:
             offered.content,
             [[each.function.name, each.function.arguments] for each in offered.tool_calls or ()],
         ],
+        "structured": shaped.content,
         "completion": text.choices[0].text,
     }
 

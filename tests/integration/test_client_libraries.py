@@ -74,4 +74,5 @@ async def test_both_get_from_the_guard_what_they_get_from_the_engine(libraries: 
         assert said["whole"]
         assert said["whole"] == said["streamed"] == said["whole, async"] == said["streamed, async"]
         assert any(said["tools"])
+    assert "city" in direct["litellm"]["structured"]
     assert direct["langchain"]["structured"].keys() == {"city"}

@@ -31,6 +31,36 @@ USER: Any = [{"role": "user", "content": QUESTION}]
 SHORT: Any = {"model": "m", "temperature": 0, "max_tokens": 12}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
+ASKED: Any = {"model": "m", "max_tokens": 12}
+RESPONSE: Any = {"model": "m", "input": QUESTION, "temperature": 0, "max_output_tokens": 12}
+CHAT_KINDS: dict[str, Any] = {
+    "plain": {},
+    "tools": {"tools": [TOOL], "tool_choice": "required", "max_tokens": 40},
+    "structured": {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+        "max_tokens": 30,
+    },
+}
+RESPONSE_KINDS: dict[str, Any] = {
+    "plain": {},
+    "tools": {
+        "tools": [{"type": "function", "name": "weather", "description": "d", "parameters": SCHEMA}],
+        "tool_choice": "required",
+        "max_output_tokens": 40,
+    },
+    "structured": {
+        "text": {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}},
+        "max_output_tokens": 30,
+    },
+}
+CLAUDE_KINDS: dict[str, Any] = {
+    "plain": {},
+    "tools": {
+        "tools": [{"name": "weather", "input_schema": SCHEMA}],
+        "tool_choice": {"type": "any"},
+        "max_tokens": 40,
+    },
+}
 #: What differs between two runs of the same request.
 VOLATILE = {"id", "created", "created_at", "completed_at", "timings", "item_id", "call_id", "encrypted_content"}
 
@@ -76,19 +106,12 @@ async def equal(ask: Any, embedded: LiveBackend, running: Running) -> Any:
     return direct
 
 
-@pytest.mark.parametrize(
-    "extra",
-    [
-        {},
-        {"tools": [TOOL], "tool_choice": "required", "max_tokens": 40},
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}, "max_tokens": 30},
-    ],
-    ids=["plain", "tools", "structured"],
-)
+@pytest.mark.parametrize("kind", CHAT_KINDS)
 @pytest.mark.parametrize("stream", [True, False])
-async def test_openai_chat(embedded: LiveBackend, running: Running, stream: bool, extra: Any) -> None:
+async def test_openai_chat(embedded: LiveBackend, running: Running, stream: bool, kind: str) -> None:
     async def ask(url: str) -> Any:
-        answer = await ai(url).chat.completions.create(messages=USER, stream=stream, **{**SHORT, **extra})
+        asked = {**SHORT, **CHAT_KINDS[kind]}
+        answer = await ai(url).chat.completions.create(messages=USER, stream=stream, **asked)
         return [chunk.model_dump() async for chunk in answer] if stream else answer.model_dump()
 
     await equal(ask, embedded, running)
@@ -103,23 +126,20 @@ async def test_openai_completions(embedded: LiveBackend, running: Running, strea
     await equal(ask, embedded, running)
 
 
+@pytest.mark.parametrize("kind", RESPONSE_KINDS)
 @pytest.mark.parametrize("stream", [True, False])
-async def test_openai_responses(embedded: LiveBackend, running: Running, stream: bool) -> None:
+async def test_openai_responses(embedded: LiveBackend, running: Running, stream: bool, kind: str) -> None:
     async def ask(url: str) -> Any:
-        answer = await ai(url).responses.create(
-            model="m", input=QUESTION, temperature=0, max_output_tokens=12, stream=stream
-        )
+        answer = await ai(url).responses.create(stream=stream, **{**RESPONSE, **RESPONSE_KINDS[kind]})
         return [event.model_dump() async for event in answer] if stream else answer.model_dump()
 
     await equal(ask, embedded, running)
 
 
-@pytest.mark.parametrize(
-    "extra",
-    [{}, {"tools": [{"name": "weather", "input_schema": SCHEMA}], "tool_choice": {"type": "any"}, "max_tokens": 40}],
-    ids=["plain", "tools"],
-)
-async def test_anthropic_messages(embedded: LiveBackend, running: Running, extra: Any) -> None:
+@pytest.mark.parametrize("kind", CLAUDE_KINDS)
+async def test_anthropic_messages(embedded: LiveBackend, running: Running, kind: str) -> None:
+    extra = CLAUDE_KINDS[kind]
+
     async def whole(url: str) -> Any:
         return (
             await claude(url).messages.create(messages=USER, extra_body={"temperature": 0}, **{**ASKED, **extra})
@@ -135,9 +155,6 @@ async def test_anthropic_messages(embedded: LiveBackend, running: Running, extra
     await equal(events, embedded, running)
 
 
-ASKED: Any = {"model": "m", "max_tokens": 12}
-
-
 async def test_anthropics_own_gathering_and_token_count(embedded: LiveBackend, running: Running) -> None:
     async def gathered(url: str) -> Any:
         async with claude(url).messages.stream(messages=USER, **ASKED, extra_body={"temperature": 0}) as stream:
@@ -151,17 +168,57 @@ async def test_anthropics_own_gathering_and_token_count(embedded: LiveBackend, r
     await equal(counted, embedded, running)
 
 
-async def test_the_synchronous_clients(embedded: LiveBackend, running: Running) -> None:
-    def ask() -> tuple[str, str]:
-        chat = openai.OpenAI(base_url=running.url + "/v1", api_key="none").chat.completions.create(
-            messages=USER, **SHORT
-        )
-        client = anthropic.Anthropic(base_url=running.url, api_key="none")
-        with client.messages.stream(messages=USER, **ASKED, extra_body={"temperature": 0}) as stream:
-            return chat.choices[0].message.content or "", "".join(stream.text_stream)
+def told(answer: Any, stream: bool) -> Any:
+    """What a synchronous client returned, a stream's events one by one."""
+    return [event.model_dump() for event in answer] if stream else answer.model_dump()
 
-    one, other = await asyncio.to_thread(ask)
-    assert one == other != ""
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("kind", CHAT_KINDS)
+async def test_the_synchronous_openai_client_chat(
+    embedded: LiveBackend, running: Running, kind: str, stream: bool
+) -> None:
+    def ask(url: str) -> Any:
+        chat = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0).chat.completions
+        return told(chat.create(messages=USER, stream=stream, **{**SHORT, **CHAT_KINDS[kind]}), stream)
+
+    await equal(lambda url: asyncio.to_thread(ask, url), embedded, running)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_synchronous_openai_client_completions(embedded: LiveBackend, running: Running, stream: bool) -> None:
+    def ask(url: str) -> Any:
+        client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+        return told(client.completions.create(prompt="The colours are", stream=stream, **SHORT), stream)
+
+    await equal(lambda url: asyncio.to_thread(ask, url), embedded, running)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("kind", RESPONSE_KINDS)
+async def test_the_synchronous_openai_client_responses(
+    embedded: LiveBackend, running: Running, kind: str, stream: bool
+) -> None:
+    def ask(url: str) -> Any:
+        client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+        return told(client.responses.create(stream=stream, **{**RESPONSE, **RESPONSE_KINDS[kind]}), stream)
+
+    await equal(lambda url: asyncio.to_thread(ask, url), embedded, running)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("kind", CLAUDE_KINDS)
+async def test_the_synchronous_anthropic_client(
+    embedded: LiveBackend, running: Running, kind: str, stream: bool
+) -> None:
+    def ask(url: str) -> Any:
+        client = anthropic.Anthropic(base_url=url, api_key="none", max_retries=0)
+        asked = {**ASKED, **CLAUDE_KINDS[kind]}
+        return told(
+            client.messages.create(messages=USER, stream=stream, extra_body={"temperature": 0}, **asked), stream
+        )
+
+    await equal(lambda url: asyncio.to_thread(ask, url), embedded, running)
 
 
 async def test_curl(running: Running) -> None:

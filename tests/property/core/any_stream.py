@@ -17,7 +17,15 @@ from tests.unit.core.transcript import SSE
 
 JUDGE = Judge(Policy(name="passes", rules=()))
 MAX_EVENT_BYTES = 64 * 1024
-BODIES = (b'{"stream": true}', b'{"stream": false}', b'{"stream": true, "n": 2, "stop": "a"}')
+#: The last two: what some engines are asked whole, and what may be asked for again, whole.
+BODIES = (
+    b'{"stream": true}',
+    b'{"stream": false}',
+    b'{"stream": true, "n": 2, "stop": "a"}',
+    b'{"stream": false, "logprobs": true, "n_probs": 1, "background": true, "return_hidden_states": true}',
+    b'{"stream": false, "tools": [{}], "return_tokens": true, "max_output_tokens": 2}',
+)
+JSON = (("content-type", "application/json"),)
 ENGINES = ("llama.cpp", "vllm", "sglang", "text")
 
 
@@ -55,7 +63,9 @@ def play(family: Family, engine: str, body: bytes, pieces: Sequence[bytes], *, a
 def attempt(exchange: Exchange, number: int, pieces: Sequence[bytes], perform: object) -> int:
     """One attempt; the number of the one that follows, 0 for none."""
     assert callable(perform)
-    events = [UpstreamHead(number, 200, SSE), *(UpstreamData(number, piece) for piece in pieces), UpstreamEnd(number)]
+    assert exchange.attempt is not None
+    head = JSON if exchange.attempt.whole else SSE
+    events = [UpstreamHead(number, 200, head), *(UpstreamData(number, piece) for piece in pieces), UpstreamEnd(number)]
     for event in events:
         following = perform(exchange.handle(event, 1.0))
         if following:
