@@ -21,7 +21,8 @@ class Engine:
     Its defects: each a way in which a backend can fail what is asked of it.
 
     It says `tokens` words, one a chunk. `accepts` are the draft tokens it tells to have kept of 3 in each step, None to
-    tell nothing. `score_shift` is added to all log-probabilities that are computed again.
+    tell nothing; with `looks_up` only where it is asked to repeat something. `score_shift` is added to all
+    log-probabilities that are computed again.
     """
 
     version: str = "1"
@@ -35,6 +36,7 @@ class Engine:
     score_seconds: float = 0.0
     tokens: int = 32
     accepts: int | None = None
+    looks_up: bool = False
     running: int = 0
     url: str = ""
     posts: list[dict[str, Any]] = field(default_factory=list)
@@ -101,7 +103,8 @@ class Engine:
         out: dict[str, Any] = {"id": "x", "choices": [choice]}
         if number == 0 and body.get("return_token_ids"):
             out["prompt_token_ids"] = PROMPT
-        if self.accepts is not None:
+        repeats = "once more" in json.dumps(body.get("messages", ""))
+        if self.accepts is not None and (repeats or not self.looks_up):
             out["metrics"] = {"speculative_decoding": {"per_step_accepted": [self.accepts], "per_step_drafted": [3]}}
         return out
 

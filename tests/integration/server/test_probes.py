@@ -60,6 +60,11 @@ async def test_without_a_prefix_cache_there_is_nothing_to_bypass() -> None:
     assert "nothing to bypass" in found.detail
 
 
+async def test_a_drafter_that_looks_its_drafts_up_is_given_something_to_find() -> None:
+    found = await check(probes.check_signal, accepts=2, looks_up=True)
+    assert (found.state, found.remedy) == (State.YES, "")
+
+
 async def test_without_acceptance_the_signal_is_not_there() -> None:
     assert (await check(probes.check_signal)).state is State.NO
 
