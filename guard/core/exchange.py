@@ -139,10 +139,19 @@ class Exchange(WholeAnswers):
             now: When. Unit: seconds of the clock given at the start.
         """
         self._now = now
-        if number != self._number or self._phase is Phase.DONE:
+        if number != self._number:
             return []
-        assert UpstreamData in LEGAL[self._phase], f"data in phase {self._phase}"
-        return self._on_data(data)
+        if self._phase is not Phase.STREAMING:
+            return self._on_other_data(data)
+        attempt = self._attempt
+        assert attempt is not None
+        if attempt.whole:
+            return self._on_whole_data(attempt, data)
+        try:
+            events = attempt.feed(data)
+        except ProtocolError as error:
+            return self._on_fault(UpstreamError("protocol", str(error)), alive=True)
+        return self._on_events(attempt, events)
 
     def _on_client_gone(self) -> list[Command]:
         if self._phase is not Phase.CLOSING:
@@ -174,17 +183,12 @@ class Exchange(WholeAnswers):
         self.record.outcome, self.record.status = Outcome.RELAYED, event.status
         return [SendHead(event.status, (("x-guard-policy", self._policy.name), *event.headers))]
 
-    def _on_data(self, data: bytes) -> list[Command]:
-        if self._phase is not Phase.STREAMING:
-            return [SendBody(data)] if self._phase is Phase.RELAYING else []
-        attempt = self._current()
-        if attempt.whole:
-            return self._on_whole_data(attempt, data)
-        try:
-            events = attempt.feed(data)
-        except ProtocolError as error:
-            return self._on_fault(UpstreamError("protocol", str(error)), alive=True)
-        return self._on_events(attempt, events)
+    def _on_other_data(self, data: bytes) -> list[Command]:
+        """Body bytes that are not judged."""
+        if self._phase is Phase.DONE:
+            return []
+        assert UpstreamData in LEGAL[self._phase], f"data in phase {self._phase}"
+        return [SendBody(data)] if self._phase is Phase.RELAYING else []
 
     def _on_events(self, attempt: Attempt, events: list[SseEvent]) -> list[Command]:
         out: list[Command] = []

@@ -117,9 +117,10 @@ class Outgoing:
         return [*out, *self._finish()]
 
     def _release(self) -> list[Command]:
-        attempt = self._current()
+        attempt = self._attempt
+        assert attempt is not None
         held_tokens = attempt.hold.tokens
-        if self._only_opened(attempt):
+        if self._opening and self._only_opened(attempt):
             return []
         # An attempt that was let pass is no longer suspected, whatever its last score was.
         suspicion = attempt.monitor.suspicion if self._watching else 0.0
@@ -144,7 +145,8 @@ class Outgoing:
     def _send(self, released: list[Held]) -> list[Command]:
         if not released:
             return []
-        attempt = self._current()
+        attempt = self._attempt
+        assert attempt is not None
         self._ledger.shown(attempt, released, self._now)
         for held in released:
             if held.tokens or held.text:

@@ -24,6 +24,8 @@ MAX_TRAILERS = 64 * 1024
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
 #: What can still become such a line.
 _SIZE_BEGUN = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(?:;[^\r\n]*)?\r?")
+#: The usual sizes, as they are usually written.
+_SIZES = {b"%x" % size: size for size in range(1, 4096)}
 _NOT_CHUNKED = "the chunked encoding is broken"
 
 _AT_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILERS = range(4)
@@ -67,13 +69,11 @@ class ChunkedBody:
     def feed(self, data: bytes) -> bytes:
         """See Body."""
         if self._state == _AT_SIZE and not self._line:
-            found = _SIZE.match(data)
-            if found is not None:
-                size, start = int(found[1], 16), found.end()
-                stop = start + size
-                # Exactly one whole chunk, which is how engines write and most reads arrive.
-                if size and stop + 2 == len(data) and data.endswith(b"\r\n"):
-                    return data[start:stop]
+            start = data.find(b"\r\n", 0, 10) + 2
+            size = _SIZES.get(data[: start - 2], 0)
+            # Exactly one whole chunk, which is how engines write and most reads arrive.
+            if size and start + size + 2 == len(data) and data.endswith(b"\r\n"):
+                return data[start:-2]
         return self._feed(data)
 
     def closed(self) -> bool:

@@ -243,27 +243,24 @@ class Driver:
 
     def take(self, data: bytes) -> None:
         """See Sink."""
+        exchange, outlet, reply = self._exchange, self._outlet, self._reply
+        assert reply is not None
         try:
-            self._take(data)
+            exchange.live = self._sink.active
+            reply.since = now = self._clock.now()
+            commands = exchange.data(self._number, data, now)
+            for place, command in enumerate(commands):
+                if isinstance(command, SendBody) and outlet.put(command.data, now):
+                    continue
+                if isinstance(command, Observed):
+                    self._sink.observed(exchange, command)
+                else:
+                    self._left = commands[place:]
+                    self._wake()
+                    return
         except Exception as error:  # `run` raises it
             self._broken = error
             self._wake()
-
-    def _take(self, data: bytes) -> None:
-        exchange, outlet, reply = self._exchange, self._outlet, self._reply
-        assert reply is not None
-        exchange.live = self._sink.active
-        reply.since = now = self._clock.now()
-        commands = exchange.data(self._number, data, now)
-        for place, command in enumerate(commands):
-            if isinstance(command, SendBody) and outlet.put(command.data, now):
-                continue
-            if isinstance(command, Observed):
-                self._sink.observed(exchange, command)
-            else:
-                self._left = commands[place:]
-                self._wake()
-                return
         if outlet.full:
             self._wake()
 

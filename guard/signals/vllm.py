@@ -107,6 +107,9 @@ def _exact_steps(plugin: SpeculativeDecoding, tokens: int | None) -> tuple[StepA
     """
     accepted: Sequence[int] = plugin.per_step_accepted or ()
     drafted: Sequence[int] = plugin.per_step_drafted or ()
+    if len(accepted) == 1 and tokens is not None:  # nearly always
+        kept = accepted[0]
+        return (StepAcceptance(kept, drafted[0] if drafted else _UNKNOWN, min(kept + 1, tokens), True),)
     left = sum(accepted) + len(accepted) if tokens is None else tokens
     steps: list[StepAcceptance] = []
     for number, kept in enumerate(accepted):
