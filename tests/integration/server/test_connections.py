@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
+import trustme
+import uvloop
 from multidict import CIMultiDict
 
 from guard.clock import VirtualClock
@@ -41,11 +44,13 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(answer: Callable[[int], bytes | None] = lambda _: ANSWER) -> AsyncIterator[Server]:
+async def serving(
+    answer: Callable[[int], bytes | None] = lambda _: ANSWER, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
     server = Server(answer)
-    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0)
+    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=context)
     port = listening.sockets[0].getsockname()[1]
-    server.origin = Origin.of(f"http://127.0.0.1:{port}/base/")
+    server.origin = Origin.of(f"http{'s' if context else ''}://127.0.0.1:{port}/base/")
     try:
         yield server
     finally:
@@ -132,6 +137,25 @@ async def test_no_backend_is_a_fault_that_names_it(connections: Connections) -> 
         await connections.post(Origin.of("http://127.0.0.1:9"), "/", CIMultiDict(), b"")
     with pytest.raises(UpstreamError, match="cannot reach the backend"):
         await connections.post(Origin.of("http://nowhere.invalid:9"), "/", CIMultiDict(), b"")
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_connections_over_tls_are_used_again_too_on_either_loop(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    authority = trustme.CA()
+    context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(trusting)
+    long = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"8000\r\n" + b"x" * 0x8000 + b"\r\n0\r\n\r\n"
+
+    async def ask_three_times() -> tuple[list[int], int]:
+        connections = Connections(VirtualClock(), connect=5.0, keep=4.0, context=trusting)
+        async with serving(lambda _: long, context) as server:
+            sizes = [len(await ask(connections, server)) for _ in range(3)]
+            connections.close()
+            return sizes, len(server.writers)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(ask_three_times()) == ([0x8000] * 3, 1)
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb: c", "a\0"])
