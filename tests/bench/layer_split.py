@@ -35,9 +35,10 @@ import msgspec
 import torch
 
 from guard.backend.device.layer_split import open_groups
-from guard.backend.kv.layer_split_cost import Load, Machine, Shape, predict
+from guard.backend.kv.layer_split_cost import Load, Machine, Prediction, Shape, predict
 from guard.backend.testbed.engine import InprocessEngine
 from guard.backend.testbed.tiny import TinyShape
+from tests.bench.layer_split_plot import picture
 from tests.vllm.backend.device.ranks import run_ranks
 from tests.vllm.backend.vllm.layer_split.engines import PAGE, blocks, differing, engine, load, serve
 from tests.vllm.backend.vllm.layer_split.halves import halves
@@ -289,18 +290,22 @@ def calibrate(whole: InprocessEngine) -> tuple[float, float, float]:
 
 def predicted(
     points: dict[int, Any], memory: int, link: tuple[float, float], speeds: tuple[float, float, float]
-) -> dict[int, Any]:
+) -> dict[str, Any]:
     """The cost model at the measured points; it knows fresh requests of the unsplit engine, and the link."""
     each, token, pair = speeds
     shape = Shape("measured", _LAYERS, PAGE // 32, flops=max(token, 1e-9) * 2, attention_flops=pair * 2)
     # Two ranks on two cores: who moves bytes does not compute meanwhile.
     machine = Machine(ranks=2, memory=memory, flops=1.0, link=link[0], latency=link[1], overlap=0.0)
-    found = {}
+
+    def at_length(length: int) -> Prediction:
+        return predict(shape, machine, Load(length, 0.9, _SESSIONS, chunk=_CHUNK, per_request=each, block=32))
+
+    curve = [(length, at_length(length).throughput_ratio) for length in range(640, _MODEL_LEN, 32)]
+    found: dict[str, Any] = {"curve": [(length, round(ratio, 3)) for length, ratio in curve]}
     for length in points:
-        asked = Load(length, 0.9, _SESSIONS, chunk=_CHUNK, per_request=each, block=32)
-        at = predict(shape, machine, asked)
+        at = at_length(length)
         measured = points[length]["throughput_ratio"]
-        found[length] = {
+        found[str(length)] = {
             "throughput_ratio": round(at.throughput_ratio, 3),
             "measured": measured,
             "off_by": round(at.throughput_ratio / measured - 1, 3),
@@ -336,7 +341,8 @@ def main() -> int:
     parser.add_argument("--decode-ranks", type=int, default=1, help="of push")
     parser.add_argument("--draft", action="store_true", help="of push: both engines have one")
     parser.add_argument("--requests", type=int, default=220)
-    parser.add_argument("--turns", type=int, default=100)
+    parser.add_argument("--turns", type=int, default=240)
+    parser.add_argument("--plot", type=Path, help="of speed: write a picture of what was predicted and measured")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     given = parser.parse_args()
     parts = {
@@ -348,6 +354,9 @@ def main() -> int:
     found = {name: part() for name, part in parts.items() if given.only in (None, name)}
     for name, each in found.items():
         print(name, json.dumps(each), flush=True)
+    if given.plot is not None and "speed" in found:
+        ratios = {length: each["throughput_ratio"] for length, each in found["speed"]["points"].items()}
+        given.plot.write_text(picture(found["speed"]["predicted"]["curve"], ratios), encoding="utf-8")
     same = all(each["tokens_equal"] for each in found.values())
     if given.json:
         points = found.get("speed", {}).get("points", {})
