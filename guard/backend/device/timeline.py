@@ -9,6 +9,7 @@ calling code is the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import torch
@@ -41,6 +42,9 @@ class Timeline(Protocol):
         Returns:
             Its end.
         """
+
+    def close(self) -> None:
+        """Return when all transfers are over; nothing is started any more."""
 
 
 class _Reached:
@@ -83,6 +87,49 @@ class HostTimeline:
         self.wait(after)
         return _Works(start())
 
+    def close(self) -> None:
+        """See Timeline; whoever started collectives has waited for them."""
+
+
+class _Job:
+    def __init__(self, future: Future[None]) -> None:
+        self.future = future
+
+    def passed(self) -> bool:
+        return self.future.done() and self.future.result() is None
+
+
+class ThreadTimeline:
+    """The CPU, with transfers that run in a thread of their own, one after the other, as on a stream."""
+
+    _reached = _Reached()
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "guard-transfers")
+
+    def mark(self) -> Mark:
+        """See Timeline."""
+        return self._reached
+
+    def wait(self, marks: Iterable[Mark]) -> None:
+        """See Timeline. An error of the transfer is raised here, and where `passed` is asked."""
+        for mark in marks:
+            if isinstance(mark, _Job):
+                mark.future.result()
+
+    def transfer(self, after: Iterable[Mark], start: Callable[[], Sequence[Any]]) -> Mark:
+        """See Timeline."""
+        return _Job(self._thread.submit(self._run, tuple(after), start))
+
+    def close(self) -> None:
+        """See Timeline."""
+        self._thread.shutdown()
+
+    def _run(self, after: Sequence[Mark], start: Callable[[], Sequence[Any]]) -> None:
+        self.wait(after)
+        for work in start():
+            work.wait()
+
 
 class _Event:
     def __init__(self, event: torch.cuda.Event) -> None:
@@ -121,6 +168,10 @@ class CudaTimeline:
                 work.wait()
         return self._recorded(self._stream)
 
+    def close(self) -> None:
+        """See Timeline."""
+        self._stream.synchronize()
+
     def _recorded(self, stream: torch.cuda.Stream) -> Mark:
         event = torch.cuda.Event()
         event.record(stream)
@@ -144,3 +195,13 @@ def timeline_of(device: torch.device) -> Timeline:
     if device.type == "cuda":
         return CudaTimeline(device)
     raise ValueError(f"LayerSplit has no timeline for {device.type} devices")
+
+
+def side_of(device: torch.device) -> Timeline:
+    """
+    A timeline whose transfers run beside the compute work, and beside those of others.
+
+    Raises:
+        ValueError: There is none for this kind of device.
+    """
+    return ThreadTimeline() if device.type == "cpu" else timeline_of(device)

@@ -64,6 +64,7 @@ class HostTier:
         self._device = device
         self.pool = Pool(slots, rules)
         self._copies: dict[int, Copy] = {}
+        self._storing: dict[Key, int] = {}
         self._withdrawn: set[int] = set()
         self._next = 0
 
@@ -75,6 +76,11 @@ class HostTier:
     def has(self, key: Key) -> bool:
         """Whether a complete copy of this content is here."""
         return key in self.pool.index
+
+    def expects(self, key: Key) -> bool:
+        """Whether a complete copy of this content is here, or under way and not withdrawn."""
+        number = self._storing.get(key)
+        return self.has(key) or (number is not None and number not in self._withdrawn)
 
     def copies(self) -> tuple[Copy, ...]:
         """Transfers queued and not over."""
@@ -93,12 +99,13 @@ class HostTier:
         Returns:
             The transfer, or None if the host has the content already or has no room.
         """
-        if self.has(key) or any(copy.key == key and copy.kind is Kind.STORE for copy in self._copies.values()):
+        if self.has(key) or key in self._storing:
             return None
         mine = self._label()
         taken = self.pool.allocate(mine, 1)
         if taken is None:
             return None
+        self._storing[key] = self._next
         return self._queue(Kind.STORE, owner, block, taken[0], key, parent)
 
     def load(self, owner: Owner, block: BlockId, key: Key, parent: Key | None) -> Copy | None:
@@ -127,8 +134,10 @@ class HostTier:
         copy = self._copies.pop(number, None)
         if copy is None:
             return ()
-        if copy.kind is Kind.STORE and complete and number not in self._withdrawn:
-            self.pool.publish(copy.slot, copy.key, copy.parent)
+        if copy.kind is Kind.STORE:
+            del self._storing[copy.key]
+            if complete and number not in self._withdrawn:
+                self.pool.publish(copy.slot, copy.key, copy.parent)
         self._withdrawn.discard(number)
         self.pool.release(Owner("host", number))
         return self._device.settle(copy.lease, Party("copy", number))
@@ -147,9 +156,14 @@ class HostTier:
         """Take a suspect lineage out of the host tier; stores of it that are under way will not enter."""
         named = tuple(keys)
         suspect = {*named, *self.pool.index.lineage(named)}
-        stores = (copy for copy in self._copies.values() if copy.kind is Kind.STORE)
-        self._withdrawn.update(copy.number for copy in stores if copy.key in suspect or copy.parent in suspect)
-        self.pool.withdraw(named)
+        stores = [self._copies[number] for number in self._storing.values()]
+        # A store may descend from another one that is under way, so until nothing more is found.
+        while found := [copy for copy in stores if copy.key in suspect or copy.parent in suspect]:
+            stores = [copy for copy in stores if copy not in found]
+            more = [copy.key for copy in found]
+            self._withdrawn.update(copy.number for copy in found)
+            suspect.update(more, self.pool.index.lineage(more))
+        self.pool.withdraw(suspect)
 
     def _label(self) -> Owner:
         return Owner("host", self._next)

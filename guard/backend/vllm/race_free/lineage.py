@@ -39,6 +39,8 @@ class Lineage:
         self._groups: set[int] = set()
         #: Withdrawn blocks that a request may still hold.
         self._withdrawn: set[int] = set()
+        #: Told of all that is withdrawn: other places that may have copies of it.
+        self.listeners: list[Callable[[Iterable[bytes]], None]] = []
 
     def published(self, hashes: Any, first: int, last: int, group: int) -> None:
         """Blocks `first` to `last` - 1 of a chain of hashes enter the cache."""
@@ -74,6 +76,8 @@ class Lineage:
             gone += self._evict(each)
             todo.extend(self._children.pop(each, ()))
         self._links = sum(map(len, self._children.values()))
+        for listener in self.listeners:
+            listener(seen)
         return gone
 
     def _evict(self, content: bytes) -> int:
