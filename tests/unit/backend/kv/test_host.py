@@ -100,3 +100,18 @@ def test_a_withdrawn_lineage_leaves_and_what_is_under_way_does_not_enter() -> No
 
 def test_a_slot_has_a_cell_of_its_own() -> None:
     assert HostTier.cell(BlockId(3)) != HostTier.cell(BlockId(4))
+
+
+def test_a_store_on_top_of_a_store_that_is_under_way_is_withdrawn_with_it() -> None:
+    _, host, block = tiers(slots=3)
+    keys = [A, AB, Key("abc")]
+    parents = [None, A, AB]
+    copies = [host.store(R1, block, key, parent) for key, parent in zip(keys, parents, strict=True)]
+    assert all(host.expects(key) for key in keys)
+    host.withdraw((A,))
+    assert not any(host.expects(key) for key in keys)
+    for copy in copies:
+        assert copy is not None
+        host.finish(copy.number)
+    assert not any(host.has(key) for key in keys)
+    assert host.store(R1, block, A, None) is not None

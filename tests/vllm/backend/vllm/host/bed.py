@@ -19,6 +19,7 @@ SLOTS = 200
 LENGTH = 200
 FULL = LENGTH // BLOCK_SIZE * BLOCK_SIZE
 TOKENS = 16
+_SECONDS = 20.0
 
 
 class Bed:
@@ -73,11 +74,16 @@ class Bed:
         last = self.engine.finish()[-1]
         return list(last.outputs[0].token_ids), last.num_cached_tokens
 
-    def push_out(self) -> None:
-        """Other requests take all of vLLM's cache."""
-        for tokens in prompts(7, LENGTH, 1000 + self._fillers):
+    def push_out(self, others: int = 7) -> None:
+        """Other requests take all of vLLM's cache, or as much of it as so many need."""
+        for tokens in prompts(others, LENGTH, 1000 + self._fillers):
             self.run(tokens, max_tokens=2)
         self._fillers += 1
+
+    def forget(self) -> None:
+        """vLLM's own cache has nothing any more."""
+        pool = self.engine.scheduler.kv_cache_manager.block_pool
+        pool.evict_blocks({block.block_id for block in pool.blocks if block.block_hash is not None})
 
     def settled(self, steps: int = 5000) -> bool:
         """Step until nothing is copied and every block is free; whether it came to that."""
@@ -95,7 +101,8 @@ def closed(transfer: Any) -> threading.Event:
     gate = threading.Event()
 
     def wait() -> tuple[()]:
-        gate.wait()
+        if not gate.wait(_SECONDS):
+            raise TimeoutError("nobody has opened the gate")
         return ()
 
     transfer((), wait)
