@@ -81,7 +81,7 @@ class Bed:
         self._fillers += 1
 
     def forget(self) -> None:
-        """vLLM's own cache has nothing any more."""
+        """Nothing is left in vLLM's own cache."""
         pool = self.engine.scheduler.kv_cache_manager.block_pool
         pool.evict_blocks({block.block_id for block in pool.blocks if block.block_hash is not None})
 
