@@ -49,7 +49,8 @@ class Shown:
             self.tokens += held.tokens
             if held.text:
                 self._texts.append(held.text)
-        self.fragile = self.fragile or attempt.fragile
+        if attempt.fragile and not self.fragile:
+            self.fragile = attempt.fragile
 
 
 def resume_blocker(request: ClientRequest, target: Target, shown: Shown) -> str:

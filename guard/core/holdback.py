@@ -85,8 +85,10 @@ class HoldBack:
 
     def flush(self) -> list[Held]:
         """Take out everything."""
-        out = list(self._queue)
-        self.drop()
+        queue = self._queue
+        out = list(queue)
+        queue.clear()
+        self.tokens = self._bytes = 0
         return out
 
     def take_before(self, token: int) -> list[Held]:

@@ -28,13 +28,14 @@ class Watched:
         state: The judge's memory of it.
     """
 
-    __slots__ = ("bank", "calm_at", "state")
+    __slots__ = ("bank", "calm_at", "state", "suspicion")
 
     def __init__(self, bank: DetectorBank, state: JudgeState) -> None:
         self.bank = bank
         self.state = state
         #: Version of the readings at which nothing was suspected; -1 while something is.
         self.calm_at = -1
+        self.suspicion = 0.0
 
 
 class Monitor:
@@ -66,24 +67,35 @@ class Monitor:
             monitor is the highest over all choices of the attempt.
         """
         worst = CLEAN
+        choices, judge = self._choices, self._judge
         for sample in samples:
-            watched = self._choices.get(sample.choice)
+            watched = choices.get(sample.choice)
             if watched is None:
-                if len(self._choices) >= MAX_CHOICES:
+                if len(choices) >= MAX_CHOICES:
                     continue
-                watched = self._choices[sample.choice] = self._new_choice()
+                watched = choices[sample.choice] = self._new_choice()
             bank = watched.bank
             bank.observe(sample)
             if bank.version == watched.calm_at:
                 continue  # no reading has changed since the judge found nothing
-            verdict = self._judge.decide(bank.read, bank.finding, bank.tokens, sample.choice, watched.state, bank.text)
-            self._suspicion[sample.choice] = verdict.suspicion
+            state = watched.state
+            suspects = judge.suspects(bank.read, state, bank.text)
+            if not suspects and not state.since and watched.suspicion == 0.0:
+                watched.calm_at = bank.version
+                continue
+            verdict = judge.weigh(suspects, bank.read, bank.finding, bank.tokens, sample.choice, state)
+            self._suspect(sample.choice, watched, verdict.suspicion)
             watched.calm_at = bank.version if verdict.suspicion == 0.0 else -1
             if _gravity(verdict) > _gravity(worst):
                 worst = verdict
-        self.suspicion = max(self._suspicion.values(), default=0.0)
         self.peak = max(self.peak, self.suspicion)
         return worst
+
+    def _suspect(self, choice: int, watched: Watched, suspicion: float) -> None:
+        """Keep a choice's suspicion; the monitor's own is the highest."""
+        if suspicion != watched.suspicion:
+            watched.suspicion = self._suspicion[choice] = suspicion
+            self.suspicion = max(self._suspicion.values())
 
     def rest_on_text(self) -> Verdict:
         """
@@ -98,11 +110,10 @@ class Monitor:
             watched.state.text_only = True
             bank = watched.bank
             verdict = self._judge.decide(bank.read, bank.finding, bank.tokens, choice, watched.state, None)
-            self._suspicion[choice] = verdict.suspicion
+            self._suspect(choice, watched, verdict.suspicion)
             watched.calm_at = -1
             if _gravity(verdict) > _gravity(worst):
                 worst = verdict
-        self.suspicion = max(self._suspicion.values(), default=0.0)
         return worst
 
     def recall(self, text: str, tokens: int) -> None:
@@ -124,6 +135,8 @@ class Monitor:
     def forget(self, choice: int) -> None:
         """A choice was ended: what it was suspected of no longer counts."""
         self._suspicion.pop(choice, None)
+        if choice in self._choices:
+            self._choices[choice].suspicion = 0.0
         self.suspicion = max(self._suspicion.values(), default=0.0)
 
     def _new_choice(self) -> Watched:

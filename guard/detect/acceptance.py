@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections import deque
 
 from guard.detect.baseline import Baseline
 from guard.types import StepAcceptance, Unit, Window
@@ -39,6 +38,8 @@ PRIOR = 4.0
 LEAST_BASELINE = 0.15
 #: The same for the stream's own history, which rests on far fewer positions.
 LEAST_HISTORY = 0.3
+#: Steps that have left a window before the room they take is given back.
+_SLACK = 16
 #: The change point looks for acceptance at this share of the reference.
 FALLEN_SHARE = 0.35
 
@@ -152,13 +153,18 @@ class StepWindow:
     Args:
         window: Size in tokens or steps; None for the whole stream.
         remember: Keep a history of what has left the window.
+        baseline: The deployment's healthy probability; nan to use this stream's own earlier part.
     """
 
-    def __init__(self, window: Window | None, *, remember: bool = False) -> None:
+    def __init__(self, window: Window | None, *, remember: bool = False, baseline: float = math.nan) -> None:
         self._size = window.size if window else 0
         self._by_tokens = window is not None and window.unit is Unit.TOKENS
         self._bounded = window is not None
-        self._steps: deque[tuple[int, int, int, int]] = deque()
+        self._baseline = baseline
+        self._alone = math.isnan(baseline)
+        #: Accepted, rejected, drafted and tokens of each step; those before `_first` have left.
+        self._steps: list[tuple[int, int, int, int]] = []
+        self._first = 0
         self.tally = Tally()
         self.history = History() if remember else None
         self.full = not self._bounded
@@ -173,52 +179,70 @@ class StepWindow:
             return
         steps = self._steps
         steps.append(step)
+        first = self._first
         if self._by_tokens:
             excess = tally.tokens - self._size
-            while excess >= steps[0][3]:
-                excess -= steps[0][3]
-                self._drop()
+            while excess >= steps[first][3]:
+                excess -= steps[first][3]
+                self._drop(steps[first])
+                first += 1
             self.full = excess >= 0
         else:
-            while len(steps) > self._size:
-                self._drop()
-            self.full = len(steps) >= self._size
+            while len(steps) - first > self._size:
+                self._drop(steps[first])
+                first += 1
+            self.full = len(steps) - first >= self._size
+        if first >= _SLACK:
+            del steps[:first]
+            first = 0
+        self._first = first
 
-    def _drop(self) -> None:
-        old = self._steps.popleft()
+    def _drop(self, old: tuple[int, int, int, int]) -> None:
         self.tally.remove(old)
         if self.history is not None and old[2] != 0:
             self.history.add(old[0], old[1], doubt=self.doubt)
 
-    def reference(self, baseline: float) -> float:
+    def reference(self) -> float:
         """What a fall is measured against: the baseline, unless the stream has long been below it; or nan."""
-        history = self.history
+        history, baseline = self.history, self._baseline
         if history is None:
             return baseline
-        if math.isnan(baseline):
-            return history.reference
-        return min(baseline, history.reference) if history.trusted else baseline
+        reference = history.reference
+        return reference if self._alone or (history.trusted and reference < baseline) else baseline
 
-    def fall(self, baseline: float) -> float:
+    def fall(self) -> float:
         """
         How far acceptance has fallen below its reference, in [0, 1].
-
-        Args:
-            baseline: The deployment's healthy probability; nan to use this stream's own earlier part.
 
         Returns:
             1 - probability / reference; nan while either is unknown.
         """
-        reference = self.reference(baseline)
-        least = LEAST_BASELINE if reference == baseline else LEAST_HISTORY
         tally = self.tally
         judged = tally.accepted + tally.rejected
-        if math.isnan(reference) or not self.full or judged == 0:
+        if not self.full or judged == 0:
             return math.nan
-        if reference < least:
-            return 0.0
-        probability = (tally.accepted + PRIOR * reference) / (judged + PRIOR)
-        return min(1.0, max(0.0, 1.0 - probability / reference))
+        reference = self.reference()
+        least = LEAST_BASELINE if reference == self._baseline else LEAST_HISTORY
+        if not reference >= least:
+            return math.nan if math.isnan(reference) else 0.0
+        fallen = 1.0 - (tally.accepted + PRIOR * reference) / (judged + PRIOR) / reference
+        return 0.0 if fallen < 0.0 else min(fallen, 1.0)
+
+    def length(self) -> float:
+        """Mean tokens per step that drafted; nan until the window is full, as of all that follow."""
+        return self.tally.length() if self.full else math.nan
+
+    def rate(self) -> float:
+        """Accepted over drafted."""
+        return self.tally.rate() if self.full else math.nan
+
+    def probability(self) -> float:
+        """Chance that one judged position was kept."""
+        return self.tally.probability() if self.full else math.nan
+
+    def undrafted(self) -> float:
+        """Share of the steps that had no draft."""
+        return self.tally.undrafted_share() if self.full else math.nan
 
 
 class ChangePoint:
@@ -238,7 +262,7 @@ class ChangePoint:
 
     def set_reference(self, reference: float) -> None:
         """Use this healthy probability from now on; nan changes nothing."""
-        if math.isnan(reference) or reference == self._reference:
+        if reference == self._reference or math.isnan(reference):
             return
         self._reference = reference
         healthy = min(0.95, max(0.05, reference))
@@ -280,11 +304,16 @@ class Acceptance:
     """
 
     def __init__(self, windows: set[Window | None], falls: set[Window | None], baseline: Baseline | None) -> None:
-        self.windows = {window: StepWindow(window, remember=window in falls) for window in windows | falls}
-        self._all = tuple(self.windows.values())
-        self._history = next((w.history for w in self._all if w.history is not None), None)
         usable = baseline is not None and baseline.usable
         self.baseline = baseline.probability if baseline is not None and usable else math.nan
+        self.windows = {
+            window: StepWindow(window, remember=window in falls, baseline=self.baseline) for window in windows | falls
+        }
+        self._all = tuple(self.windows.values())
+        #: Where the change point's reference comes from, unless there is a baseline.
+        self._history = next((w.history for w in self._all if w.history is not None), None)
+        if not math.isnan(self.baseline):
+            self._history = None
         self._deepest = baseline.k if baseline is not None and usable else 0
         self._doubts = False
         self._change = ChangePoint()
@@ -292,32 +321,30 @@ class Acceptance:
 
     def add(self, step: StepAcceptance, end_token: int) -> None:
         """Take in one verify step whose chunk ended at `end_token` of the choice."""
-        accepted, drafted = max(0, step.accepted), step.drafted
-        if drafted == 0:
-            rejected = 0
-        elif drafted > 0:
+        accepted, drafted, tokens = step.accepted, step.drafted, step.tokens
+        accepted = max(accepted, 0)
+        rejected = 0
+        if drafted > 0:
             rejected = 1 if accepted < drafted else 0
-        else:
+        elif drafted < 0:
             self._deepest = max(self._deepest, accepted, 1)
             rejected = 1 if accepted < self._deepest else 0
-        entry = (accepted, rejected, drafted, max(1, step.tokens))
+        entry = (accepted, rejected, drafted, tokens if tokens > 1 else 1)
         for window in self._all:
             window.add(entry)
         if drafted != 0:
-            if self._history is not None and math.isnan(self.baseline):
-                self._change.set_reference(self._history.reference)
-            self._change.add(accepted, rejected, end_token)
-            self._doubt(self._change.doubtful)
-
-    def _doubt(self, doubtful: bool) -> None:
-        if self._doubts != doubtful:
-            self._doubts = doubtful
-            for window in self._all:
-                window.doubt = doubtful
+            change = self._change
+            if self._history is not None:
+                change.set_reference(self._history.reference)
+            change.add(accepted, rejected, end_token)
+            if change.doubtful != self._doubts:
+                self._doubts = change.doubtful
+                for window in self._all:
+                    window.doubt = self._doubts
 
     def fall(self, window: Window | None) -> float:
         """Reading of `acceptance_fall` over one window."""
-        return self.windows[window].fall(self.baseline)
+        return self.windows[window].fall()
 
     @property
     def evidence(self) -> float:
@@ -326,7 +353,7 @@ class Acceptance:
 
     def reference(self, window: Window | None) -> float:
         """What a fall is measured against; nan while unknown."""
-        return self.windows[window].reference(self.baseline)
+        return self.windows[window].reference()
 
     def onset(self, window: Window | None, tokens: int) -> int:
         """Token at which the fall began, or the start of the window when none is under way."""

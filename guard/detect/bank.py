@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from guard.detect.acceptance import Acceptance, Tally
+from guard.detect.acceptance import Acceptance, StepWindow
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
-from guard.detect.channel import TextChannel
+from guard.detect.channel import Reader, TextChannel
 from guard.detect.prompt import Prompt
 from guard.types import Cadence, Channel, Finding, Sample, SignalRef, Window
 
@@ -37,11 +37,14 @@ class _Plan:
         self.windows: set[Window | None] = {ref.window for ref in steps}
         self.falls: set[Window | None] = {ref.window for ref in steps if ref.name == "acceptance_fall"}
         self.loops = [index for index, ref in enumerate(self.text_refs) if ref.cadence is Cadence.BLOCK]
+        #: Number of each signal: its place among those of text, or -1 - its place among those of steps.
         self.place = {ref: index for index, ref in enumerate(self.text_refs)}
+        self.step_refs = tuple(ref for ref in self.refs if ref not in self.place)
+        self.place.update((ref, -1 - index) for index, ref in enumerate(self.step_refs))
         # Hashing a ref costs more than reading it; judges read with the very objects given here, which
         # this keeps alive, so that an id stands for nothing else.
         self.kept = refs
-        self.by_id: dict[int, int | SignalRef] = {id(ref): self.place.get(ref, ref) for ref in refs}
+        self.by_id = {id(ref): self.place[ref] for ref in refs}
 
     @classmethod
     def of(cls, refs: tuple[SignalRef, ...]) -> _Plan:
@@ -55,11 +58,12 @@ class _Plan:
         return plan
 
 
-_MEASURES: dict[str, Callable[[Tally], float]] = {
-    "acceptance_length": Tally.length,
-    "acceptance_rate": Tally.rate,
-    "acceptance_probability": Tally.probability,
-    "undrafted": Tally.undrafted_share,
+_MEASURES: dict[str, Callable[[StepWindow], Reader]] = {
+    "acceptance_fall": lambda window: window.fall,
+    "acceptance_length": lambda window: window.length,
+    "acceptance_rate": lambda window: window.rate,
+    "acceptance_probability": lambda window: window.probability,
+    "undrafted": lambda window: window.undrafted,
 }
 _PLANS: dict[tuple[int, ...], _Plan] = {}
 
@@ -81,14 +85,17 @@ class DetectorBank:
         self._plan = plan = _Plan.of(tuple(refs))
         self._tokens = 0
         self._version = 0
-        #: Blocks and pages of text so far, over all channels: readings of text change with these only.
+        #: Changes so far of readings of loops, and pages of text, over all channels: other readings of text change
+        #: with pages only.
         self.text = (0, 0)
         self._prompt = Prompt(prompt)
         self._channels: dict[Channel, TextChannel] = {}
+        #: Readers of the only channel there is; None with none or several.
+        self._only: tuple[Reader, ...] | None = None
         self._acceptance = Acceptance(plan.windows, plan.falls, baseline) if plan.windows else None
-        # Readings since they last changed: text moves a block at a time, acceptance a step at a time.
+        self._steps = tuple(map(self._step_reader, plan.step_refs))
+        # Readings of text since they last changed, which they do a block or a page at a time.
         self._values: dict[int, float] = {}
-        self._step_values: dict[int, float] = {}
 
     @property
     def tokens(self) -> int:
@@ -102,48 +109,50 @@ class DetectorBank:
 
     def observe(self, sample: Sample) -> None:
         """Take in the choice's share of one chunk. Never raises, whatever the text."""
-        before = self._tokens
-        self._tokens += max(0, sample.tokens)
-        if sample.tokens or sample.steps:
+        before, tokens, steps = self._tokens, sample.tokens, sample.steps
+        after = before
+        if tokens > 0:
+            after = self._tokens = before + tokens
+        if tokens or steps:
             self._version += 1
-            self._step_values.clear()
-        if self._acceptance is not None:
-            for step in sample.steps:
-                self._acceptance.add(step, self._tokens)
-        refs = self._plan.text_refs
-        if not refs:
+        if steps and self._acceptance is not None:
+            for step in steps:
+                self._acceptance.add(step, after)
+        if not self._plan.text_refs:
             return
         for name, text in sample.texts:
             if text:
                 channel = self._channels.get(name)
                 if channel is None:
-                    channel = self._channels[name] = TextChannel(refs, self._prompt)
-                    self._forget(1, 1)
-                blocks = channel.feed(text, before, self._tokens)
+                    channel = self._open(name)
+                blocks = channel.feed(text, before, after)
                 if blocks:
-                    self._forget(blocks, channel.pages_in(blocks))
+                    pages = channel.pages_in(blocks)
+                    if pages or channel.turned:
+                        self._forget(1, pages)
+
+    def _open(self, name: Channel) -> TextChannel:
+        channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt)
+        self._only = channel.readers if len(self._channels) == 1 else None
+        self._forget(1, 1)
+        return channel
 
     def read(self, ref: SignalRef) -> float:
         """Reading of one of the signals given at construction; nan while unknown."""
-        what = self._plan.by_id.get(id(ref))
-        if what is None:
-            # An equal ref but another object, whose id may come to stand for something else.
-            what = self._plan.place.get(ref, ref)
-        if isinstance(what, int):
-            value = self._values.get(what)
-            if value is None:
-                value = self._values[what] = self._read_text(what)
-            return value
-        value = self._step_values.get(id(what))
+        index = self._plan.by_id.get(id(ref))
+        if index is None:
+            index = self._plan.place[ref]
+        if index < 0:
+            return self._steps[-1 - index]()
+        value = self._values.get(index)
         if value is None:
-            value = self._read_steps(what)
-            if what is ref:
-                self._step_values[id(what)] = value
+            only = self._only
+            value = self._values[index] = only[index]() if only is not None else self._read_worst(index)
         return value
 
-    def _forget(self, blocks: int, pages: int) -> None:
+    def _forget(self, turns: int, pages: int) -> None:
         self._version += 1
-        self.text = (self.text[0] + blocks, self.text[1] + pages)
+        self.text = (self.text[0] + turns, self.text[1] + pages)
         values = self._values
         if pages:
             values.clear()
@@ -168,28 +177,26 @@ class DetectorBank:
             reason = channel.why(index, value) + ("" if name is Channel.CONTENT else f" in the {name}")
         return Finding(signal=ref, value=value, onset_token=onset, reason=reason)
 
-    def _read_text(self, index: int) -> float:
+    def _read_worst(self, index: int) -> float:
+        """A reading of text where there is no channel, or several."""
         channels = self._channels
         if not channels:
             return math.nan
-        if len(channels) == 1:
-            for channel in channels.values():
-                return channel.readers[index]()
         middle = _TWO_SIDED.get(self._plan.text_refs[index].name)
         return channels[self._worst_channel(index, middle)].readers[index]()
 
-    def _read_steps(self, ref: SignalRef) -> float:
+    def _step_reader(self, ref: SignalRef) -> Reader:
         acceptance = self._acceptance
         if ref.name == "tokens":
-            return float(self._tokens)
+            return self._count
         if acceptance is None:
             raise KeyError(ref)
-        if ref.name == "acceptance_fall":
-            return acceptance.fall(ref.window)
         if ref.name == "acceptance_evidence":
-            return acceptance.evidence
-        window = acceptance.windows[ref.window]
-        return _MEASURES[ref.name](window.tally) if window.full else math.nan
+            return lambda: acceptance.evidence
+        return _MEASURES[ref.name](acceptance.windows[ref.window])
+
+    def _count(self) -> float:
+        return float(self._tokens)
 
     def _worst_channel(self, index: int, middle: float | None) -> Channel:
         worst, found = -math.inf, next(iter(self._channels))

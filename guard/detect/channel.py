@@ -62,6 +62,8 @@ class TextChannel:
         #: Reading of each signal, in the order of `refs`.
         self.readers: tuple[Reader, ...] = tuple(map(self._build, range(len(refs))))
         self._has_pages = self._pages.wanted
+        #: Whether the latest blocks changed a reading of loops, or may have.
+        self.turned = False
 
     def _build(self, index: int) -> Reader:
         ref = self._refs[index]
@@ -122,6 +124,7 @@ class TextChannel:
             self._pending = pending
             return 0
         added, length = after - before, len(text)
+        self.turned = False
         while start <= size:
             self._block(pending[start - BLOCK : start], before + added * (start - carried) // length)
             start += BLOCK
@@ -136,10 +139,17 @@ class TextChannel:
         loop, blank = self._repetition, self._blank
         if loop is not None:
             before, covered = loop.period, loop.characters
-            if loop.feed(block) and not (before == loop.period and loop.characters > covered):
-                self._begin_loop(loop)
+            if loop.feed(block):
+                self.turned = True
+                if not (before == loop.period and loop.characters > covered):
+                    self._begin_loop(loop)
+            elif before:
+                self.turned = True
         if blank is not None and (blank.characters or block[-1].isspace()):
+            lines = blank.lines
             blank.feed(block)
+            if blank.lines != lines:
+                self.turned = True
         if self._has_pages:
             page = self._half + block
             if len(page) == PAGE:

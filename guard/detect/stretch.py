@@ -286,7 +286,7 @@ class Pages:
     def _read(self, scan: WordScan, page: str) -> None:
         scan.feed(page)
         for recurrence in self._recurrences.values():
-            recurrence.add(scan.tokens)
+            recurrence.add(scan.tokens, scan.again)
         if self._familiar is not None:
             shape = self._characters.shape if self._characters is not None else b""
             self._familiar.feed(scan.tokens, len(shape.translate(None, _NOT_LETTERS)))

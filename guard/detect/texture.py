@@ -128,7 +128,10 @@ class TextureWindow:
 
     def pair_recurrence(self) -> float:
         """Pairs of ideographs or kana that the window already had, of all; nan while there are few."""
-        pairs = [pair for run in _IDEOGRAPHS.findall(self._text()) for pair in pairwise(run)]
+        text = self._text()
+        if text.isascii():
+            return math.nan
+        pairs = [pair for run in _IDEOGRAPHS.findall(text) for pair in pairwise(run)]
         return 1.0 - len(set(pairs)) / len(pairs) if len(pairs) >= _LEAST_PAIRS else math.nan
 
     def glued_words(self) -> float:

@@ -42,7 +42,10 @@ class WordScan:
 
     def __init__(self) -> None:
         self.tokens: list[str] = []
+        #: Whether one of the page's words is the one before it again.
+        self.again = False
         self._open = ""
+        self._last = ""
 
     def feed(self, page: str) -> None:
         """Scan one page."""
@@ -50,6 +53,11 @@ class WordScan:
         last = page[-1]
         self._open = tokens.pop()[:_LONGEST] if tokens and (last.isalnum() or last == "_") else ""
         self.tokens = tokens
+        row = [self._last, *tokens]
+        if "\n" in tokens:
+            row = [word for word in row if word != "\n"]
+        self._last = row[-1]
+        self.again = any(map(eq, row, row[1:]))
 
 
 class WordWindow:
@@ -66,13 +74,22 @@ class WordWindow:
     def __init__(self, pages: int) -> None:
         self._limit = pages
         self._pages: list[list[str]] = []
+        #: Latest pages in which no word was the one before it again.
+        self._calm = 0
         self._until = 2 * pages
         self._before = -1.0
         self._sum = 0.0
         self._windows = 0
 
-    def add(self, tokens: list[str]) -> None:
-        """Take in the newest page's tokens."""
+    def add(self, tokens: list[str], again: bool = True) -> None:
+        """
+        Take in the newest page.
+
+        Args:
+            tokens: Its tokens.
+            again: False when none of its words is the one before it again.
+        """
+        self._calm = 0 if again else self._calm + 1
         pages = self._pages
         if len(pages) == self._limit:
             del pages[0]
@@ -107,9 +124,10 @@ class WordWindow:
 
     def stutter(self) -> float:
         """Words that are the word before them again, of all words."""
+        if self._calm >= len(self._pages):
+            return 0.0
         row = self._row()
-        again = sum(map(eq, row, row[1:]))
-        if not again:
+        if not any(map(eq, row, row[1:])):
             return 0.0
         words = sum(map(str.isalpha, row))
         return min(1.0, sum(first == second and first.isalpha() for first, second in pairwise(row)) / max(words, 1))

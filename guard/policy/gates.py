@@ -8,7 +8,7 @@ that most decisions read a handful of signals and score nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from guard.policy.schema import All, Any, Condition, Leaf
@@ -25,11 +25,13 @@ class Gate(NamedTuple):
         ref: What is read.
         bound: Reading past which at least one of the rules may score.
         rules: Index and own bound of each rule that cannot score while its bound is not passed.
+        mask: The same rules as bits.
     """
 
     ref: SignalRef
     bound: float
     rules: tuple[tuple[int, float], ...]
+    mask: int
 
 
 class Gates(NamedTuple):
@@ -44,16 +46,27 @@ class Gates(NamedTuple):
     rising: tuple[Gate, ...]
     falling: tuple[Gate, ...]
 
-    def open(self, read: Read) -> list[int]:
-        """Indexes of the rules that may score above 0, in no order, perhaps twice. Unknown readings open nothing."""
+    def open(self, read: Read, closed: int = 0) -> list[int]:
+        """
+        Indexes of the rules that may score above 0, in no order, perhaps twice. Unknown readings open nothing.
+
+        Args:
+            read: Reading of a signal.
+            closed: Rules, as bits, that are known not to score; a gate of only such rules is not looked at.
+        """
         found: list[int] = []
-        for ref, bound, rules in self.rising:
-            if (value := read(ref)) > bound:
+        for ref, bound, rules, mask in self.rising:
+            if mask & ~closed and (value := read(ref)) > bound:
                 found += [index for index, own in rules if value > own]
-        for ref, bound, rules in self.falling:
-            if (value := read(ref)) < bound:
+        for ref, bound, rules, mask in self.falling:
+            if mask & ~closed and (value := read(ref)) < bound:
                 found += [index for index, own in rules if value < own]
         return found
+
+    @property
+    def mask(self) -> int:
+        """All rules that stand behind these gates, as bits."""
+        return bits(index for gate in (*self.rising, *self.falling) for index, _ in gate.rules)
 
 
 class GatePlan(NamedTuple):
@@ -99,9 +112,21 @@ def _gates(rules: dict[tuple[SignalRef, bool], list[tuple[int, float]]]) -> Gate
     rising = [(ref, members) for (ref, rises), members in rules.items() if rises]
     falling = [(ref, members) for (ref, rises), members in rules.items() if not rises]
     return Gates(
-        tuple(Gate(ref, min(bound for _, bound in members), tuple(members)) for ref, members in rising),
-        tuple(Gate(ref, max(bound for _, bound in members), tuple(members)) for ref, members in falling),
+        tuple(_gate(ref, min(bound for _, bound in members), members) for ref, members in rising),
+        tuple(_gate(ref, max(bound for _, bound in members), members) for ref, members in falling),
     )
+
+
+def _gate(ref: SignalRef, bound: float, members: list[tuple[int, float]]) -> Gate:
+    return Gate(ref, bound, tuple(members), bits(index for index, _ in members))
+
+
+def bits(rules: Iterable[int]) -> int:
+    """Indexes of rules as bits of one number."""
+    found = 0
+    for index in rules:
+        found |= 1 << index
+    return found
 
 
 def _side(leaf: Leaf) -> tuple[SignalRef, bool]:

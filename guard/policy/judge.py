@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from guard.policy.gates import Read, gates_of
+import msgspec
+
+from guard.policy.gates import Read, bits, gates_of
 from guard.policy.schema import All, Condition, HoldMode, Leaf, Not, Policy
-from guard.types import Action, Finding, SignalRef, Verdict
+from guard.types import Action, Cadence, Finding, SignalRef, Verdict
 
 Find = Callable[[SignalRef], Finding]
 Score = Callable[[Read, int], float]
@@ -20,20 +22,24 @@ class JudgeState:
     """
     What a Judge remembers of one choice.
 
-    Since which token each rule holds, which have noted, and which gates on text were open when the text
-    last changed.
+    Since which token each rule holds, which have noted, and what the text said of them when it last changed.
     """
 
-    __slots__ = ("block", "blocks_open", "noted", "page", "pages_open", "since", "text_only")
+    __slots__ = ("asked", "closed", "noted", "open", "page", "pages_open", "since", "text", "text_only")
 
     def __init__(self) -> None:
         self.since: dict[int, int] = {}
         self.noted: set[int] = set()
         #: Readings of acceptance count as unknown: something better has shown that they mean nothing here.
         self.text_only = False
-        self.block = self.page = -1
-        self.blocks_open: list[int] = []
+        #: Blocks and pages of text at which the rest was found; None before.
+        self.text: tuple[int, int] | None = None
+        self.page = -1
+        #: Rules behind an open gate on pages of text, and those that text alone may let score.
         self.pages_open: list[int] = []
+        self.open: list[int] = []
+        #: Rules, as bits, of which it is known whether this text rules them out, and those that it does.
+        self.asked = self.closed = 0
 
 
 class Judge:
@@ -57,7 +63,19 @@ class Judge:
         )
         shared = {ref: ref for ref in self.refs}
         self._scores: tuple[Score, ...] = tuple(_compile(rule.when, shared) for rule in policy.rules)
+        self._ceilings: tuple[Score | None, ...] = tuple(
+            # A single reading that has passed its gate scores.
+            None if isinstance(rule.when, Leaf) else _ceiling(rule.when, shared)
+            for rule in policy.rules
+        )
         self._gates = gates_of([rule.when for rule in policy.rules], shared)
+        self._step_rules = self._gates.steps.mask
+        #: Rules that look at loops, which change with each block of text.
+        self._block_rules = bits(
+            index
+            for index, rule in enumerate(policy.rules)
+            if any(leaf.signal.cadence is Cadence.BLOCK for leaf in leaves(rule.when))
+        )
         self._hold_at = policy.hold_back.hold_at
         self._act_at = policy.hold_back.act_at
         self._holds = policy.hold_back.mode is not HoldMode.OFF
@@ -93,14 +111,37 @@ class Judge:
             The verdict; its action is HOLD when only the suspicion is raised. A rule that notes does so
             once in a choice.
         """
+        return self.weigh(self.suspects(read, state, text), read, finding, tokens, choice, state)
+
+    def suspects(self, read: Read, state: JudgeState, text: tuple[int, int] | None = None) -> list[int]:
+        """
+        Rules that may score above 0, in their order; the first half of `decide`. Most often there are none.
+
+        What keeps a rule at 0 is looked for in the text first: it changes with a page, acceptance with every chunk.
+        Once a page rules out all rules that a fall of acceptance could wake, acceptance is not read until the next.
+        """
         if state.text_only:
             read = _text_only(read)
-        candidates = self._open(read, state, text)
-        if not candidates:
+        if text is None or text is not state.text:
+            self._read_text(read, state, text)
+        if not self._step_rules & ~state.closed:
+            return state.open
+        opened = self._gates.steps.open(read, state.closed)
+        if opened:
+            opened = self._left(opened, read, state)
+        return sorted({*state.open, *opened}) if opened else state.open
+
+    def weigh(
+        self, suspects: list[int], read: Read, finding: Find, tokens: int, choice: int, state: JudgeState
+    ) -> Verdict:
+        """The second half of `decide`: what `suspects` come to."""
+        if not suspects:
             if state.since:
                 state.since.clear()
             return Verdict(Action.PASS, 0.0, None, "", choice, tokens)
-        suspicion, acting = self._weigh(sorted(set(candidates)), read, tokens, state)
+        if state.text_only:
+            read = _text_only(read)
+        suspicion, acting = self._weigh(suspects, read, tokens, state)
         if acting is None:
             held = self._holds and suspicion >= self._hold_at
             return Verdict(Action.HOLD if held else Action.PASS, suspicion, None, "", choice, tokens)
@@ -120,17 +161,34 @@ class Judge:
             findings=evidence,
         )
 
-    def _open(self, read: Read, state: JudgeState, text: tuple[int, int] | None) -> list[int]:
-        """Rules that may score above 0, in no order, perhaps twice."""
-        gates = self._gates
-        block, page = text if text is not None else (-1, -1)
-        if block != state.block or text is None:
-            state.block = block
-            state.blocks_open = gates.blocks.open(read)
-            if page != state.page or text is None:
-                state.page = page
-                state.pages_open = gates.pages.open(read)
-        return [*gates.steps.open(read), *state.blocks_open, *state.pages_open, *gates.always]
+    def _read_text(self, read: Read, state: JudgeState, text: tuple[int, int] | None) -> None:
+        """The text has grown: which rules may it let score?"""
+        gates, page = self._gates, text[1] if text is not None else -1
+        if text is None or page != state.page:
+            state.page = page
+            state.asked = state.closed = 0
+            state.pages_open = gates.pages.open(read)
+        else:
+            # The same pages: only rules that look at loops are asked again.
+            state.asked &= ~self._block_rules
+            state.closed &= ~self._block_rules
+        state.text = text
+        opened = [*gates.blocks.open(read), *state.pages_open, *gates.always]
+        state.open = sorted(set(self._left(opened, read, state))) if opened else opened
+
+    def _left(self, rules: list[int], read: Read, state: JudgeState) -> list[int]:
+        """Those of the rules that the text does not rule out, whatever acceptance may be."""
+        left: list[int] = []
+        for index in rules:
+            bit = 1 << index
+            if not state.asked & bit:
+                state.asked |= bit
+                ceiling = self._ceilings[index]
+                if ceiling is not None and ceiling(read, 0) <= 0.0:
+                    state.closed |= bit
+            if not state.closed & bit:
+                left.append(index)
+        return left
 
     def _weigh(self, candidates: list[int], read: Read, tokens: int, state: JudgeState) -> tuple[float, int | None]:
         """The suspicion, and the rule that acts: the severest, then the one that scores most, then the first."""
@@ -205,6 +263,26 @@ def _compile(condition: Condition, shared: dict[SignalRef, SignalRef]) -> Score:
         return negated
     parts = tuple(_compile(part, shared) for part in condition.parts)
     return _least(parts) if isinstance(condition, All) else _greatest(parts)
+
+
+def _ceiling(condition: Condition, shared: dict[SignalRef, SignalRef]) -> Score | None:
+    """
+    The most a condition can score on the text as it is, whatever acceptance and the count of tokens may become.
+
+    None where the text says nothing of it.
+    """
+    if isinstance(condition, Not):
+        fixed = all(leaf.signal.cadence is not Cadence.STEP and not leaf.after for leaf in leaves(condition))
+        return _compile(condition, shared) if fixed else None
+    if isinstance(condition, Leaf):
+        if condition.signal.cadence is Cadence.STEP:
+            return None
+        return _compile_leaf(msgspec.structs.replace(condition, after=0), shared[condition.signal])
+    parts = [_ceiling(part, shared) for part in condition.parts]
+    known = tuple(part for part in parts if part is not None)
+    if not known or (len(known) < len(parts) and not isinstance(condition, All)):
+        return None
+    return _least(known) if isinstance(condition, All) else _greatest(known)
 
 
 def _least(parts: tuple[Score, ...]) -> Score:

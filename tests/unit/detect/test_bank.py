@@ -87,3 +87,24 @@ def test_the_prompt_reaches_the_detectors() -> None:
     bank = DetectorBank([RARE], prompt="What is \ufffd?")
     bank.observe(text("\ufffd" * 64))
     assert bank.read(RARE) == 0.0
+
+
+def test_text_has_changed_when_a_page_is_full_or_a_loop_goes_on() -> None:
+    bank = DetectorBank([RARE, SignalRef("repetition_count"), SignalRef("blank_lines")])
+    bank.observe(text("The keeper went "))
+    opened = bank.text
+    bank.observe(text("up the stair to "))
+    assert bank.text is opened, "a block in which nothing repeats changes no reading"
+    bank.observe(text("light the lamp, as he did every night. "))
+    assert bank.text[1] == opened[1] + 1
+    seen, readings = {bank.text}, {bank.read(SignalRef("repetition_count"))}
+    for _ in range(12):
+        bank.observe(text("Round and round it goes, "))
+        if bank.read(SignalRef("repetition_count")) not in readings:
+            assert bank.text not in seen
+        seen.add(bank.text)
+        readings.add(bank.read(SignalRef("repetition_count")))
+    assert max(readings) > 8
+    before = bank.text
+    bank.observe(text("\n" * 16))
+    assert bank.text != before

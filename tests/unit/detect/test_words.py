@@ -98,3 +98,13 @@ def test_prose_is_told_from_code() -> None:
     assert not order(
         "for item in items:\n    if item not in seen and item is not None:\n        yield item\n" * 3
     ).prose()
+
+
+def test_pages_without_a_stutter_need_not_be_compared() -> None:
+    for text in (PROSE * 3, "we we went went home home to to the the pier. " * 2, "a a\n" * 40, "x " * 9 + PROSE * 3):
+        scan, told, blind = WordScan(), WordWindow(4), WordWindow(4)
+        for start in range(0, len(text) - len(text) % 16, 16):
+            scan.feed(text[start : start + 16])
+            told.add(scan.tokens, scan.again)
+            blind.add(scan.tokens)
+            assert told.stutter() == blind.stutter()

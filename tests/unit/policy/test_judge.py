@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
@@ -164,3 +165,66 @@ def test_judges_of_one_stream_can_share_their_signals() -> None:
     shadow = Judge(Policy(name="q", rules=(rule(above(SignalRef("x"), 0.7)), rule(above(Y, 1), name="s"))), live.refs)
     assert shadow.refs == (X, Y)
     assert shadow.refs[0] is live.refs[0]
+
+
+FALL, LOOP, PAGE, COUNT = (SignalRef(name) for name in ("acceptance_fall", "repetition_count", "garble", "tokens"))
+MIXED = (
+    All((slope(FALL, 0.3, 0.6), Any((slope(PAGE, 0.4, 0.8), slope(LOOP, 0.5, 0.9))))),
+    All((slope(FALL, 0.3, 0.6), Not(slope(PAGE, 0.4, 0.8)))),
+    All((slope(FALL, 0.2, 0.6), Not(slope(COUNT, 40, 90)))),
+    All((slope(PAGE, 0.3, 0.6), slope(LOOP, 0.3, 0.6), slope(FALL, 0.3, 0.6))),
+    All((above(COUNT, 20), above(PAGE, 0.5, after=60))),
+    Any((slope(FALL, 0.6, 0.9), All((slope(LOOP, 0.6, 0.9), above(PAGE, 0.7))))),
+    All((Any((slope(FALL, 0.5, 0.7), above(COUNT, 80))), slope(PAGE, 0.8, 0.2))),
+    slope(LOOP, 0.7, 0.9),
+    Not(slope(PAGE, 0.0, 0.4)),
+)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_the_text_ruled_out_is_looked_at_again_only_when_it_has_changed(seed: int) -> None:
+    dice = random.Random(seed)
+    rules = [rule(when, name=f"r{n}", persist=dice.choice((0, 9))) for n, when in enumerate(MIXED)]
+    judge = Judge(Policy(name="p", rules=tuple(dice.sample(rules, dice.randint(1, len(rules))))))
+    thrifty, thorough = judge.state(), judge.state()
+    thrifty.text_only = thorough.text_only = seed % 5 == 0
+    values, text, reads = dict.fromkeys((FALL, LOOP, PAGE), math.nan), (0, 0), [0, 0]
+
+    def reading(which: int, tokens: int, ref: SignalRef) -> float:
+        reads[which] += 1
+        return tokens if ref == COUNT else values[ref]
+
+    for tokens in range(1, 200):
+        values[FALL] = dice.choice((math.nan, dice.random()))
+        if dice.random() < 0.3:
+            values[LOOP], text = dice.random(), (text[0] + 1, text[1])
+        if dice.random() < 0.1:
+            values[PAGE], text = dice.choice((math.nan, dice.random())), (text[0] + 1, text[1] + 1)
+        verdicts = [
+            judge.decide(
+                lambda ref, which=which, tokens=tokens: reading(which, tokens, ref),
+                lambda ref, tokens=tokens: Finding(ref, 0.0, tokens, str(ref)),
+                tokens,
+                0,
+                state,
+                text if state is thrifty else None,
+            )
+            for which, state in enumerate((thrifty, thorough))
+        ]
+        assert verdicts[0] == verdicts[1]
+    assert reads[0] < reads[1]
+
+
+def test_acceptance_is_not_read_while_the_text_rules_out_what_it_could_wake() -> None:
+    judge = Judge(Policy(name="p", rules=(rule(All((slope(FALL, 0.3, 0.6), slope(PAGE, 0.4, 0.8)))),)))
+    state, asked, values = judge.state(), [], {FALL: 0.9, PAGE: 0.1}
+
+    def read(ref: SignalRef) -> float:
+        asked.append(ref)
+        return values[ref]
+
+    text = (1, 1)
+    assert [judge.suspects(read, state, text) for _ in range(3)] == [[], [], []]
+    assert asked == [FALL, PAGE], "read once, and not again on the same page"
+    values[PAGE] = 0.9
+    assert judge.suspects(read, state, (2, 2)) == [0]
