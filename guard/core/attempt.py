@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from guard.core.engine_verdict import REPETITION, engine_verdict
 from guard.core.events import Headers
 from guard.core.holdback import NO_CHOICE, Held, HoldBack
@@ -23,7 +21,7 @@ from guard.types import Action, Channel, Sample, Verdict
 from guard.wire import Chunk
 
 
-class Judged(msgspec.Struct, frozen=True, gc=False):
+class Judged:
     """
     One event after parsing and judging.
 
@@ -35,11 +33,21 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
         calm: Whether nothing follows from it but that its samples have arrived.
     """
 
-    chunk: Chunk | None
-    samples: Sequence[Sample]
-    verdict: Verdict
-    closing: bytes | None = None
-    calm: bool = False
+    __slots__ = ("calm", "chunk", "closing", "samples", "verdict")
+
+    def __init__(
+        self,
+        chunk: Chunk | None,
+        samples: Sequence[Sample],
+        verdict: Verdict,
+        closing: bytes | None = None,
+        calm: bool = False,
+    ) -> None:
+        self.chunk = chunk
+        self.samples = samples
+        self.verdict = verdict
+        self.closing = closing
+        self.calm = calm
 
 
 class Attempt:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
 #: Limit of a full buffer, so that a stream that never ends cannot take all memory. Unit: bytes.
 MAX_HELD_BYTES = 32 * 1024 * 1024
 
@@ -20,7 +18,7 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 NO_CHOICE = -1
 
 
-class Held(msgspec.Struct, gc=False):
+class Held:
     """
     One chunk in the window.
 
@@ -32,11 +30,14 @@ class Held(msgspec.Struct, gc=False):
         choice: Its choice; NO_CHOICE for what speaks of none, or of several.
     """
 
-    data: bytes
-    text: str
-    tokens: int
-    end_token: int
-    choice: int = NO_CHOICE
+    __slots__ = ("choice", "data", "end_token", "text", "tokens")
+
+    def __init__(self, data: bytes, text: str, tokens: int, end_token: int, choice: int = NO_CHOICE) -> None:
+        self.data = data
+        self.text = text
+        self.tokens = tokens
+        self.end_token = end_token
+        self.choice = choice
 
 
 class HoldBack:
