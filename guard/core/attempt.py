@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from guard.core.engine_verdict import REPETITION, engine_verdict
 from guard.core.events import Headers
@@ -290,5 +291,5 @@ def _content_text(samples: Sequence[Sample]) -> str:
     return said
 
 
-_CALM = (Action.PASS, Action.HOLD)
-_NOTHING = Judged(None, (), CLEAN, None, calm=True)
+_CALM: Final = (Action.PASS, Action.HOLD)
+_NOTHING: Final = Judged(None, (), CLEAN, None, calm=True)

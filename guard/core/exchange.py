@@ -12,6 +12,7 @@ of each attempt. Promises, whatever the order of events:
 """
 
 from __future__ import annotations
+from typing import Final
 
 from guard.core.attempt import Attempt, Judged
 from guard.core.confirm import covers
@@ -44,13 +45,13 @@ from guard.retry.planner import Plan, Step, plan
 from guard.types import Action, Kind, Verdict, WhenExhausted
 
 #: Answers to a first attempt after which another replica is asked, if there is one.
-_ASK_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
+_ASK_ELSEWHERE: Final = frozenset({429, 500, 502, 503, 504})
 
 #: Faults that take nothing from an answer of which all was read.
-_LATE = frozenset({"reset", "timeout", "truncated"})
+_LATE: Final = frozenset({"reset", "timeout", "truncated"})
 
 #: Why a retry is refused.
-NO_ROOM = "the retry budget is used up"
+NO_ROOM: Final = "the retry budget is used up"
 
 
 class Exchange(WholeAnswers):

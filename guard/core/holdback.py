@@ -10,12 +10,13 @@ the guard holds, then lets pass.
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 #: Limit of a full buffer, so that a stream that never ends cannot take all memory. Unit: bytes.
-MAX_HELD_BYTES = 32 * 1024 * 1024
+MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 
 #: Stands for the choice of a chunk that speaks of no single one.
-NO_CHOICE = -1
+NO_CHOICE: Final = -1
 
 
 class Held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
@@ -10,13 +11,13 @@ from guard.policy.judge import Judge, JudgeState
 from guard.types import Action, Channel, Sample, Verdict
 
 #: Choices of one request that are judged; the rest pass unwatched (memory stays bounded).
-MAX_CHOICES = 64
+MAX_CHOICES: Final = 64
 
 #: Most of an answer's text that the detectors of its continuation are given: more than any of them looks back.
 #: Unit: characters.
-MAX_RECALL = 8192
+MAX_RECALL: Final = 8192
 
-CLEAN = Verdict(action=Action.PASS, suspicion=0.0)
+CLEAN: Final = Verdict(action=Action.PASS, suspicion=0.0)
 
 
 class Watched:
@@ -143,7 +144,7 @@ class Monitor:
         return Watched(DetectorBank(self._judge.refs, self._baseline, self._prompt), self._judge.state())
 
 
-_ORDER = {action: rank for rank, action in enumerate(Action)}
+_ORDER: Final = {action: rank for rank, action in enumerate(Action)}
 
 
 def _gravity(verdict: Verdict) -> tuple[int, float]:

@@ -15,33 +15,34 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from typing import Final
 
 from guard.detect.baseline import Baseline
 from guard.types import StepAcceptance, Unit, Window
 
 #: Verify positions in one block of the stream's own history.
-HISTORY_BLOCK = 16
+HISTORY_BLOCK: Final = 16
 #: Blocks before the stream's own history counts as a reference.
-HISTORY_MIN = 2
+HISTORY_MIN: Final = 2
 #: Blocks kept; when full, every second of the sorted blocks goes, which keeps the median.
-HISTORY_MAX = 64
+HISTORY_MAX: Final = 64
 #: Blocks after which the stream's own history may speak against a baseline: so long a text that no text
 #: rule objected to was not bad, however low its acceptance; its draft is weak.
-HISTORY_TRUST = 6
+HISTORY_TRUST: Final = 6
 #: Evidence for a fall from which what is measured is no measure. Unit: nats.
-DOUBT = 5.0
+DOUBT: Final = 5.0
 #: Blocks held back in doubt; after that many the fall is what the draft is like from now on.
-DOUBT_MAX = 10
+DOUBT_MAX: Final = 10
 #: Positions at the reference added to a window, so that a handful of steps cannot look like a fall.
-PRIOR = 4.0
+PRIOR: Final = 4.0
 #: A baseline below this leaves no room for a fall: the draft is weak, the stream is not at fault.
-LEAST_BASELINE = 0.15
+LEAST_BASELINE: Final = 0.15
 #: The same for the stream's own history, which rests on far fewer positions.
-LEAST_HISTORY = 0.3
+LEAST_HISTORY: Final = 0.3
 #: Steps that have left a window before the room they take is given back.
-_SLACK = 16
+_SLACK: Final = 16
 #: The change point looks for acceptance at this share of the reference.
-FALLEN_SHARE = 0.35
+FALLEN_SHARE: Final = 0.35
 
 
 class Tally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from guard.detect.acceptance import Acceptance, StepWindow
 from guard.detect.baseline import Baseline
@@ -12,12 +13,12 @@ from guard.detect.channel import Reader, TextChannel
 from guard.detect.prompt import Prompt
 from guard.types import Cadence, Channel, Finding, Sample, SignalRef, Window
 
-_ACCEPTANCE = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance)
+_ACCEPTANCE: Final = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance)
 #: Signals of which the smaller reading can be the worse one: with several channels, the reading farthest
 #: from what prose shows wins.
-_TWO_SIDED = {"word_recurrence": 0.25, "fresh_words": 1.0, "function_words": 0.4, "pair_recurrence": 0.3}
+_TWO_SIDED: Final = {"word_recurrence": 0.25, "fresh_words": 1.0, "function_words": 0.4, "pair_recurrence": 0.3}
 #: Plans kept; a process has a few policies, each with its own.
-_MOST_PLANS = 64
+_MOST_PLANS: Final = 64
 
 
 class _Plan:
@@ -58,14 +59,14 @@ class _Plan:
         return plan
 
 
-_MEASURES: dict[str, Callable[[StepWindow], Reader]] = {
+_MEASURES: Final[dict[str, Callable[[StepWindow], Reader]]] = {
     "acceptance_fall": lambda window: window.fall,
     "acceptance_length": lambda window: window.length,
     "acceptance_rate": lambda window: window.rate,
     "acceptance_probability": lambda window: window.probability,
     "undrafted": lambda window: window.undrafted,
 }
-_PLANS: dict[tuple[int, ...], _Plan] = {}
+_PLANS: Final[dict[tuple[int, ...], _Plan]] = {}
 
 
 class DetectorBank:

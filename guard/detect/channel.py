@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from typing import Final
 
 from guard.detect.blank import BlankRun
 from guard.detect.prompt import Prompt
@@ -12,19 +13,19 @@ from guard.detect.stretch import Pages, Parts
 from guard.types import SignalRef, Window
 
 #: Characters the detectors of loops take at a time. Unit: characters.
-BLOCK = 16
+BLOCK: Final = 16
 #: Blocks in a page, which the detectors with a window take at a time. Unit: blocks.
-PAGE_BLOCKS = 4
+PAGE_BLOCKS: Final = 4
 #: Unit: characters.
-PAGE = BLOCK * PAGE_BLOCKS
+PAGE: Final = BLOCK * PAGE_BLOCKS
 #: Blocks whose token position is remembered, enough for the longest period.
-_MARKS = 144
+_MARKS: Final = 144
 #: Blocks beyond that before the oldest are dropped.
-_SLACK = 16
+_SLACK: Final = 16
 
 Reader = Callable[[], float]
 #: Reader of each signal on loops.
-_LOOP = {
+_LOOP: Final = {
     "repetition_count": "_loop_count",
     "repetition_characters": "_loop_characters",
     "repetition_tokens": "_loop_tokens",

@@ -15,36 +15,37 @@ from __future__ import annotations
 
 from array import array
 from itertools import groupby
+from typing import Final
 from zlib import crc32
 
 #: Places in the table, a power of two.
-_SLOTS = 8192
-_MASK = _SLOTS - 1
+_SLOTS: Final = 8192
+_MASK: Final = _SLOTS - 1
 #: Words after which the counters are full; between once and twice as many are remembered.
-_MEMORY = 320
+_MEMORY: Final = 320
 #: In each byte of the table, how often something was said of late; above that, how often before.
-_LATE = 0b11
-_SHIFT = 2
+_LATE: Final = 0b11
+_SHIFT: Final = 2
 #: Makes what was said of late what was said before.
-_AGE = bytes((byte & _LATE) << _SHIFT for byte in range(256))
+_AGE: Final = bytes((byte & _LATE) << _SHIFT for byte in range(256))
 #: Times a phrase must have been said before; one repeat is what any second draft or refrain has.
-_TWICE = 2
+_TWICE: Final = 2
 #: Words after which a clause counts as ended; nothing longer is compared as a whole.
-_LONGEST_CLAUSE = 24
+_LONGEST_CLAUSE: Final = 24
 #: Characters a clause must have to be compared as a whole.
-_LEAST_CLAUSE = 8
-_ENDS = frozenset("\n.!?;|,:\u3002\uff0c\u3001\uff01\uff1f\uff1b")
-_DIGITS = "0123456789"
+_LEAST_CLAUSE: Final = 8
+_ENDS: Final = frozenset("\n.!?;|,:\u3002\uff0c\u3001\uff01\uff1f\uff1b")
+_DIGITS: Final = "0123456789"
 #: Longest number that can be a counter. Unit: digits.
-_COUNTER_DIGITS = 9
+_COUNTER_DIGITS: Final = 9
 
 
 #: Place of each word met of late, in all streams; a look-up costs a third of the hash.
-_PLACES: dict[str, int] = {}
+_PLACES: Final[dict[str, int]] = {}
 #: Words remembered so. Unit: words.
-_MOST_PLACES = 16384
+_MOST_PLACES: Final = 16384
 #: Characters up to which a word is worth it; clauses of scripts without blanks are longer, and never come back.
-_SHORT = 24
+_SHORT: Final = 24
 
 
 def _remember(word: str) -> int:
@@ -216,8 +217,8 @@ class FamiliarWindow:
 
 
 #: Sums kept of each page.
-_COLUMNS = 4
+_COLUMNS: Final = 4
 #: Words in a window before shares of them say anything.
-_LEAST_WORDS = 16
+_LEAST_WORDS: Final = 16
 #: Share of a window's characters that must be letters.
-_LEAST_LETTERS = 0.35
+_LEAST_LETTERS: Final = 0.35

@@ -10,41 +10,42 @@ from __future__ import annotations
 
 import re
 from bisect import insort
+from typing import Final
 
 from guard.detect.window import BlockSum
 
 #: Joints in classes of guard.detect.shape. A quote between letters, another mark, another script.
-_QUOTED = (b"aqa", b"aqA", b"Aqa", b"AqA")
-_MARKED = (b"aoa", b"aoA", b"Aoa", b"AoA", b"aooa", b"aooA", b"Aooa")
-_MIXED = (b"aX", b"AX", b"Xa", b"XA")
+_QUOTED: Final = (b"aqa", b"aqA", b"Aqa", b"AqA")
+_MARKED: Final = (b"aoa", b"aoA", b"Aoa", b"AoA", b"aooa", b"aooA", b"Aooa")
+_MIXED: Final = (b"aX", b"AX", b"Xa", b"XA")
 #: A blank or joiner that shows nothing, between letters.
-_HIDDEN = (b"aza", b"azA", b"Aza")
+_HIDDEN: Final = (b"aza", b"azA", b"Aza")
 #: A closing mark inside a word, or with a blank before it.
-_CLOSING = (b"aca", b"acA", b"Aca", b"AcA", b" c ", b" ca", b" cA")
+_CLOSING: Final = (b"aca", b"acA", b"Aca", b"AcA", b" c ", b" ca", b" cA")
 #: Words glued together without end.
-_GLUED = b"a" * 16
+_GLUED: Final = b"a" * 16
 #: Letters of a script without spaces, a whole page long and not one comma: counts as two joints.
-_UNBROKEN = b"X" * 32
+_UNBROKEN: Final = b"X" * 32
 #: Classes between which there is never a joint.
-_HARMLESS = b"a nbls"
+_HARMLESS: Final = b"a nbls"
 #: Marks that pile up; dots, hyphens, slashes and signs of equality do so by right.
-_PILE = re.compile(rb"[!\"$%&'()+,:;<>?@\[\\\]^`{|}~]{3,}")
+_PILE: Final = re.compile(rb"[!\"$%&'()+,:;<>?@\[\\\]^`{|}~]{3,}")
 #: What keys, digests and base64 are written in; lines of them follow one another without a space.
-_LEAD = re.compile(r"[A-Za-z0-9+/=_\n-]*")
-_TRAIL = re.compile(r"[A-Za-z0-9+/=_\n-]*\Z")
+_LEAD: Final = re.compile(r"[A-Za-z0-9+/=_\n-]*")
+_TRAIL: Final = re.compile(r"[A-Za-z0-9+/=_\n-]*\Z")
 #: An unbroken run of this many such characters, digits among them, is a payload and not words.
-_PAYLOAD = 24
-_DIGIT = re.compile(r"[0-9]")
+_PAYLOAD: Final = 24
+_DIGIT: Final = re.compile(r"[0-9]")
 #: A page of a hex dump: bytes and offsets.
-_DUMP = re.compile(r"[0-9a-fA-F:\s]*\Z")
+_DUMP: Final = re.compile(r"[0-9a-fA-F:\s]*\Z")
 #: Characters of overlap between pages, so that a joint on the border is seen.
-_OVERLAP = 2
+_OVERLAP: Final = 2
 #: Characters per word, to turn joints per character into joints per word.
-_WORD = 5.0
+_WORD: Final = 5.0
 #: Multiple of its own earlier density that a text may reach before anything counts.
-_TOLERANCE = 1.5
+_TOLERANCE: Final = 1.5
 #: Stretches of earlier text remembered; when full, every second of them goes, which keeps the median.
-_STRETCHES = 32
+_STRETCHES: Final = 32
 
 
 def joints_in(shape: bytes) -> int:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Final
 
-_LISTS = (
+_LISTS: Final = (
     # English
     "the of and to in is that it for was on are as with his they be at this have from or had by but not what all "
     "were we when your can there an each which she do how their if will up other about out many then them these "
@@ -90,7 +91,7 @@ _LISTS = (
 )
 
 #: Letters of the scripts that the languages above are written in.
-_WRITTEN = re.compile("[a-z\u00df-\u024f\u0370-\u03ff\u0400-\u04ff\u1ea0-\u1eff]")
+_WRITTEN: Final = re.compile("[a-z\u00df-\u024f\u0370-\u03ff\u0400-\u04ff\u1ea0-\u1eff]")
 
 
 def _by_word() -> dict[str, tuple[int, ...]]:
@@ -102,7 +103,7 @@ def _by_word() -> dict[str, tuple[int, ...]]:
 
 
 #: Languages, by their place in the lists, in which a word is such a word.
-FUNCTION_WORDS = _by_word()
+FUNCTION_WORDS: Final = _by_word()
 
 
 def function_share(words: Sequence[str]) -> float:

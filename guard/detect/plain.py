@@ -7,8 +7,10 @@ pieces of words drawn at random have none for as long as they go on.
 
 from __future__ import annotations
 
+from typing import Final
+
 #: Classes that go on with a row of words: letters and blanks.
-_WORDY = b"aAlXz "
+_WORDY: Final = b"aAlXz "
 
 
 class PlainRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 from guard.detect.prompt import Prompt
 from guard.detect.scripts import classify
@@ -11,16 +12,16 @@ from guard.detect.shape import AT_HOME, ascii_shape, code_of
 from guard.detect.window import BlockSum, CountWindow
 
 #: A word with a Latin one before it and after it; a Latin one before it may end a sentence.
-_BETWEEN = re.compile(r"[A-Za-z.,;:] {1,2}([^\s\x00-\x7f]+) [\"A-Za-z]")
+_BETWEEN: Final = re.compile(r"[A-Za-z.,;:] {1,2}([^\s\x00-\x7f]+) [\"A-Za-z]")
 #: Characters of the page before in which such a word may begin. Unit: characters.
-_OVERLAP = 24
-_ASCII_LETTER = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_NO_SCRIPTS: dict[str, int] = {}
-_NONE: frozenset[str] = frozenset()
+_OVERLAP: Final = 24
+_ASCII_LETTER: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_NO_SCRIPTS: Final[dict[str, int]] = {}
+_NONE: Final[frozenset[str]] = frozenset()
 #: Switches of script inside words at which a mixture counts in full.
-_FULL_SWITCHES = 4.0
+_FULL_SWITCHES: Final = 4.0
 #: Scripts that may touch others: symbols, and scripts without spaces in which names and terms stand.
-_GLUES = AT_HOME | {"HAN", "HANGUL"}
+_GLUES: Final = AT_HOME | {"HAN", "HANGUL"}
 
 
 @lru_cache(maxsize=1024)

@@ -16,18 +16,19 @@ Everything is done on slices at C speed: a few comparisons a block, no work per 
 from __future__ import annotations
 
 from sys import getsizeof
+from typing import Final
 
 #: Longest period found. Unit: characters.
-MAX_PERIOD = 2048
+MAX_PERIOD: Final = 2048
 #: Characters that must recur before a repetition is considered at all.
-ANCHOR = 24
-_KEEP = MAX_PERIOD + ANCHOR
+ANCHOR: Final = 24
+_KEEP: Final = MAX_PERIOD + ANCHOR
 #: Blocks from one search to the next.
-_EVERY = 3
+_EVERY: Final = 3
 #: Bytes a character from which a text is one of emoji or the like, each of them a token or more.
-_WIDE = 3
+_WIDE: Final = 3
 #: Text kept beyond that before it is trimmed. Unit: characters.
-_SLACK = 256
+_SLACK: Final = 256
 
 
 class Repetition:

@@ -7,12 +7,14 @@ short byte strings instead of running a regular expression over the text.
 
 from __future__ import annotations
 
+from typing import Final
+
 from guard.detect.scripts import classify
 
 #: Classes: a lower and A upper ASCII letter, 0 digit, blank, c closing mark, b brace, q quote, o opening
 #: or other mark, n mark that stands inside words, z blank or joiner that shows nothing, R rare character,
 #: X letter of a script that is neither Latin nor Greek, l any other letter, s any other symbol.
-_MARKS = {
+_MARKS: Final = {
     "c": ".,;:!?)]",
     "b": "}",
     "q": '"',
@@ -21,7 +23,7 @@ _MARKS = {
     " ": " \t\n\r\x0b\x0c",
 }
 #: Scripts that stand between Latin letters in ordinary text: symbols of mathematics and units.
-AT_HOME = frozenset({"LATIN", "GREEK"})
+AT_HOME: Final = frozenset({"LATIN", "GREEK"})
 
 
 def _ascii_table() -> bytes:
@@ -40,10 +42,10 @@ def _ascii_table() -> bytes:
     return bytes(table)
 
 
-_TABLE = _ascii_table()
-_CODES = tuple(_TABLE[code] for code in range(128))
+_TABLE: Final = _ascii_table()
+_CODES: Final = tuple(_TABLE[code] for code in range(128))
 #: No-break spaces, soft hyphen, and the characters of no width: rare between Latin letters.
-_INVISIBLE = frozenset("\u00a0\u00ad\u200b\u200c\u200d\u202f\u2060\ufeff")
+_INVISIBLE: Final = frozenset("\u00a0\u00ad\u200b\u200c\u200d\u202f\u2060\ufeff")
 _RARE, _FOREIGN, _LETTER, _SYMBOL, _OPENING, _HIDDEN = (ord(name) for name in "RXlsoz")
 
 

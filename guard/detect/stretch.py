@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from guard.detect.familiar import FamiliarScan, FamiliarWindow
 from guard.detect.garble import GarbleScan, GarbleWindow
@@ -15,17 +15,17 @@ from guard.detect.window import BlockSum
 from guard.detect.words import WordScan, WordWindow
 
 #: Window of signals that need one, when the policy gives none. Unit: characters.
-_USUAL = 240
-_NOT_LETTERS = b"0 cbqonszR"
+_USUAL: Final = 240
+_NOT_LETTERS: Final = b"0 cbqonszR"
 #: Share of familiar words that is not worth asking the prompt about.
-_LITTLE = 0.3
+_LITTLE: Final = 0.3
 #: Words in a row without a mark that are worth asking the prompt about.
-_MANY_WORDS = 24
+_MANY_WORDS: Final = 24
 #: Signals whose windows rest while text is plain.
-_RESTING = ("rare_characters", "odd_characters", "script_salad", "glued_scripts", "odd_kinds", "stray_scripts")
+_RESTING: Final = ("rare_characters", "odd_characters", "script_salad", "glued_scripts", "odd_kinds", "stray_scripts")
 #: Classes of characters that are no marks.
-_NOT_MARKS = b"aA0 lzXR"
-_WHY = {
+_NOT_MARKS: Final = b"aA0 lzXR"
+_WHY: Final = {
     "garble": "{value:.2f} broken joints a word above the text before",
     "joints": "{value:.2f} broken joints a word",
     "word_recurrence": "{value:.0%} of words come back within the window",
@@ -45,7 +45,7 @@ _WHY = {
     "glued_words": "{value:.0%} of characters are words glued together",
     "counting": "{value:.0f} numbers in a row count up by one",
 }
-_NAMED = {
+_NAMED: Final = {
     "odd_kinds": "{count} unrelated kinds of signs",
     "stray_scripts": "single words of {count} scripts that nobody asked for",
 }
@@ -295,7 +295,7 @@ class Pages:
 
 
 #: How the reading of each signal is made.
-_MAKERS: dict[str, Callable[[Pages, int | None], Parts]] = {
+_MAKERS: Final[dict[str, Callable[[Pages, int | None], Parts]]] = {
     "rare_characters": lambda self, pages: self._count(pages, self._rare_sums),
     "odd_characters": lambda self, pages: self._count(pages, self._odd_sums),
     "script_salad": Pages._script_salad,

@@ -9,25 +9,26 @@ from __future__ import annotations
 import math
 import re
 from itertools import pairwise
+from typing import Final
 
 #: Marks per character from which pairs of marks are counted at all.
-LEAST_MARKS = 0.06
-_MARKS = re.compile(r"[!-/:-@\[-^`{-~]{2,}")
+LEAST_MARKS: Final = 0.06
+_MARKS: Final = re.compile(r"[!-/:-@\[-^`{-~]{2,}")
 #: Letters in a row from which they are more than a word; German compounds reach it now and then.
-_LONG = re.compile(r"[a-z]{20,}")
+_LONG: Final = re.compile(r"[a-z]{20,}")
 #: Different letters in a run of them below which it is no words glued together, but a strand of DNA or a shout.
-_LEAST_LETTERS = 7
+_LEAST_LETTERS: Final = 7
 #: Tokens that steer a model and are never part of an answer, written out.
-_SPECIAL = re.compile(
+_SPECIAL: Final = re.compile(
     r"<\|\w{1,40}\|>|<0x[0-9A-Fa-f]{2}>|<extra_id_\d+>|\[unused\d+\]|\[(?:PAD|UNK|MASK|CLS|SEP)\]|"
     r"<(?:unk|pad|eos|bos|mask)>"
 )
 #: Ideographs and kana, which stand side by side without blanks.
-_IDEOGRAPHS = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]{2,}")
+_IDEOGRAPHS: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]{2,}")
 #: Pairs of ideographs before their recurrence says anything.
-_LEAST_PAIRS = 120
+_LEAST_PAIRS: Final = 120
 #: Share of letters up to which a text is one of figures and marks.
-_FEW_LETTERS = 0.25
+_FEW_LETTERS: Final = 0.25
 
 
 class Texture:

@@ -11,26 +11,27 @@ import math
 import re
 from itertools import pairwise
 from operator import eq
+from typing import Final
 
 from guard.detect.grammar import CLASHES, PARTS, PROSE
 from guard.detect.languages import function_share
 
 #: Words with their digits, runs of marks, and line ends.
-_TOKEN = re.compile(r"\w+|[^\w\s]+|\n")
+_TOKEN: Final = re.compile(r"\w+|[^\w\s]+|\n")
 #: Longest piece of an unfinished word carried to the next page.
-_LONGEST = 48
+_LONGEST: Final = 48
 #: Words in the window before the share says anything.
-LEAST_WORDS = 24
+LEAST_WORDS: Final = 24
 #: Words before the share of function words says anything.
-_LEAST_SENTENCE = 16
+_LEAST_SENTENCE: Final = 16
 #: Windows from one measurement for `fall` to the next.
-_EVERY = 3
+_EVERY: Final = 3
 #: Function words that a window counts as having at least.
-_LEAST_FUNCTIONAL = 12
+_LEAST_FUNCTIONAL: Final = 12
 #: Share of words of sentences from which words are sentences: prose 0.2 and more, code and lists near 0.
-_LEAST_PROSE = 0.1
+_LEAST_PROSE: Final = 0.1
 #: A text whose words hardly ever came back has nothing to fall from: lists of names, languages without spaces.
-_LEAST_BEFORE = 0.12
+_LEAST_BEFORE: Final = 0.12
 
 
 class WordScan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 
@@ -15,7 +16,7 @@ Find = Callable[[SignalRef], Finding]
 Score = Callable[[Read, int], float]
 
 #: Actions, mildest first.
-_SEVERITY = {action: rank for rank, action in enumerate(Action)}
+_SEVERITY: Final = {action: rank for rank, action in enumerate(Action)}
 
 
 class JudgeState:

@@ -19,7 +19,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -32,13 +32,13 @@ from guard.proto.sse import SseEvent
 from guard.types import StepAcceptance
 from guard.wire import Chunk
 
-_NULL = msgspec.Raw(b"null")
-_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_NULL: Final = msgspec.Raw(b"null")
+_TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encode = msgspec.json.Encoder().encode
 
 #: Finish reasons that no stop word has.
-_NO_WORD = frozenset({"length", "eos"})
+_NO_WORD: Final = frozenset({"length", "eos"})
 
 
 class ChunkRewriter:

@@ -22,13 +22,14 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from guard.signals.base import Json, Texts
 from guard.types import Channel, Sample, StepAcceptance
 from guard.wire import Chunk, Timings
 
 _SWITCHES: Mapping[str, Json] = {"timings_per_token": True}
-_NO_TEXT: tuple[tuple[Channel, str], ...] = ()
+_NO_TEXT: Final[tuple[tuple[Channel, str], ...]] = ()
 
 
 class _Counters:

@@ -25,6 +25,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from guard.signals.base import Json, Texts
 from guard.signals.text import TokenCounter
@@ -33,7 +34,7 @@ from guard.wire import Choice, Chunk, SpeculativeDecoding
 
 #: The second asks the plugin; a vLLM without it takes no notice.
 _SWITCHES: Mapping[str, Json] = {"return_token_ids": True, "vllm_xargs": {"guard_acceptance": 1}}
-_UNKNOWN = -1
+_UNKNOWN: Final = -1
 
 
 class VllmAdapter:
