@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from guard import __version__
+from guard.compiled import build_name
 from guard.errors import ConfigError, GuardError
 
 EXIT_GOOD = 0
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="guard", description="Output-quality guard for LLM serving.")
-    parser.add_argument("--version", action="version", version=f"specdec-guard {__version__}")
+    parser.add_argument("--version", action="version", version=f"specdec-guard {__version__} ({build_name()})")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run the guard in front of your backends"))
     _add_config(commands.add_parser("config", help="check or show the configuration; list its variables"))

@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from guard import __version__
+from guard.compiled import build_name
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
 from guard.observe.counts import (
     NoPolicies,
@@ -44,7 +45,7 @@ from guard.state.store import StateStore
 
 #: Name -> help, unit stated. The closed list of what /metrics tells; README.md has it as a table.
 NAMES = {
-    "guard_build_info": "Always 1; the version is its label.",
+    "guard_build_info": "Always 1; its labels are the version, and the build: compiled or python.",
     "guard_exchanges": "Client requests on guarded routes, by how they ended.",
     "guard_model_exchanges": "The same by model; past 32 models the others are one.",
     "guard_exchanges_in_flight": "Client requests on guarded routes now open.",
@@ -203,7 +204,9 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
-        yield gauges("guard_build_info", NAMES["guard_build_info"], ("version",), [((__version__,), 1)])
+        yield gauges(
+            "guard_build_info", NAMES["guard_build_info"], ("version", "build"), [((__version__, build_name()), 1)]
+        )
         yield _gauge("guard_exchanges_in_flight", self.in_flight)
         yield _gauge("guard_live_listeners", self.live_listeners)
         for name, count in (

@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from guard.clock import MonotonicClock
+from guard.compiled import build_name
 from guard.config import Config
 from guard.detect.baseline import Baseline
 from guard.errors import SetupError
@@ -226,6 +227,7 @@ async def serve(
             admin=running.admin_url,
             policies=[policy.name for policy in running.guard.policies.policies],
             upstreams=[upstream.url for upstream in config.upstreams],
+            build=build_name(),
         )
         if announce is not None:
             announce(running)

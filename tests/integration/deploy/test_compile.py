@@ -1,0 +1,69 @@
+"""The compiled build, made as an operator makes it, says of every recorded stream what the Python build says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[3]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "specdec-guard-ci"
+
+
+def key() -> str:
+    """Of all that the libraries are made from."""
+    sums = hashlib.sha256(sys.version.encode())
+    for path in sorted([*(CHECKOUT / "guard").rglob("*.py"), *(CHECKOUT / "deploy").glob("*.py")]):
+        sums.update(str(path.relative_to(CHECKOUT)).encode() + path.read_bytes())
+    return sums.hexdigest()[:16]
+
+
+@pytest.fixture(scope="module")
+def installed() -> Path:
+    """The wheel of a compiled build, unpacked; kept for the next run under the sum of its sources."""
+    folder = CACHE / f"compiled-{key()}"
+    if not (folder / ".complete").exists():
+        for stale in CACHE.glob("compiled-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        environment = {**os.environ, "GUARD_PYTHON": sys.executable, "SPECDEC_GUARD_COMPILE": "1", "PYTHONPATH": ""}
+        subprocess.run(["bash", "deploy/servers.sh"], cwd=CHECKOUT, check=True, env=environment)
+        pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*pip, "-w", folder, str(CHECKOUT)], check=True, env=environment)
+        (wheel,) = folder.glob("*.whl")
+        assert "-none-any" not in wheel.name
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(folder)
+        (folder / ".complete").touch()
+    return folder
+
+
+def ran(where: Path, *command: str) -> str:
+    """What an interpreter says that finds its guard there."""
+    return subprocess.run(
+        [sys.executable, *command],
+        env={**os.environ, "PYTHONPATH": str(where)},
+        cwd=where,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+@pytest.mark.timeout(900)
+def test_both_builds_say_the_same_of_every_recorded_stream(installed: Path) -> None:
+    assert ran(installed, "-m", "guard", "--version").strip().endswith("(compiled)")
+    assert ran(CHECKOUT, "-m", "guard", "--version").strip().endswith("(python)")
+    replay = str(Path(__file__).parent / "replayed.py")
+    python, compiled = (json.loads(ran(where, replay, str(CHECKOUT))) for where in (CHECKOUT, installed))
+    assert compiled.pop("built") == "compiled"
+    assert python.pop("built") == "python"
+    assert len(python["verdicts"]) > 100
+    assert python["acted"] > 20
+    assert compiled == python
