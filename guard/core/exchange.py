@@ -12,6 +12,7 @@ of each attempt. Promises, whatever the order of events:
 """
 
 from __future__ import annotations
+
 from typing import Final
 
 from guard.core.attempt import Attempt, Judged
