@@ -138,7 +138,8 @@ class History:
             return
         kinds = {attempt.kind.value for attempt in record.attempts if attempt.kind is not None}
         _add(into.kinds, dict.fromkeys(kinds, 1))
-        retried = int(len(record.attempts) > 1)
+        # A second look is no retry: nothing was wrong.
+        retried = int(sum(attempt.mode != "whole" for attempt in record.attempts) > 1)
         _add(into.counts, {"watched": 1, "retried": retried, "bad_shown": record.bad_tokens_shown})
         model = into.models.setdefault(self._model(record.model), _Of())
         for attempt in record.attempts:

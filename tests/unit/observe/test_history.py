@@ -100,3 +100,11 @@ def test_the_sums_of_several_processes_are_those_of_one(seconds: int) -> None:
         parts[number % 2].count(one)  # the third has seen nothing
     told = [msgspec.json.encode(part.stretch(NOW, seconds)) for part in parts]
     assert drawn(merged([msgspec.json.decode(line, type=Stretch) for line in told])) == together.answer(NOW, seconds)
+
+
+@pytest.mark.parametrize(("mode", "retried"), [("restart", 1), ("whole", 0)])
+def test_a_second_look_is_no_retry(mode: str, retried: int) -> None:
+    history = History(["a"])
+    history.count(record(NOW, attempts=[AttemptRecord(n, "a", "vllm", m) for n, m in ((1, "first"), (2, mode))]))
+    told: Any = history.answer(NOW, 300)
+    assert told["total"]["retried"] == retried
