@@ -21,6 +21,9 @@ from guard.signals.base import SignalAdapter
 from guard.types import Action, Channel, Sample, Verdict
 from guard.wire import Chunk
 
+#: Looking a member up in an enumeration takes longer than the rest of what is done with it here.
+_CONTENT: Final = Channel.CONTENT
+
 
 class Judged:
     """
@@ -257,7 +260,7 @@ class Attempt:
             tokens += sample.tokens
             counts[sample.choice] = counts.get(sample.choice, 0) + sample.tokens
             for channel, text in sample.texts:
-                if channel is not Channel.CONTENT and text and not self.fragile:
+                if channel is not _CONTENT and text and not self.fragile:
                     self.fragile = "a tool call was begun" if channel is Channel.TOOL else "reasoning was begun"
             for step in sample.steps:
                 if len(record.accepted) < MAX_STEPS:
@@ -286,7 +289,7 @@ def _content_text(samples: Sequence[Sample]) -> str:
     for sample in samples:
         if sample.choice == 0:
             for channel, text in sample.texts:
-                if channel is Channel.CONTENT:
+                if channel is _CONTENT:
                     said = said + text if said else text
     return said
 

@@ -51,6 +51,9 @@ _ASK_ELSEWHERE: Final = frozenset({429, 500, 502, 503, 504})
 #: Faults that take nothing from an answer of which all was read.
 _LATE: Final = frozenset({"reset", "timeout", "truncated"})
 
+#: Looking a member up in an enumeration takes longer than most of what is done for a chunk.
+_STREAMING: Final = Phase.STREAMING
+
 #: Why a retry is refused.
 NO_ROOM: Final = "the retry budget is used up"
 
@@ -143,7 +146,7 @@ class Exchange(WholeAnswers):
         self._now = now
         if number != self._number:
             return []
-        if self._phase is not Phase.STREAMING:
+        if self._phase is not _STREAMING:
             return self._on_other_data(data)
         attempt = self._attempt
         assert attempt is not None
