@@ -171,23 +171,24 @@ class Reply(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         self._head += data
-        found = _HEAD_END.search(self._head.lstrip(b"\r\n"))
-        if found is None:
-            if len(self._head) > MAX_HEAD:
-                self._fail(UpstreamError("protocol", "the backend's head is too large"))
-            return
-        head, rest = _split(self._head)
-        try:
-            message = self._parse(head)
-        except HttpProcessingError as error:
-            # The error itself quotes what the backend said.
-            self._fail(UpstreamError("protocol", f"the backend does not speak HTTP properly ({type(error).__name__})"))
-            return
-        self._head = b""
-        if 100 <= message.code < 200 and message.code != 101:
-            if rest:
-                self._read_head(rest)
-            return
+        while (parts := _split(self._head)) is not None:
+            head, self._head = parts
+            try:
+                message = self._parse(head)
+            except HttpProcessingError as error:
+                # The error itself quotes what the backend said.
+                reason = f"the backend does not speak HTTP properly ({type(error).__name__})"
+                self._fail(UpstreamError("protocol", reason))
+                return
+            if message.code == 101 or not 100 <= message.code < 200:
+                rest, self._head = self._head, b""
+                self._begin(message, rest)
+                return
+        if len(self._head) > MAX_HEAD:
+            self._fail(UpstreamError("protocol", "the backend's head is too large"))
+
+    def _begin(self, message: RawResponseMessage, rest: bytes) -> None:
+        """The final head is there, and the beginning of the body perhaps."""
         self.status, self.headers = message.code, message.headers
         self._body = body_of(message)
         self._keep = not (message.should_close or message.upgrade or isinstance(self._body, OpenBody))
@@ -272,8 +273,8 @@ def body_of(message: RawResponseMessage) -> Body:
     return OpenBody()
 
 
-def _split(data: bytes) -> tuple[bytes, bytes]:
+def _split(data: bytes) -> tuple[bytes, bytes] | None:
+    """The first head in the data and what follows it; None while it has no end."""
     data = data.lstrip(b"\r\n")
     found = _HEAD_END.search(data)
-    assert found is not None
-    return data[: found.end()], data[found.end() :]
+    return None if found is None else (data[: found.end()], data[found.end() :])

@@ -102,6 +102,12 @@ async def test_an_answer_may_come_byte_by_byte(played: Played, head_end: bytes) 
     assert (b"".join(sink.said), sink.ends, reply.status) == (b"hello", 1, 200)
 
 
+async def test_any_number_of_early_answers_may_come_first(played: Played) -> None:
+    played.reply.data_received(b"HTTP/1.1 100 Continue\r\n\r\n" * 5000 + HEAD + framed(b"hello") + END)
+    played.reply.read(played.sink)
+    assert (played.reply.status, played.sink.said, played.sink.ends) == (200, [b"hello"], 1)
+
+
 @pytest.mark.parametrize(
     ("head", "said"),
     [
