@@ -29,6 +29,7 @@ GUARD, OWN, NO_GPU, FRONT, ASK, FAULT, END = (
 )  # fmt: skip
 #: A start of vLLM and some hundred tokens, on a busy machine. Unit: seconds.
 PATIENCE = 900
+pytestmark = pytest.mark.timeout(PATIENCE + 300)
 CLOSING = re.compile(r'^: guard \{.*"outcome":"(\w+)"', re.MULTILINE)
 
 
