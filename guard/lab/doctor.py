@@ -13,19 +13,18 @@ import msgspec
 from guard.config_rules import url_problem
 from guard.errors import GuardError, SetupError
 from guard.proto.sse import SseParser
+from guard.server.cache_probes import check_cache_bypass, check_withdraw
 from guard.server.probes import (
     Asker,
     Backend,
     Check,
     State,
     check_abort,
-    check_cache_bypass,
     check_rescore,
     check_resume,
     check_signal,
     identify,
 )
-from guard.server.withdraw_probe import check_withdraw
 
 #: Longest that one answer of the backend may take. Unit: seconds.
 ANSWER_SECONDS = 60.0

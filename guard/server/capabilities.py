@@ -11,17 +11,16 @@ import structlog
 
 from guard.errors import GuardError
 from guard.proto.sse import SseParser
+from guard.server.cache_probes import check_cache_bypass, check_withdraw
 from guard.server.probes import (
     Asker,
     Check,
     State,
-    check_cache_bypass,
     check_rescore,
     check_resume,
     engine_and_version,
     identify,
 )
-from guard.server.withdraw_probe import check_withdraw
 from guard.types import Capabilities, ReplicaId
 
 #: How often each replica's version is asked. Unit: seconds.

@@ -21,9 +21,8 @@ from typing import Any, Protocol
 import msgspec
 
 from guard.proto.openai import CHAT, COMPLETIONS, decode_chunk, is_done, sample_texts
-from guard.retry.changes import changes_for
 from guard.signals.registry import adapter_for
-from guard.types import Change, StepAcceptance
+from guard.types import StepAcceptance
 
 #: Tokens of the generation whose continuation is tried. Unit: tokens.
 TOKENS = 32
@@ -225,26 +224,6 @@ async def check_resume(asker: Asker, backend: Backend, *, chat: bool) -> Check:
 
 
 _RESUME_REMEDY = "a bad answer of which text has left is then cut; hold more back (hold_back) so that it can restart"
-
-
-async def check_cache_bypass(asker: Asker, backend: Backend) -> Check:
-    """Whether a retry can leave the prefix cache aside: the same prompt a third time must hit nothing."""
-    name, engine = "cache_bypass", backend.engine
-    bypass = changes_for(engine, (Change.CACHE,), attempt=2, nonce=uuid.uuid4().hex, body={})
-    if not bypass:
-        return Check(name, State.NO, "no field is known that does so", "use several replicas: a retry takes another")
-    body = chat_body(backend, max_tokens=1, content=f"{uuid.uuid4()} " + LONG_PROMPT)
-    hits = [await cached_tokens(asker, engine, fields) for fields in (body, body, body | bypass)]
-    first, again, bypassed = hits
-    if first is None or again is None or bypassed is None:
-        return Check(name, State.UNKNOWN, "the backend does not tell how much of a prompt it took from its cache")
-    if again <= first:
-        return Check(name, State.YES, "nothing to bypass: a prompt sent twice was not taken from a cache")
-    field = next(iter(bypass))
-    if bypassed < again / 2:
-        return Check(name, State.YES, f"{again} tokens from the cache when asked again, {bypassed} with {field}")
-    remedy = "a retry on the same replica would repeat the fault: use several replicas"
-    return Check(name, State.NO, f"{bypassed} tokens came from the cache in spite of {field}", remedy)
 
 
 async def check_rescore(asker: Asker, backend: Backend) -> Check:

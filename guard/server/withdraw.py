@@ -24,9 +24,9 @@ from guard.clock import Clock
 from guard.core.record import AttemptRecord, ExchangeRecord
 from guard.proto.client import ClientRequest
 from guard.rescore.compare import CacheVerdict
+from guard.server.cache_probes import WITHDRAW
 from guard.server.outgoing import CREDENTIALS
 from guard.server.upstream import Upstream, UpstreamPool
-from guard.server.withdraw_probe import WITHDRAW
 from guard.types import Kind, ReplicaId
 
 #: Between two withdrawals on one replica. Unit: seconds.

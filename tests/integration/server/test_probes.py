@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from guard.server import probes
+from guard.server import cache_probes, probes
 from guard.server.capabilities import AiohttpAsker
 from guard.server.probes import Asker, Backend, Check, State, identify, read_scores, score_request
 from tests.integration.server.scripted_engine import engine
@@ -38,7 +38,7 @@ async def check(probe: Probe, **defects: Any) -> Check:
         (probes.check_abort, {"aborts": False}),
         (chat, {"continues": False}),
         (completions, {"continues": False}),
-        (probes.check_cache_bypass, {"bypasses": False}),
+        (cache_probes.check_cache_bypass, {"bypasses": False}),
         (probes.check_rescore, {"scores": False}),
         (probes.check_rescore, {"score_shift": -3.0}),
     ],
@@ -55,7 +55,7 @@ async def test_a_capability_is_proven_where_it_is_and_denied_where_it_is_not(
 
 
 async def test_without_a_prefix_cache_there_is_nothing_to_bypass() -> None:
-    found = await check(probes.check_cache_bypass, caches=False, bypasses=False)
+    found = await check(cache_probes.check_cache_bypass, caches=False, bypasses=False)
     assert found.state is State.YES
     assert "nothing to bypass" in found.detail
 
@@ -74,7 +74,7 @@ async def test_a_backend_of_no_known_engine_is_never_credited_with_anything() ->
         asker = AiohttpAsker(session, scripted.url + "/none")
         backend = await identify(asker)
         assert backend.engine == "text"
-        for probe in (probes.check_abort, chat, probes.check_cache_bypass, probes.check_rescore):
+        for probe in (probes.check_abort, chat, cache_probes.check_cache_bypass, probes.check_rescore):
             assert (await probe(asker, backend)).state is not State.YES
 
 

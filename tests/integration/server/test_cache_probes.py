@@ -7,9 +7,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from guard.server.cache_probes import check_withdraw
 from guard.server.capabilities import AiohttpAsker
 from guard.server.probes import State, identify
-from guard.server.withdraw_probe import check_withdraw
 from tests.integration.server.scripted_engine import engine
 
 
