@@ -27,7 +27,7 @@ from guard.server.probes import (
 )
 
 #: Longest that one answer of the backend may take. Unit: seconds.
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 180.0
 #: What the guard cannot do its work without.
 NEEDED = ("abort", "cache_bypass")
 

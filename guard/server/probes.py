@@ -34,9 +34,8 @@ SAME_CHARACTERS = 12
 HEALTHY_DIFFERENCE = 1.0
 
 _PROMPT = "Explain in a few sentences how a lighthouse works, and why ships still need one."
-#: Long enough to fill blocks of a cache.
-LONG_PROMPT = "The keeper climbed the stairs and lit the lamp before the storm came in. " * 24
-#: For drafters that look the draft up in the text so far: they have none for an answer that repeats nothing.
+LONG_PROMPT = "The keeper climbed the stairs and lit the lamp before the storm came in. " * 24  # fills blocks
+#: Drafters that look the draft up in the text so far have none for an answer that repeats nothing.
 COPY_PROMPT = f"Say this once more, to the letter: {LONG_PROMPT}"
 #: Gauge of requests that run, by engine.
 _RUNNING = {
@@ -150,12 +149,11 @@ _VERSIONS = {
 
 async def check_signal(asker: Asker, backend: Backend) -> Check:
     """Whether acceptance comes while a stream runs, read with the guard's own adapter."""
-    name, engine = "signal", backend.engine
+    name = "signal"
     steps = await _steps(asker, backend, _PROMPT)
     if not any(step.drafted > 0 or step.accepted > 0 for step in steps):
         steps = await _steps(asker, backend, COPY_PROMPT)
-    exact = [step for step in steps if step.exact and step.drafted > 0]
-    if exact:
+    if exact := [step for step in steps if step.exact and step.drafted > 0]:
         drafted, accepted = sum(step.drafted for step in exact), sum(step.accepted for step in exact)
         return Check(name, State.YES, f"exact in each chunk: {accepted} of {drafted} drafted tokens were accepted")
     if any(step.drafted < 0 and step.accepted > 0 for step in steps):
@@ -166,17 +164,15 @@ async def check_signal(asker: Asker, backend: Backend) -> Check:
         "llama.cpp": "start llama-server with a draft model (-md) or --spec-type",
         "sglang": "SGLang tells acceptance only at the end of an answer: text is judged, acceptance is not",
     }
-    remedy = known.get(engine, "no acceptance is known of this engine: policies judge its text alone")
+    remedy = known.get(backend.engine, "no acceptance is known of this engine: policies judge its text alone")
     return Check(name, State.NO, "no verify step with a draft was seen", remedy)
 
 
 async def _steps(asker: Asker, backend: Backend, content: str) -> list[StepAcceptance]:
-    """The verify steps of a short answer, as far as they are told."""
     adapter = adapter_for(backend.engine, None)
     body = chat_body(backend, max_tokens=TOKENS, stream=True, content=content) | dict(adapter.switches())
     chunks = [data for data in await asker.stream("/v1/chat/completions", body, 4 * TOKENS) if not is_done(data)]
-    samples = [sample for data in chunks for sample in adapter.observe(decode_chunk(data), sample_texts)]
-    return [step for sample in samples for step in sample.steps]
+    return [step for data in chunks for one in adapter.observe(decode_chunk(data), sample_texts) for step in one.steps]
 
 
 async def check_abort(asker: Asker, backend: Backend) -> Check:
