@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -15,6 +18,8 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "specdec-guard-ci"
+#: After which a build of other sources is thrown away. Unit: seconds.
+STALE = 3 * 86_400
 
 
 def key() -> str:
@@ -29,18 +34,24 @@ def key() -> str:
 def installed() -> Path:
     """The wheel of a compiled build, unpacked; kept for the next run under the sum of its sources."""
     folder = CACHE / f"compiled-{key()}"
-    if not (folder / ".complete").exists():
-        for stale in CACHE.glob("compiled-*"):
+    if folder.exists():
+        return folder
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for stale in CACHE.glob("compiled-*"):
+        if stale.stat().st_mtime < time.time() - STALE:
             shutil.rmtree(stale, ignore_errors=True)
-        environment = {**os.environ, "GUARD_PYTHON": sys.executable, "SPECDEC_GUARD_COMPILE": "1", "PYTHONPATH": ""}
-        subprocess.run(["bash", "deploy/servers.sh"], cwd=CHECKOUT, check=True, env=environment)
-        pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, "-w", folder, str(CHECKOUT)], check=True, env=environment)
-        (wheel,) = folder.glob("*.whl")
-        assert "-none-any" not in wheel.name
-        with zipfile.ZipFile(wheel) as packed:
-            packed.extractall(folder)
-        (folder / ".complete").touch()
+    environment = {**os.environ, "GUARD_PYTHON": sys.executable, "SPECDEC_GUARD_COMPILE": "1", "PYTHONPATH": ""}
+    subprocess.run(["bash", "deploy/servers.sh"], cwd=CHECKOUT, check=True, env=environment)
+    # Another run may make the same at the same time: whole or not there, and the first stays.
+    made = Path(tempfile.mkdtemp(dir=CACHE))
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "-w", made, str(CHECKOUT)], check=True, env=environment)
+    (wheel,) = made.glob("*.whl")
+    assert "-none-any" not in wheel.name
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(made)
+    with contextlib.suppress(OSError):
+        made.rename(folder)
     return folder
 
 
