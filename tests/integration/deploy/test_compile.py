@@ -23,9 +23,10 @@ STALE = 3 * 86_400
 
 
 def key() -> str:
-    """Of all that the libraries are made from."""
+    """Of all that the libraries are made from, and all that runs with them."""
     sums = hashlib.sha256(sys.version.encode())
-    for path in sorted([*(CHECKOUT / "guard").rglob("*.py"), *(CHECKOUT / "deploy").glob("*.py")]):
+    inside = [path for path in (CHECKOUT / "guard").rglob("*.py") if "backend" not in path.parts]
+    for path in sorted([*inside, *(CHECKOUT / "deploy").glob("*.py")]):
         sums.update(str(path.relative_to(CHECKOUT)).encode() + path.read_bytes())
     return sums.hexdigest()[:16]
 
@@ -52,6 +53,7 @@ def installed() -> Path:
         packed.extractall(made)
     with contextlib.suppress(OSError):
         made.rename(folder)
+    shutil.rmtree(made, ignore_errors=True)
     return folder
 
 
