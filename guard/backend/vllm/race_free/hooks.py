@@ -54,6 +54,7 @@ def plan(hooks: Mapping[str, Hook], refused: Callable[[str], None]) -> Patches:
     makers: dict[str, Maker] = {
         "factory.connector_class": lambda _module, original: wrapping.connector_class(original),
         "pool.publish": lineage.cache_full_blocks,
+        "pool.allocate": lineage.get_new_blocks,
         "manager.lookup": lineage.get_computed_blocks,
     }
     for name, hook in hooks.items():

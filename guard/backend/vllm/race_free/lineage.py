@@ -60,6 +60,11 @@ class Lineage:
         self._withdrawn = {number for number in self._withdrawn if self._pool.blocks[number].ref_cnt}
         return any(block.block_id in self._withdrawn for block in blocks)
 
+    def allocated(self, blocks: Iterable[Any]) -> None:
+        """These blocks are new to their request: what was withdrawn is not in them any more."""
+        if self._withdrawn:
+            self._withdrawn.difference_update(block.block_id for block in blocks)
+
     def withdraw(self, hashes: Iterable[bytes]) -> int:
         """
         Take these, and all that was computed on top of them, out of the cache.
@@ -141,6 +146,24 @@ def cache_full_blocks(module: Any, original: Callable[..., None]) -> Callable[..
         original(pool, request, blocks, *rest, block_mask=block_mask)
         hashes = module.resolve_block_hashes(request.block_hashes, pool.hash_block_size, block_size)
         lineage.published(hashes, num_cached_blocks, num_full_blocks, kv_cache_group_id)
+
+    return replacement
+
+
+def get_new_blocks(module: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    `BlockPool.get_new_blocks`: a block that is given out anew is like any other.
+
+    Args:
+        module: `vllm.v1.core.block_pool`; not needed.
+        original: The method.
+    """
+
+    @functools.wraps(original)
+    def replacement(pool: Any, num_blocks: int) -> Any:
+        blocks = original(pool, num_blocks)
+        of(pool).allocated(blocks)
+        return blocks
 
     return replacement
 

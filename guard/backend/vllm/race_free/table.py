@@ -46,13 +46,13 @@ _COMMON: Mapping[str, Hook] = {
         ("block.ref_cnt -= 1", "if block.ref_cnt == 0 and (not block.is_null):"),
         patched=False,
     ),
+    # And what is given out anew is not withdrawn content any more.
     "pool.allocate": Hook(
         _POOL,
         "BlockPool",
         "get_new_blocks",
         ("self", "num_blocks"),
         ("self.free_block_queue.popleft_n(",),
-        patched=False,
     ),
     # Withdrawal of a lineage.
     "pool.publish": Hook(

@@ -9,7 +9,8 @@ def test_little_is_replaced() -> None:
     for hooks in RELEASES.values():
         assert [name for name, hook in hooks.items() if hook.patched] == [
             "factory.connector_class",
-            "pool.publish",
+            "pool.allocate",
+        "pool.publish",
             "manager.lookup",
         ]
 

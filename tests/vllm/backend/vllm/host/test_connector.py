@@ -197,11 +197,14 @@ def test_a_save_that_is_under_way_is_withdrawn_too(engine: Bed, right: list[list
     assert engine.settled()
     engine.forget()
     assert engine.run(PROMPTS[0]) == (right[0], 0)
+    engine.forget()
+    assert engine.run(PROMPTS[0]) == (right[0], FULL), "blocks that had withdrawn content are like any others now"
 
 
 def test_new_weights_forget_the_host_tier(engine: Bed) -> None:
     engine.run(PROMPTS[0])
     assert engine.settled()
+    assert engine.books.saved > 0
     assert engine.engine.scheduler.reset_prefix_cache(reset_connector=True)
     assert engine.run(PROMPTS[0])[1] == 0
 
