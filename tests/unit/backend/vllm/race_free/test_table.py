@@ -10,7 +10,7 @@ def test_little_is_replaced() -> None:
         assert [name for name, hook in hooks.items() if hook.patched] == [
             "factory.connector_class",
             "pool.allocate",
-        "pool.publish",
+            "pool.publish",
             "manager.lookup",
         ]
 
