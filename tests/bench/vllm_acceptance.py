@@ -3,9 +3,11 @@ Measures the plugin on a real vLLM server; run it in the environment of deploy/v
 
     python -m tests.bench.vllm_acceptance tiny-draft tiny-eagle smollm2-draft smollm2-ngram
     python -m tests.bench.vllm_acceptance tiny-draft --only overhead --rounds 20
+    python -m tests.bench.vllm_acceptance tiny-draft --only absent --rounds 20
 
 `totals`: streamed steps against vLLM's own records and counters. `overhead`: tokens a second, and CPU time, with and
-without the field, in pairs of runs whose order is drawn, on one server.
+without the field, in pairs of runs whose order is drawn, on one server. `absent`: the same without the field, on a
+server with the plugin and on one that does not load it, side by side.
 """
 
 from __future__ import annotations
@@ -73,20 +75,30 @@ async def _totals(server: VllmServer, requests: int, concurrency: int, *, interv
     return not wrong and (early or told(answers) == counted)
 
 
-async def overhead(server: VllmServer, rounds: int, requests: int, concurrency: int, tokens: int) -> None:
-    """Print the medians of on / off, each pair next to one another."""
+async def overhead(sides: dict[bool, VllmServer], wanted: argparse.Namespace, *, asks: bool) -> None:
+    """
+    Print the medians of one side / the other, each pair next to one another.
+
+    Args:
+        sides: On (or with the plugin), and off (or without it).
+        wanted: Rounds, requests at once, tokens of each.
+        asks: Whether the requests of the first side ask for the field.
+    """
     dice = random.Random(5)
+    concurrency = wanted.concurrency
     pairs: list[dict[bool, tuple[float, ...]]] = []
-    await _speed(server, requests, concurrency, tokens, on=True)
-    for _ in range(rounds):
+    for on, server in sides.items():
+        await _speed(server, concurrency, wanted.tokens, on=on and asks)
+    for _ in range(wanted.rounds):
         pair: dict[bool, tuple[float, ...]] = {}
         for on in dice.sample((True, False), 2):
+            server = sides[on]
             before = _cpu_seconds(server)
-            speed = await _speed(server, requests, concurrency, tokens, on=on)
+            speed = await _speed(server, concurrency, wanted.tokens, on=on and asks)
             after = _cpu_seconds(server)
             pair[on] = (speed, *(after[kind] - before[kind] for kind in after))
         pairs.append(pair)
-    result: dict[str, Any] = {"rounds": rounds, "requests": requests, "concurrency": concurrency, "tokens": tokens}
+    result: dict[str, Any] = {"rounds": wanted.rounds, "concurrency": concurrency, "tokens": wanted.tokens}
     for place, kind in enumerate(("tokens_per_second", "cpu_seconds_api_server", "cpu_seconds_engine_core")):
         ratios = [pair[True][place] / pair[False][place] for pair in pairs]
         result[kind] = {
@@ -112,10 +124,10 @@ def _cpu_seconds(server: VllmServer) -> dict[str, float]:
     return spent
 
 
-async def _speed(server: VllmServer, requests: int, concurrency: int, tokens: int, *, on: bool) -> float:
+async def _speed(server: VllmServer, concurrency: int, tokens: int, *, on: bool) -> float:
     """Tokens a second of the same greedy requests."""
     load: list[tuple[str, dict[str, Any], int | None]] = []
-    for number in range(requests):
+    for number in range(concurrency):
         body: dict[str, Any] = {"model": server.options.name, "prompt": f"{number} def read(path):\n"}
         body |= {"max_tokens": tokens, "temperature": 0, "ignore_eos": True}
         body["vllm_xargs"] = {"guard_acceptance": 1} if on else _OFF
@@ -131,12 +143,17 @@ async def measure(name: str, wanted: argparse.Namespace) -> bool:
     """Start one server, and measure on it; whether all agrees."""
     options = msgspec.structs.replace(CONFIGURATIONS[name](), ready_seconds=wanted.ready_seconds)
     good = True
+    if wanted.only == "absent":
+        bare = msgspec.structs.replace(options, env={**options.env, "VLLM_PLUGINS": "none"})
+        async with VllmServer(options) as server, VllmServer(bare) as without:
+            await overhead({True: server, False: without}, wanted, asks=False)
+        return True
     async with VllmServer(options) as server:
         print(f"{name}: ready in {server.started_in_seconds:.0f} s", flush=True)
         if wanted.only in (None, "totals"):
             good = await totals(server, wanted.requests, wanted.concurrency)
         if wanted.only in (None, "overhead"):
-            await overhead(server, wanted.rounds, wanted.concurrency, wanted.concurrency, wanted.tokens)
+            await overhead({True: server, False: server}, wanted, asks=True)
     return good
 
 
@@ -144,7 +161,7 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("servers", nargs="+", choices=sorted(CONFIGURATIONS))
-    parser.add_argument("--only", choices=("totals", "overhead"))
+    parser.add_argument("--only", choices=("totals", "overhead", "absent"))
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=12)
