@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import aiohttp
 import msgspec
 import openai
 import pytest
+from aiohttp import web
 
 from guard.config import Config, Listen, TimeoutSettings, UpstreamSettings
 from guard.lab.baseline import find_baseline
@@ -181,6 +183,19 @@ async def test_a_corrupted_cache_is_found_and_the_client_gets_the_healthy_answer
     assert got == healthy
 
 
+class Listening(FaultyReplica):
+    """Keeps what it was asked for."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.bodies: list[dict[str, Any]] = []
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            self.bodies.append(await request.json())
+        return await super()._handle(request)
+
+
 async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(embedded: LiveBackend) -> None:
     onset = 60
     request = {"messages": MESSAGES, "stream": True, "temperature": 0, "max_tokens": 160, "ignore_eos": True}
@@ -189,7 +204,7 @@ async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(embedded: Li
     once = Retry(max_attempts=2, max_bad_shown=160)
     judged = msgspec.structs.replace(find_policy("default"), retry=once, when_exhausted=WhenExhausted.PASS)
     async with (
-        FaultyReplica(embedded.url, embedded.slots_folder, order=embedded.order) as replica,
+        Listening(embedded.url, embedded.slots_folder, order=embedded.order) as replica,
         guarded(replica.url, judged, embedded.num_speculative_tokens) as running,
         aiohttp.ClientSession() as session,
     ):
@@ -207,8 +222,10 @@ async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(embedded: Li
             if line.startswith("data: {") and json.loads(line[6:])["choices"]
         ]
     assert record["outcome"] == ("rescued" if last["verdict"] == "pass" else "noted")
-    # Where the suspicion rose to the acting level at once, nothing was held in between.
-    held_from = first["held_from_token"] or first["verdict_token"]
+    # It may have risen and fallen before; where it rose to the acting level at once, nothing was held in between.
+    levels = [(0, 0.0), *first["suspicions"]]
+    rises = [token for (_, before), (token, now) in itertools.pairwise(levels) if before < 0.5 <= now]
+    held_from = rises[-1] if rises else first["verdict_token"]
     assert onset <= held_from <= first["verdict_token"]
     assert first["tokens_shown"] <= held_from
     assert first["tokens"] > first["tokens_shown"]
@@ -217,10 +234,11 @@ async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(embedded: Li
     assert record["tokens_shown"] == first["tokens_shown"] + last["tokens_shown"]
     assert record["bad_tokens_shown"] >= first["tokens_shown"] - first["onset_token"] > 0
     # One text: the first attempt's part, then to the letter what a clean cache makes of it, up to the limit.
-    shown = "".join([text for text in texts if text][: first["tokens_shown"]])
-    messages = [*MESSAGES, {"role": "assistant", "content": shown}]
-    left = 160 - first["tokens_shown"]
-    again = {**request, "messages": messages, "max_tokens": left, "cache_prompt": False, "stream": False}
+    _, resumed = replica.bodies
+    shown = resumed["messages"][-1]["content"]
+    assert resumed["messages"] == [*MESSAGES, {"role": "assistant", "content": shown}]
+    assert (resumed["max_tokens"], resumed["cache_prompt"]) == (160 - first["tokens_shown"], False)
+    again = {**resumed, "stream": False, "seed": 0}
     async with (
         aiohttp.ClientSession() as session,
         session.post(embedded.url + "/v1/chat/completions", json=again) as reply,
