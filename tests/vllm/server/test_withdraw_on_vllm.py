@@ -18,9 +18,9 @@ def about(thing: str) -> str:
     return f"Explain how a {thing} works, what it is made of, and how people have used it. " * 6
 
 
-async def ask(url: str, thing: str, salt: str = "", **xargs: Any) -> str:
+async def ask(url: str, thing: str, salt: str = "", tokens: int = 40, **xargs: Any) -> str:
     body: dict[str, Any] = {"model": "smollm2-135m", "messages": [{"role": "user", "content": about(thing)}]}
-    body |= {"temperature": 0, "max_tokens": 64, "ignore_eos": True}
+    body |= {"temperature": 0, "max_tokens": tokens, "ignore_eos": True}
     if salt:
         body["cache_salt"] = salt
     if xargs:
@@ -49,7 +49,7 @@ async def test_the_next_request_with_the_same_prompt_is_right(smollm2_draft_serv
         pool, withdrawals = guard.guard.pool, guard.guard.withdrawals
         await pool.capabilities.refresh(pool.upstreams[0].name, AiohttpAsker(pool.session, url))
         assert pool.upstreams[0].withdraws
-        await ask(guard.url, "lighthouse", guard_fault_id="lighthouse", **FAULT)
+        await ask(guard.url, "lighthouse", tokens=240, guard_fault_id="lighthouse", **FAULT)
         async with asyncio.timeout(120):
             while not withdrawals.counts:
                 await asyncio.sleep(0.05)
