@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-
 import pytest
 
-from guard.backend.kv.ids import BlockId, Key
+from guard.backend.kv.ids import Key
 from guard.backend.kv.integrity import check_integrity
 from guard.backend.kv.rules import ALL, Rules, without
 from guard.backend.vllm.host.books import HostBooks, Order
+from tests.unit.backend.vllm.references import Store
 
 A, AB, ABC, OTHER = Key("a"), Key("ab"), Key("abc"), Key("other")
-
-
-class Store:
-    """References by block, as an engine counts them."""
-
-    def __init__(self) -> None:
-        self.references: Counter[int] = Counter()
-
-    def hold(self, blocks: Sequence[BlockId]) -> None:
-        self.references.update(blocks)
-
-    def give_back(self, blocks: Sequence[BlockId]) -> None:
-        self.references.subtract(blocks)
-        assert min(self.references.values()) >= 0
-
-    @property
-    def held(self) -> set[int]:
-        return {block for block, count in self.references.items() if count}
 
 
 def made(slots: int = 4, ranks: int = 1, rules: Rules = ALL) -> tuple[Store, HostBooks]:

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-
 import pytest
 
 from guard.backend.kv.ids import BlockId, Party
 from guard.backend.kv.messages import Abort, Destination, Done, Drained, Hello, LayerDone
 from guard.backend.kv.rules import without
 from guard.backend.vllm.race_free.ledger import Ledger
+from tests.unit.backend.vllm.references import Store
 
 P0, P1 = Party("P", 0, 5), Party("P", 1, 5)
 BLOCKS = (BlockId(3), BlockId(4))
-
-
-class Store:
-    """References by block, as an engine would count them."""
-
-    def __init__(self) -> None:
-        self.references: Counter[int] = Counter()
-
-    def hold(self, blocks: Sequence[BlockId]) -> None:
-        self.references.update(blocks)
-
-    def give_back(self, blocks: Sequence[BlockId]) -> None:
-        self.references.subtract(blocks)
-        assert min(self.references.values()) >= 0
-
-    @property
-    def held(self) -> set[int]:
-        return {block for block, count in self.references.items() if count}
 
 
 @pytest.fixture
