@@ -192,7 +192,7 @@ class RetryBudgetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     How many retries may be in flight over all guards of the fleet: the larger of the two.
 
     Args:
-        share: Part of the client requests in flight, like "20%" or 0.2.
+        share: What retries may add to the load: part of the client requests in their first attempt, like "20%" or 0.2.
         floor: Retries that are always allowed.
     """
 

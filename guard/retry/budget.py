@@ -1,9 +1,12 @@
 """
-How many retries may be in flight: max(floor, share of the active requests), as Envoy's retry budget has it.
+How many retries may be in flight: max(floor, share of the active requests), after Envoy's retry budget.
 
 A share bounds what retries can add to a load that is already too high; the floor lets a quiet service
-retry at all. The budget is the fleet's: the shared store counts all guards. A guard that cannot ask
-the store decides alone, by its part of the floor and the share of its own requests.
+retry at all. Envoy takes the share of all active requests, of which those being retried are a part: with every
+answer bad and a share of 20 %, 1 / (1 - 0.2) = 1.25 attempts for each request. Here it is the share of those in their
+first attempt, so that attempts grow by no more than the share says. The budget is the fleet's: the shared store
+counts all guards. A guard that cannot ask the store decides alone, by its part of the floor and the share of its own
+requests.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ class Budget(msgspec.Struct, frozen=True):
     Most retries in flight at a time.
 
     Args:
-        share: Part of the active requests. Unit: hundredths of a percent, in [0, 10000].
+        share: Part of the active requests in their first attempt. Unit: hundredths of a percent, in [0, 10000].
         floor: Allowed however few requests are active. Unit: retries.
     """
 
@@ -36,7 +39,7 @@ class Budget(msgspec.Struct, frozen=True):
         Args:
             active: Client requests in flight on all its guards.
         """
-        return max(self.floor, self.share * active // WHOLE)
+        return max(self.floor, self._part(active))
 
     def alone(self, active: int, guards: int) -> int:
         """
@@ -48,7 +51,7 @@ class Budget(msgspec.Struct, frozen=True):
             active: Client requests in flight on this guard.
             guards: Guards last known to be alive, this one included.
         """
-        return max(-(-self.floor // max(guards, 1)), self.share * active // WHOLE)
+        return max(-(-self.floor // max(guards, 1)), self._part(active))
 
     def beside(self, active: int, guards: int, held: int, others_active: int, others_held: int) -> int:
         """
@@ -67,6 +70,10 @@ class Budget(msgspec.Struct, frozen=True):
         left = max(self.allowance(everyone) - held - others_held, 0)
         part = -(-left * active // everyone)
         return min(self.alone(active, guards), max(held + part, 1))
+
+    def _part(self, active: int) -> int:
+        """Most retries r among the active with r <= share * (active - r)."""
+        return self.share * active // (WHOLE + self.share)
 
 
 class LocalBudget:

@@ -204,7 +204,8 @@ class FleetState(LocalShared):
             self.refused += 1
             return False
         if self.retries >= self._budget.floor:
-            world.most_retries = max(world.most_retries, (self.retries + 1) / world.active)
+            retries = self.retries + 1
+            world.most_retries = max(world.most_retries, retries / (world.active - retries))
         return await super().admit_retry(active)
 
 

@@ -51,7 +51,7 @@ def test_one_bad_replica_is_left_out_and_clients_hardly_see_it() -> None:
 def test_a_fleet_that_is_bad_throughout_fails_honestly_within_the_budget(share: float) -> None:
     world, found = run(garbles=(share,) * 8, policy="demo", exchanges=300)
     assert found.load <= 1.2
-    assert found.attempts_per_exchange <= 1 / (1 - 0.2) + 0.01
+    assert found.attempts_per_exchange <= 1.2
     assert found.refused > 0
     assert found.honest_errors > 0
     assert found.dishonest == 0

@@ -51,7 +51,9 @@ if now - born < settling then
   granted = -1
 end
 if wanted then
-  if granted == 0 and others + mine + 1 <= math.max(floor, math.floor(share * (active + others_active) / 10000)) then
+  -- retry/budget.py: most r with r <= share of (active - r).
+  local most = math.max(floor, math.floor(share * (active + others_active) / (10000 + share)))
+  if granted == 0 and others + mine + 1 <= most then
     granted = 1
   end
   if granted ~= 0 then

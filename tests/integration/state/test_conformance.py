@@ -98,9 +98,9 @@ async def test_the_floor_is_the_whole_fleets_and_a_guard_that_leaves_gives_its_p
 async def test_the_share_is_of_the_requests_of_all_guards(join: Join) -> None:
     one, two = await join("one"), await join("two")
     await settled(one, two)
-    await two.beat(60)
-    assert await taken(one, active=40) == 20
-    assert one.fleet.active == 100
+    await two.beat(72)
+    assert await taken(one, active=48) == 20
+    assert one.fleet.active == 120
     assert one.fleet.guards == 2
 
 

@@ -7,13 +7,21 @@ import pytest
 from guard.retry.budget import Budget, LocalBudget, parse_share
 
 
-@pytest.mark.parametrize(("active", "allowed"), [(0, 3), (15, 3), (19, 3), (20, 4), (1000, 200)])
+@pytest.mark.parametrize(("active", "allowed"), [(0, 3), (15, 3), (23, 3), (24, 4), (1200, 200)])
 def test_the_larger_of_floor_and_share(active: int, allowed: int) -> None:
     assert Budget(share=2_000, floor=3).allowance(active) == allowed
 
 
 def test_a_share_is_rounded_down_exactly() -> None:
-    assert Budget(share=2_900, floor=0).allowance(100) == 29  # 0.29 * 100 is 28.999... in floating point
+    assert Budget(share=2_900, floor=0).allowance(129) == 29  # 0.29 * 100 is 28.999... in floating point
+
+
+@pytest.mark.parametrize("share", [0, 1, 500, 2_000, 5_000, 10_000])
+def test_retries_are_a_share_of_the_requests_that_are_not_being_retried(share: int) -> None:
+    for active in range(400):
+        retries = Budget(share=share, floor=0).allowance(active)
+        assert retries * 10_000 <= share * (active - retries)
+        assert (retries + 1) * 10_000 > share * (active - retries - 1), "and as many as that leaves room for"
 
 
 @pytest.mark.parametrize(("guards", "allowed"), [(0, 3), (1, 3), (2, 2), (3, 1), (50, 1)])
@@ -22,7 +30,7 @@ def test_alone_a_guard_has_its_part_of_the_floor(guards: int, allowed: int) -> N
 
 
 def test_alone_a_busy_guard_has_the_share_of_its_own_requests() -> None:
-    assert Budget(share=2_000, floor=3).alone(100, 3) == 20
+    assert Budget(share=2_000, floor=3).alone(120, 3) == 20
 
 
 def test_a_floor_and_a_share_of_nothing_refuse_all() -> None:
@@ -33,11 +41,11 @@ def test_a_floor_and_a_share_of_nothing_refuse_all() -> None:
 
 def test_what_the_others_hold_is_left_to_them() -> None:
     budget = Budget(share=2_000, floor=3)
-    assert budget.beside(50, 2, held=0, others_active=50, others_held=0) == 10
-    assert budget.beside(50, 2, held=0, others_active=50, others_held=15) == 3
-    assert budget.beside(50, 2, held=5, others_active=50, others_held=15) == 5
-    assert budget.beside(50, 2, held=20, others_active=50, others_held=0) == 10, "its share, and no more"
-    assert budget.beside(50, 2, held=0, others_active=50, others_held=20) == 1, "one is always left"
+    assert budget.beside(60, 2, held=0, others_active=60, others_held=0) == 10
+    assert budget.beside(60, 2, held=0, others_active=60, others_held=15) == 3
+    assert budget.beside(60, 2, held=5, others_active=60, others_held=15) == 5
+    assert budget.beside(60, 2, held=20, others_active=60, others_held=0) == 10, "its share, and no more"
+    assert budget.beside(60, 2, held=0, others_active=60, others_held=20) == 1, "one is always left"
     assert budget.beside(1, 1, held=0, others_active=0, others_held=0) == 3
 
 

@@ -16,9 +16,9 @@ def own() -> Own:
 
 def test_alone_it_decides_by_what_it_last_saw_of_the_others_then_by_its_own_share() -> None:
     mine = own()
-    mine.others = Others(guards=2, active=50, retries=15, held=0, until=100.0)
-    assert mine.limit(50, now=99.0) == 3
-    assert mine.limit(50, now=100.0) == 10, "its share of 50 requests"
+    mine.others = Others(guards=2, active=60, retries=15, held=0, until=100.0)
+    assert mine.limit(60, now=99.0) == 3
+    assert mine.limit(60, now=100.0) == 10, "its share of 60 requests"
 
 
 def test_a_guard_that_never_saw_another_has_the_whole_floor() -> None:
