@@ -3,29 +3,32 @@ Measures the plugin on a real vLLM server; run it in the environment of deploy/v
 
     python -m tests.bench.vllm_acceptance tiny-draft tiny-eagle smollm2-draft smollm2-ngram
     python -m tests.bench.vllm_acceptance tiny-draft --only overhead --rounds 20
-    python -m tests.bench.vllm_acceptance tiny-draft --only absent --rounds 20
+    python -m tests.bench.vllm_acceptance tiny-draft --only absent --rounds 5 --starts 8 --tokens 400
 
 `totals`: streamed steps against vLLM's own records and counters. `overhead`: tokens a second, and CPU time, with and
-without the field, in pairs of runs whose order is drawn, on one server. `absent`: the same without the field, on a
-server with the plugin and on one that does not load it, side by side.
+without the field, in pairs of runs whose order is drawn, on one server. `absent`: the same without the field, on
+servers side by side: with the plugin, without it, and once more without it. Two servers that are alike differ by
+some percent for as long as they live, so they are started anew `--starts` times, in an order that is drawn, and
+each start counts once, by the median of its rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from guard.backend.testbed.configurations import CONFIGURATIONS
-from guard.backend.testbed.server import VllmServer, group_members
+from guard.backend.testbed.server import ServerOptions, VllmServer, group_members
 from tests.vllm.backend.vllm.load import counters, mismatches, mixed, run, settled, told
 
 _TOTALS = ("drafts", "draft_tokens", "accepted_tokens")
@@ -75,39 +78,74 @@ async def _totals(server: VllmServer, requests: int, concurrency: int, *, interv
     return not wrong and (early or told(answers) == counted)
 
 
-async def overhead(sides: dict[bool, VllmServer], wanted: argparse.Namespace, *, asks: bool) -> None:
-    """
-    Print the medians of one side / the other, each pair next to one another.
+class Side(NamedTuple):
+    """One of the things compared: a server, and whether its requests ask for the field."""
 
-    Args:
-        sides: On (or with the plugin), and off (or without it).
-        wanted: Rounds, requests at once, tokens of each.
-        asks: Whether the requests of the first side ask for the field.
-    """
-    dice = random.Random(5)
-    concurrency = wanted.concurrency
-    pairs: list[dict[bool, tuple[float, ...]]] = []
-    for on, server in sides.items():
-        await _speed(server, concurrency, wanted.tokens, on=on and asks)
+    server: VllmServer
+    asks: bool = False
+
+
+#: What is compared; CPU time of the other load on the machine does not count in it.
+_KINDS = ("tokens_per_second", "cpu_seconds_api_server", "cpu_seconds_engine_core")
+Figures = dict[str, list[tuple[float, ...]]]
+
+
+async def rounds(sides: dict[str, Side], wanted: argparse.Namespace, dice: random.Random) -> Figures:
+    """Figures in the order of `_KINDS` of every side, a row for each round; those of a round are neighbours in time."""
+    found: Figures = {name: [] for name in sides}
+    for side in sides.values():
+        await _speed(side, wanted)
     for _ in range(wanted.rounds):
-        pair: dict[bool, tuple[float, ...]] = {}
-        for on in dice.sample((True, False), 2):
-            server = sides[on]
-            before = _cpu_seconds(server)
-            speed = await _speed(server, concurrency, wanted.tokens, on=on and asks)
-            after = _cpu_seconds(server)
-            pair[on] = (speed, *(after[kind] - before[kind] for kind in after))
-        pairs.append(pair)
-    result: dict[str, Any] = {"rounds": wanted.rounds, "concurrency": concurrency, "tokens": wanted.tokens}
-    for place, kind in enumerate(("tokens_per_second", "cpu_seconds_api_server", "cpu_seconds_engine_core")):
-        ratios = [pair[True][place] / pair[False][place] for pair in pairs]
-        result[kind] = {
-            "on": round(statistics.median(pair[True][place] for pair in pairs), 2),
-            "off": round(statistics.median(pair[False][place] for pair in pairs), 2),
-            "median_ratio": round(statistics.median(ratios), 4),
-            "quartiles": [round(each, 4) for each in statistics.quantiles(ratios, n=4)],
+        for name in dice.sample(list(sides), len(sides)):
+            before = _cpu_seconds(sides[name].server)
+            speed = await _speed(sides[name], wanted)
+            after = _cpu_seconds(sides[name].server)
+            found[name].append((speed, *(after[kind] - before[kind] for kind in after)))
+    return found
+
+
+def ratios(figures: Figures, over: str, under: str) -> list[list[float]]:
+    """For each of `_KINDS`, one side over the other, round by round."""
+    return [
+        [one[place] / other[place] for one, other in zip(figures[over], figures[under], strict=True)]
+        for place in range(len(_KINDS))
+    ]
+
+
+def told_ratios(compared: str, found: list[list[float]]) -> dict[str, Any]:
+    """Median and quartiles of each kind."""
+    return {"compared": compared} | {
+        kind: {
+            "median_ratio": round(statistics.median(each), 4),
+            "quartiles": [round(part, 4) for part in statistics.quantiles(each, n=4)],
         }
-    print(json.dumps(result), flush=True)
+        for kind, each in zip(_KINDS, found, strict=True)
+    }
+
+
+async def overhead(server: VllmServer, wanted: argparse.Namespace) -> None:
+    """Print what the field costs on one server, over the rounds."""
+    figures = await rounds({"on": Side(server, asks=True), "off": Side(server)}, wanted, random.Random(5))
+    print(json.dumps(told_ratios("on / off", ratios(figures, "on", "off"))), flush=True)
+
+
+async def absent(options: ServerOptions, wanted: argparse.Namespace) -> None:
+    """Print what the plugin costs while nobody asks for the field, over starts of the servers."""
+    dice = random.Random(5)
+    bare = msgspec.structs.replace(options, env={**options.env, "VLLM_PLUGINS": "none"})
+    kinds = {"present": options, "absent": bare, "absent again": bare}
+    found: dict[str, list[list[float]]] = {name: [] for name in kinds if name != "absent"}
+    for start in range(wanted.starts):
+        async with contextlib.AsyncExitStack() as running:
+            sides: dict[str, Side] = {}
+            for name in dice.sample(list(kinds), len(kinds)):
+                sides[name] = Side(await running.enter_async_context(VllmServer(kinds[name])))
+            figures = await rounds(sides, wanted, dice)
+        for name, each in found.items():
+            each.append([statistics.median(part) for part in ratios(figures, name, "absent")])
+            print(f"start {start + 1}: {name} / absent {[round(part, 3) for part in each[-1]]}", flush=True)
+    for name, each in found.items():
+        print(json.dumps(told_ratios(f"{name} / absent", [list(kind) for kind in zip(*each, strict=True)])), flush=True)
 
 
 def _cpu_seconds(server: VllmServer) -> dict[str, float]:
@@ -124,13 +162,14 @@ def _cpu_seconds(server: VllmServer) -> dict[str, float]:
     return spent
 
 
-async def _speed(server: VllmServer, concurrency: int, tokens: int, *, on: bool) -> float:
+async def _speed(side: Side, wanted: argparse.Namespace) -> float:
     """Tokens a second of the same greedy requests."""
+    server, concurrency = side.server, wanted.concurrency
     load: list[tuple[str, dict[str, Any], int | None]] = []
     for number in range(concurrency):
         body: dict[str, Any] = {"model": server.options.name, "prompt": f"{number} def read(path):\n"}
-        body |= {"max_tokens": tokens, "temperature": 0, "ignore_eos": True}
-        body["vllm_xargs"] = {"guard_acceptance": 1} if on else _OFF
+        body |= {"max_tokens": wanted.tokens, "temperature": 0, "ignore_eos": True}
+        body["vllm_xargs"] = {"guard_acceptance": 1} if side.asks else _OFF
         load.append(("/completions", body, None))
     started = time.monotonic()
     answers = await run(server.url, load, concurrency=concurrency)
@@ -144,16 +183,14 @@ async def measure(name: str, wanted: argparse.Namespace) -> bool:
     options = msgspec.structs.replace(CONFIGURATIONS[name](), ready_seconds=wanted.ready_seconds)
     good = True
     if wanted.only == "absent":
-        bare = msgspec.structs.replace(options, env={**options.env, "VLLM_PLUGINS": "none"})
-        async with VllmServer(options) as server, VllmServer(bare) as without:
-            await overhead({True: server, False: without}, wanted, asks=False)
+        await absent(options, wanted)
         return True
     async with VllmServer(options) as server:
         print(f"{name}: ready in {server.started_in_seconds:.0f} s", flush=True)
         if wanted.only in (None, "totals"):
             good = await totals(server, wanted.requests, wanted.concurrency)
         if wanted.only in (None, "overhead"):
-            await overhead({True: server, False: server}, wanted, asks=True)
+            await overhead(server, wanted)
     return good
 
 
@@ -166,6 +203,7 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--starts", type=int, default=8)
     parser.add_argument("--ready-seconds", type=float, default=600)
     wanted = parser.parse_args()
     agreed = [asyncio.run(measure(name, wanted)) for name in wanted.servers]
