@@ -33,12 +33,11 @@ from guard.core.events import (
     UpstreamHead,
 )
 from guard.core.factory import make_attempt
-from guard.core.failure import of_error_event, of_fault, of_refusal, of_verdict
-from guard.core.holdback import Held
+from guard.core.failure import of_fault, of_refusal, of_verdict
+from guard.core.own_error import OwnErrors
 from guard.core.phases import LEGAL, Phase
 from guard.core.record import Outcome
 from guard.core.settings import Target
-from guard.core.whole import WholeAnswers
 from guard.errors import ProtocolError, UpstreamError
 from guard.proto.request import stream_hazards
 from guard.proto.sse import SseEvent
@@ -58,7 +57,7 @@ _STREAMING: Final = Phase.STREAMING
 NO_ROOM: Final = "the retry budget is used up"
 
 
-class Exchange(WholeAnswers):
+class Exchange(OwnErrors):
     """
     See the module.
 
@@ -159,7 +158,7 @@ class Exchange(WholeAnswers):
         return self._on_events(attempt, events)
 
     def _on_client_gone(self) -> list[Command]:
-        if self._phase is not Phase.CLOSING:
+        if self._phase not in (Phase.CLOSING, Phase.FAILED):
             self.record.outcome = Outcome.CLIENT_GONE
         if not self._delivery.started:
             self._ledger.taken_back()
@@ -193,6 +192,8 @@ class Exchange(WholeAnswers):
         if self._phase is Phase.DONE:
             return []
         assert UpstreamData in LEGAL[self._phase], f"data in phase {self._phase}"
+        if self._phase is Phase.FAILED:
+            return self._on_data_after_error(self._current(), data)
         return [SendBody(data)] if self._phase is Phase.RELAYING else []
 
     def _on_events(self, attempt: Attempt, events: list[SseEvent]) -> list[Command]:
@@ -209,6 +210,8 @@ class Exchange(WholeAnswers):
                     return [*out, *self._complete(judged.closing)]
                 if self._pending is not None:
                     self._pending.rest = events[place + 1 :]
+                if self._phase is Phase.FAILED:
+                    return out + self._after_error(attempt, events[place + 1 :])
                 if self._phase is not Phase.STREAMING:
                     return out
         except ProtocolError as error:
@@ -232,17 +235,19 @@ class Exchange(WholeAnswers):
     def _on_end(self) -> list[Command]:
         attempt = self._current()
         attempt.open = False
-        if self._phase is not Phase.STREAMING:
+        if self._phase not in (Phase.STREAMING, Phase.FAILED):
             return self._finish()
         return self._on_stream_end(attempt)
 
     def _on_stream_end(self, attempt: Attempt) -> list[Command]:
         if attempt.whole:
             return self._on_whole(attempt)
+        if self._phase is Phase.FAILED:
+            return self._on_end_after_error(attempt)
         out = self._on_events(attempt, attempt.last_events())
         if self._pending is not None:
             self._pending.ended = True
-        if self._phase is Phase.CLOSING:
+        if self._phase in (Phase.CLOSING, Phase.FAILED):
             return [*out, *self._finish()]
         if self._phase is not Phase.STREAMING:
             return out
@@ -251,16 +256,6 @@ class Exchange(WholeAnswers):
             return [*out, *self._on_fault(fault, alive=False)]
         out += self._complete(b"")
         return [*out, *self._finish()] if self._is_closing else out
-
-    def _on_error_event(self, event: SseEvent) -> list[Command]:
-        """The backend itself reports a failure in its stream: passed on as it is, nothing added."""
-        self._current().record.fault = "status"
-        self.record.outcome = Outcome.UPSTREAM_ERROR
-        out = self._abort("backend reported an error")
-        if self._request.stream:
-            out = [*self._flush(), *out]
-            return [*out, *self._send([Held(event.raw, "", 0, 0)]), *self._finish()]
-        return [*out, *self._fail(Outcome.UPSTREAM_ERROR, of_error_event(event.data or b""))]
 
     def _on_fault(self, fault: UpstreamError, *, alive: bool) -> list[Command]:
         """The attempt is lost through transport or protocol. `alive`: it still has to be closed."""
@@ -278,7 +273,7 @@ class Exchange(WholeAnswers):
             attempt.open = False
             out += self._complete(b"")
             return [*out, *self._finish()] if self._is_closing else out
-        attempt.record.fault = fault.kind
+        attempt.record.fault = attempt.record.fault or fault.kind
         attempt.record.reason = attempt.record.reason or fault.message
         if alive:
             out = self._abort(str(fault))
@@ -291,6 +286,8 @@ class Exchange(WholeAnswers):
         # What was judged good before the fault is the client's.
         if attempt.monitor.suspicion < self._policy.hold_back.hold_at and not self._only_opened(attempt):
             out += self._flush()
+        if self._phase is Phase.FAILED:
+            return [*out, *self._finish()]
         self._recovery.failure = of_fault(fault)
         decision = self._plan(None, alive=False)
         if decision.step in (Step.RESTART, Step.RESUME):

@@ -22,6 +22,7 @@ class Phase(enum.Enum):
     STREAMING = "streaming"  # chunks are read, judged, held and released
     CONFIRMING = "confirming"  # an attempt is scored again; nothing more of it is read meanwhile
     RELAYING = "relaying"  # not a guarded answer (an error, no event stream): passed on as it comes
+    FAILED = "failed"  # the backend's own error event was passed on; so is what it still says
     CLOSING = "closing"  # the answer is whole and sent; the upstream's body has yet to end
     DONE = "done"
 
@@ -32,6 +33,7 @@ LEGAL: dict[Phase, frozenset[type]] = {
     Phase.STREAMING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
     Phase.CONFIRMING: frozenset({Confirmed, ClientGone}),
     Phase.RELAYING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
+    Phase.FAILED: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
     Phase.CLOSING: frozenset({UpstreamData, UpstreamEnd, UpstreamFailed, ClientGone}),
     Phase.DONE: frozenset(),
 }

@@ -227,7 +227,8 @@ class Driver:
         if reply.fault is not None:
             await self._failed(reply.fault)
             return
-        if reply.status < 400 and self._occupied is not None:
+        own_error = exchange.record.outcome is Outcome.UPSTREAM_ERROR
+        if reply.status < 400 and self._occupied is not None and not own_error:
             self._pool.went_well(self._occupied)
         await self._perform(exchange.handle(UpstreamEnd(self._number), self._clock.now()))
 

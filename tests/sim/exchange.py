@@ -11,6 +11,7 @@ Promises, whatever the world does:
 - what the client has is the words of one answer in order: none twice, none lost, none after a gap;
 - an attempt that continues is given exactly the text that the client has;
 - after a failure nothing looks whole: no [DONE], no clean end without a finish reason or an error;
+- after its own error event a backend is not aborted, and what it still says passes, bad text excepted;
 - tokens shown and burned together are the tokens generated;
 - never more attempts than the policy allows.
 """
@@ -26,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from guard.core.record import Outcome
 from guard.policy.schema import HoldMode
 from guard.types import Action, WhenExhausted
-from tests.sim.exchange_world import BAD, DOUBT, DRAFTED, Simulation, need
+from tests.sim.exchange_world import BAD, DONE, DOUBT, DRAFTED, OWN_ERROR, Simulation, need
 
 #: How many seeds a process takes at a time.
 BATCH = 500
@@ -81,7 +82,9 @@ def _whole_stream(run: Simulation) -> None:
     seen, last = run.seen, run.replicas[-1]
     whole_text = sum(word[0] == "w" for word in seen.text().split()) == run.plan.words
     need(seen.done <= 1, "[DONE] at most once")
-    if seen.done:
+    if last.fault == "error_event" and OWN_ERROR in seen.sent:
+        _own_words(run)
+    elif seen.done:
         need(last.whole and seen.finish_reason and whole_text, "[DONE] only after the whole answer")
         need(not seen.error, "no [DONE] beside an error")
     if seen.finish_reason and not seen.error:
@@ -90,6 +93,20 @@ def _whole_stream(run: Simulation) -> None:
         need(seen.finish_reason or seen.error, "a stream that ends cleanly has its finish reason, or an error")
     if run.exchange.record.outcome in (Outcome.HEALTHY, Outcome.RESCUED):
         need(whole_text and seen.finish_reason, "a good outcome is a whole answer")
+
+
+def _own_words(run: Simulation) -> None:
+    """The last attempt failed in words of its own, and the client has them."""
+    last, rest = run.replicas[-1], run.replicas[-1].rest
+    _, _, after = run.seen.sent.partition(OWN_ERROR)
+    need(run.exchange.record.outcome is Outcome.UPSTREAM_ERROR, "what the backend called a failure is one")
+    need(run.seen.finished == [True], "a backend's own error event ends cleanly")
+    if rest not in ("bad", "malformed"):
+        need(last.number not in run.aborted, "an attempt that failed in its own words ends by itself")
+        need(after.endswith(DONE) == (rest in ("done", "words")), "[DONE] as the backend said it")
+        need(bool(after.removesuffix(DONE)) == (rest == "words"), "nothing but what the backend said")
+    elif rest == "malformed":
+        need(after == b"", "nothing after what is no event")
 
 
 def _whole_body(run: Simulation) -> None:

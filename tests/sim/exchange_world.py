@@ -73,6 +73,9 @@ class Plan:
     elsewhere: bool
 
 
+DONE = b"data: [DONE]\n\n"
+#: A backend's own words for a failure, in the middle of its stream.
+OWN_ERROR = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
 #: What can become of an attempt. "none" and "slow" do no harm.
 FAULTS = (
     *("none", "slow", "garble", "doubt", "garble_at_once"),
@@ -161,6 +164,8 @@ class Replica:
         self._first = sum(word[0] == "w" for word in said_before(body).split())
         #: Whether all of the answer was sent, its end included.
         self.whole = False
+        #: What it says after an error event of its own.
+        self.rest = dice.choice(("nothing", "done", "done", "words", "bad", "malformed", "reset", "stall"))
 
     def steps(self) -> Iterator[Step]:
         """Everything up to the end of the connection."""
@@ -187,9 +192,10 @@ class Replica:
         yield wait, UpstreamEnd(self.number)
 
     def _end(self, wait: float) -> Iterator[Step]:
-        if self.fault in ("reset", "finish_then_reset", "garble_then_reset"):
+        end = self.rest if self.fault == "error_event" else self.fault
+        if end in ("reset", "finish_then_reset", "garble_then_reset"):
             yield wait, self._lost("reset")
-        elif self.fault == "stall":
+        elif end == "stall":
             yield 30.0, self._lost("timeout")
         else:
             yield wait, UpstreamEnd(self.number)
@@ -219,13 +225,13 @@ class Replica:
             yield from self._around(place)
             yield chunk(f"w{place} ")
         if fault in _EARLY:
-            yield from self._break()
+            yield from self._break(max(breaks_at, self._first))
             return
         yield chunk("", finish="stop")
         if fault == "finish_then_reset":
             return
         if fault != "no_done":
-            yield b"data: [DONE]\n\n"
+            yield DONE
         self.whole = True
 
     def _around(self, place: int) -> Iterator[bytes]:
@@ -238,9 +244,11 @@ class Replica:
         if at_once or (fault in ("garble", "garble_then_reset") and dice.random() < 0.2):
             yield chunk(BAD)
 
-    def _break(self) -> Iterator[bytes]:
+    def _break(self, place: int) -> Iterator[bytes]:
         if self.fault == "error_event":
-            yield b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
+            yield OWN_ERROR
+            yield {"words": chunk(f"w{place} "), "bad": chunk(BAD), "malformed": b"data: {{{\n\n"}.get(self.rest, b"")
+            yield DONE if self.rest in ("done", "words", "bad") else b""
         elif self.fault == "malformed":
             yield self._dice.choice((b"data: {{{\n\n", b"data: []\n\n", b"\xff\xfe\n\n", b'data: {"choices": 3}\n\n'))
         elif self.fault == "too_large":
@@ -438,7 +446,7 @@ class Simulation:
 
     def _after_the_end(self) -> None:
         need(len(self.seen.finished) == 1, "exactly one Finish")
-        for event in (ClientGone(), UpstreamEnd(len(self.replicas)), UpstreamData(1, b"data: [DONE]\n\n")):
+        for event in (ClientGone(), UpstreamEnd(len(self.replicas)), UpstreamData(1, DONE)):
             need(self.exchange.handle(event, self.now) == [], "nothing comes of an event after the end")
         self._no_attempt_is_left_open()
         most = self.plan.policy.retry.max_attempts

@@ -43,6 +43,7 @@ class Form(NamedTuple):
 FAILED = {"message": "boom", "type": "server_error", "code": 500}
 ASK: dict[str, Any] = {"model": "m", "return_token_ids": True, "timings_per_token": True}
 USER = [{"role": "user", "content": "hi"}]
+DONE = b"data: [DONE]\n\n"
 BOOM = plain({"error": FAILED}, done=False)
 FORMS = [
     Form("vllm", "/v1/chat/completions", {**ASK, "messages": USER}, recorded("vllm_chat"), BOOM),
@@ -51,7 +52,7 @@ FORMS = [
          named({"type": "response.failed", "response": {"id": "r", "status": "failed", "error": FAILED}})),
     Form("vllm", "/v1/messages", {**ASK, "messages": USER, "max_tokens": 9}, recorded("vllm_messages"),
          named({"type": "error", "error": {"type": "internal_error", "message": "boom"}})),
-    Form("sglang", "/generate", {"text": "a"}, SGLANG_CUMULATIVE, plain(SGLANG_ERROR)),
+    Form("sglang", "/generate", {"text": "a"}, SGLANG_CUMULATIVE, plain(SGLANG_ERROR, done=False)),
     Form("llama.cpp", "/completion", {**ASK, "prompt": "a"}, recorded("llama_completion"), BOOM),
 ]  # fmt: skip
 
@@ -72,6 +73,8 @@ FAULTS: dict[str, Callable[[Form], Script]] = {
     "breaks the chunked encoding": lambda form: [CHUNKED_SSE, chunked(form.half), 0.02, b"zz\r\n"],
     "closes after its last event but one": lambda form: [OK_SSE, b"".join(form.events[:-1])],
     "sends an error event after some text": lambda form: [OK_SSE, form.half, 0.05, form.error],
+    "sends an error event, then `[DONE]`": lambda form: [OK_SSE, form.half, 0.05, form.error, 0.05, DONE],
+    "sends an error event, then nothing more": lambda form: [OK_SSE, form.half, 0.05, form.error, 30.0],
     "sends no JSON": lambda form: [OK_SSE, form.half, b"data: {broken\n\n", None],
     "stalls after some text": lambda form: [OK_SSE, form.half, 30.0],
     "stalls before its headers": lambda _: [30.0],
@@ -118,10 +121,12 @@ def whole(form: Form, status: int, body: dict[str, Any]) -> str:
 def streamed(form: Form, body: bytes) -> str:
     events = [event for event in SseParser().feed(body) if event.data is not None]
     last = events[-1]
+    if body.endswith(form.error + DONE):
+        return "the text, then the backend's error event and `[DONE]`"
+    if body.endswith(form.error):
+        return "the text, then the backend's error event"
     if events and last.raw == form.events[-1]:
         return "the whole answer"
-    if b"".join(event.raw for event in events).endswith(form.error.replace(b"data: [DONE]\n\n", b"")):
-        return "the text, then the backend's error event"
     if b"error" not in last.raw:
         return "the answer without its last event"
     said = json.loads(last.data or b"")
