@@ -10,11 +10,13 @@ import zlib
 from collections.abc import AsyncIterator
 
 import aiohttp
+import msgspec
 import pytest
 
 from guard.config import Limits, TimeoutSettings
+from guard.fleet.settings import TransportSettings
 from guard.server.shared import LocalShared
-from tests.integration.server.conftest import guarded
+from tests.integration.server.conftest import QUIET, guarded
 from tests.integration.server.scripted import CHUNKED_SSE, OK_SSE, Backend, backend, chunked
 from tests.unit.core.transcript import BAD, DONE, FULL, chunk, policy
 
@@ -143,6 +145,42 @@ async def test_a_stream_that_breaks_ends_with_an_error_and_never_looks_complete(
         assert text_of(body) == "Half "
         assert error_of(body)["code"] == code
         assert "[DONE]" not in body
+
+
+async def test_after_its_own_error_event_a_backend_ends_the_stream_itself() -> None:
+    own = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
+    scripts: list[list[bytes | float | None]] = [[], [OK_SSE, chunk("One "), own, 0.02, DONE], []]
+    pool = msgspec.structs.replace(QUIET, transport=TransportSettings(failures=2))
+    async with (
+        backend(lambda n: scripts[n - 1]) as upstream,
+        guarded(upstream.url, policy=policy(attempts=1), pool=pool) as (running, client),
+    ):
+        bodies = []
+        for _ in scripts:
+            async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+                bodies.append(await response.read())
+        assert bodies[1].endswith(own + DONE)
+        assert upstream.closed_by_peer == []
+        assert running.guard.metrics.aborts_sent == 0
+        # It speaks for the replica no more than an abort did: the failures around it are two in a row.
+        assert running.guard.pool.ejections == {"transport": 1}
+
+
+async def test_the_client_leaving_at_the_backends_own_error_aborts_once() -> None:
+    own = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
+    async with (
+        backend(lambda _: [OK_SSE, chunk("One "), own, None]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            async for line in response.content:
+                if b"error" in line:
+                    break
+            response.close()
+        await asyncio.wait_for(upstream.peer_gone.wait(), 1)
+        assert upstream.closed_by_peer == [1]
+        (record,) = running.guard.records.latest(1)
+        assert record.outcome.value == "upstream_error"
 
 
 async def test_an_event_past_the_cap_is_refused_without_holding_it() -> None:
