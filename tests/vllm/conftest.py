@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from guard.backend.testbed.configurations import smollm2, tiny
@@ -14,6 +15,8 @@ from guard.backend.testbed.server import VllmServer
 from guard.lab.progress import best_progress
 
 _LOG_LINES = 60
+#: One more than are wanted by many files, so that a file's own server ends none of those.
+_MAX_SERVERS = 4
 _TIMEOUT_SECONDS = 600
 _STARTED = pytest.StashKey[ServerPool]()
 
@@ -30,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def vllm_servers(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[ServerPool]:
     """All servers of the session; `get(options)` gives one, started if need be. They end with the session."""
-    pool = ServerPool(tmp_path_factory.mktemp("vllm-logs"))
+    pool = ServerPool(tmp_path_factory.mktemp("vllm-logs"), max_servers=_MAX_SERVERS)
     pytestconfig.stash[_STARTED] = pool
     try:
         yield pool
@@ -58,8 +61,9 @@ def tiny_eagle_server(vllm_servers: ServerPool) -> VllmServer:
 
 @pytest.fixture
 def tiny_draft_server(vllm_servers: ServerPool) -> VllmServer:
-    """The tiny random model with its draft by dropped layers, depth 3; faults allowed, sampling repaired."""
-    return vllm_servers.get(tiny("draft", faults=True))
+    """The tiny random model with its draft by dropped layers, depth 3; tools, faults allowed, sampling repaired."""
+    tools = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+    return vllm_servers.get(msgspec.structs.replace(tiny("draft", faults=True), args=tools))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import aiohttp
-import msgspec
 import pytest
 
-from guard.backend.testbed.configurations import tiny
-from guard.backend.testbed.pool import ServerPool
 from guard.backend.testbed.server import VllmServer
 from guard.config import Config, Listen, TimeoutSettings, UpstreamSettings
 from guard.policy.judge import Judge
@@ -22,18 +19,11 @@ TRIES = 5
 SHAPES = shapes("tiny", tokens=8)
 
 
-@pytest.fixture
-def server(vllm_servers: ServerPool) -> VllmServer:
-    """The tiny model with a draft, and tools."""
-    tools = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
-    return vllm_servers.get(msgspec.structs.replace(tiny("draft", faults=True), args=tools))
-
-
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_the_guard_cannot_be_told_from_vllm(server: VllmServer, part: int) -> None:
+async def test_the_guard_cannot_be_told_from_vllm(tiny_draft_server: VllmServer, part: int) -> None:
     assert len(SHAPES) >= 200
     config = Config(
-        upstreams=[UpstreamSettings(url=server.url, engine="vllm")],
+        upstreams=[UpstreamSettings(url=tiny_draft_server.url, engine="vllm")],
         listen=Listen(port=0),
         admin=Listen(port=0),
         timeouts=TimeoutSettings(drain=0.5),
@@ -41,9 +31,9 @@ async def test_the_guard_cannot_be_told_from_vllm(server: VllmServer, part: int)
     async with running_guard(config, Judge(find_policy("observe"))) as running, aiohttp.ClientSession() as client:
         for shape in SHAPES[part::PARTS]:
             # What is computed again differs in its last bits from what comes out of the prefix cache.
-            await answer(client, server.url, shape)
+            await answer(client, tiny_draft_server.url, shape)
             for _ in range(TRIES):
-                direct = await answer(client, server.url, shape)
+                direct = await answer(client, tiny_draft_server.url, shape)
                 guarded = await answer(client, running.url, shape)
                 if guarded == direct:
                     break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -25,9 +26,10 @@ TOTALS = ("drafts", "draft_tokens", "accepted_tokens")
 
 
 @pytest.fixture(scope="module")
-def server(vllm_servers: ServerPool) -> VllmServer:
-    options = tiny("draft", faults=True)
-    return vllm_servers.get(msgspec.structs.replace(options, args=PARSERS))
+def server(vllm_servers: ServerPool) -> Iterator[VllmServer]:
+    options = msgspec.structs.replace(tiny("draft", faults=True), args=PARSERS)
+    yield vllm_servers.get(options)
+    vllm_servers.end(options)
 
 
 async def ask(server: VllmServer, body: dict[str, Any]) -> Answer:

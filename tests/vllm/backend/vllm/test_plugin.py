@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ def with_renamed_hook(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unpatched(vllm_servers: ServerPool, tmp_path_factory: pytest.TempPathFactory) -> VllmServer:
+def unpatched(vllm_servers: ServerPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
     options = tiny("draft", faults=True)
     folder = with_renamed_hook(tmp_path_factory.mktemp("renamed"))
     environment = {**options.env, "PYTHONPATH": str(folder)}
-    return vllm_servers.get(msgspec.structs.replace(options, env=environment))
+    options = msgspec.structs.replace(options, env=environment)
+    yield vllm_servers.get(options)
+    vllm_servers.end(options)
 
 
 async def answers(server: VllmServer, salt: str, *, asked: bool) -> list[bytes]:
