@@ -28,6 +28,8 @@ RESOLVED = 10.0
 STAGGER = 0.25
 #: How often idle connections are looked at. Unit: seconds.
 SWEEP = 1.0
+#: Within which a kept connection shows that the backend had closed it. What ends later was at work. Unit: seconds.
+STALE = 1.0
 
 
 class Origin(NamedTuple):
@@ -110,8 +112,9 @@ class Connections:
         """
         Send a request, and wait for the head of its answer.
 
-        A kept connection that the backend has closed meanwhile fails before a byte of an answer came; the
-        request is then sent once more, on a new connection.
+        A kept connection that the backend has closed meanwhile fails within STALE, before a byte of an answer came;
+        the request is then sent once more, on a new connection. Later the backend may have worked on it: that is
+        a fault, and whether it is asked again is for the exchange and its budget to say.
 
         Args:
             origin: The replica.
@@ -129,10 +132,12 @@ class Connections:
             reply = self._reply(origin)
             transport.set_protocol(reply)
             reply.connection_made(transport)
+            asked = self._clock.now()
             try:
                 return await _asked(reply, transport, request)
             except Disconnected:
-                pass
+                if self._clock.now() - asked > STALE:
+                    raise
         reply = self._reply(origin)
         transport = await self._open(origin, reply)
         return await _asked(reply, transport, request)

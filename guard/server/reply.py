@@ -27,7 +27,10 @@ MAX_LINE = 16 * 1024
 MAX_UNREAD = 64 * 1024
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
+#: Longest part of it that can stand before its last byte.
+_OVERLAP = 3
 _BODILESS = frozenset({204, 304})
+_IMPROPER = "the backend does not speak HTTP properly"
 _CUT = "the backend closed the connection in the middle of its answer"
 _SILENT = "the backend did not answer in time"
 
@@ -61,8 +64,8 @@ class Reply(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun", "_body", "_give_back", "_head", "_keep", "_kept", "_loop", "_over", "_paused", "_sink", "_transport",
-        "_unread", "fault", "headers", "since", "status", "waiting",
+        "_begun", "_body", "_give_back", "_head", "_keep", "_kept", "_loop", "_over", "_paused", "_silent", "_sink",
+        "_transport", "_unread", "fault", "headers", "since", "status", "waiting",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, give_back: Callable[[asyncio.Transport], None]) -> None:
@@ -77,7 +80,8 @@ class Reply(asyncio.Protocol):
         self._give_back = give_back
         self._begun: asyncio.Future[None] = loop.create_future()
         self._transport: asyncio.Transport | None = None
-        self._head = b""
+        self._head = bytearray()
+        self._silent = True  # not a byte has come
         self._body: Body | None = None
         self._keep = False
         self._sink: Sink | None = None
@@ -127,7 +131,7 @@ class Reply(asyncio.Protocol):
         if self._over:
             return
         if self._body is None:
-            self._end(UpstreamError("reset", _CUT) if self._head else Disconnected())
+            self._end(Disconnected() if self._silent else UpstreamError("reset", _CUT))
         else:
             self._end(None if exc is None and self._body.closed() else UpstreamError("reset", _CUT))
 
@@ -170,28 +174,35 @@ class Reply(asyncio.Protocol):
     # -- inside -----------------------------------------------------------------------------------------
 
     def _read_head(self, data: bytes) -> None:
-        self._head += data
-        while (parts := _split(self._head)) is not None:
-            head, self._head = parts
+        self._silent = False
+        head = self._head
+        start = max(len(head) - _OVERLAP, 0)
+        head += data
+        while (found := _HEAD_END.search(head, start)) is not None:
+            start = 0
             try:
-                message = self._parse(head)
+                message = self._parse(bytes(head[: found.end()]))
             except HttpProcessingError as error:
                 # The error itself quotes what the backend said.
-                reason = f"the backend does not speak HTTP properly ({type(error).__name__})"
-                self._fail(UpstreamError("protocol", reason))
+                self._fail(UpstreamError("protocol", f"{_IMPROPER} ({type(error).__name__})"))
                 return
-            if message.code == 101 or not 100 <= message.code < 200:
-                rest, self._head = self._head, b""
-                self._begin(message, rest)
+            if message.code == 101 or message.code < 100:
+                # Nobody has asked for another protocol.
+                self._fail(UpstreamError("protocol", f"{_IMPROPER} (status {message.code})"))
                 return
-        if len(self._head) > MAX_HEAD:
+            del head[: found.end()]
+            if message.code >= 200:
+                self._begin(message, bytes(head))
+                head.clear()
+                return
+        if len(head) > MAX_HEAD:
             self._fail(UpstreamError("protocol", "the backend's head is too large"))
 
     def _begin(self, message: RawResponseMessage, rest: bytes) -> None:
         """The final head is there, and the beginning of the body perhaps."""
         self.status, self.headers = message.code, message.headers
         self._body = body_of(message)
-        self._keep = not (message.should_close or message.upgrade or isinstance(self._body, OpenBody))
+        self._keep = not (message.should_close or isinstance(self._body, OpenBody))
         if not self._begun.done():
             self._begun.set_result(None)
         if self._body.over:
@@ -223,7 +234,9 @@ class Reply(asyncio.Protocol):
         self._reading(on=True)
         transport, self._transport = self._transport, None
         if transport is not None:
-            if self._keep and not body.rest and not transport.is_closing():
+            # What is left of a request that was answered early would come before the next one.
+            sent = not transport.get_write_buffer_size()
+            if self._keep and sent and not body.rest and not transport.is_closing():
                 self._give_back(transport)
             else:
                 transport.abort()
@@ -268,13 +281,6 @@ def body_of(message: RawResponseMessage) -> Body:
     if message.chunked:
         return ChunkedBody()
     size = message.headers.get("Content-Length")
-    if size is not None and "Transfer-Encoding" not in message.headers and message.code != 101:
+    if size is not None and "Transfer-Encoding" not in message.headers:
         return SizedBody(int(size))
     return OpenBody()
-
-
-def _split(data: bytes) -> tuple[bytes, bytes] | None:
-    """The first head in the data and what follows it; None while it has no end."""
-    data = data.lstrip(b"\r\n")
-    found = _HEAD_END.search(data)
-    return None if found is None else (data[: found.end()], data[found.end() :])

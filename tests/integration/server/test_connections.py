@@ -132,6 +132,44 @@ async def test_bytes_on_an_idle_connection_end_it(connections: Connections) -> N
         assert len(server.writers) == 2
 
 
+async def test_a_request_that_the_backend_was_long_at_work_on_is_not_sent_again(
+    connections: Connections, clock: VirtualClock
+) -> None:
+    def answer(number: int) -> bytes | None:
+        if number == 1:
+            return ANSWER
+        clock.advance(20.0)  # of a long prompt; then it dies
+        return None
+
+    async with serving(answer) as server:
+        await ask(connections, server)
+        with pytest.raises(UpstreamError, match="reset"):
+            await ask(connections, server)
+        assert len(server.heads) == 2
+
+
+async def test_a_backend_that_answers_before_it_has_read_all_does_not_get_the_next_request_behind_the_rest(
+    connections: Connections,
+) -> None:
+    made: list[asyncio.StreamWriter] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+
+    listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    origin = Origin.of(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    for number in (1, 2):
+        async with asyncio.timeout(5.0):
+            reply = await connections.post(origin, "/", CIMultiDict(), bytes(32 << 20))
+        assert (reply.status, len(made)) == (413, number)
+        reply.close()
+    for writer in made:
+        writer.close()
+    listening.close()
+
+
 async def test_no_backend_is_a_fault_that_names_it(connections: Connections) -> None:
     with pytest.raises(UpstreamError, match="cannot reach the backend"):
         await connections.post(Origin.of("http://127.0.0.1:9"), "/", CIMultiDict(), b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import cast
 
 import pytest
@@ -24,6 +25,10 @@ class Transport:
     def __init__(self) -> None:
         self.closed = False
         self.reads = True
+        self.unsent = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def is_closing(self) -> bool:
         return self.closed
@@ -138,6 +143,27 @@ async def test_a_connection_that_cannot_be_used_again_is_closed(played: Played, 
     assert (played.given_back, played.transport.closed) == ([], True)
 
 
+async def test_a_connection_on_which_the_request_is_still_being_sent_is_closed(played: Played) -> None:
+    played.transport.unsent = 1
+    played.reply.data_received(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nabc")
+    played.reply.read(played.sink)
+    assert (played.sink.said, played.sink.ends, played.reply.fault) == ([b"abc"], 1, None)
+    assert (played.given_back, played.transport.closed) == ([], True)
+
+
+async def test_the_time_for_a_head_follows_its_length_however_it_is_cut() -> None:
+    def seconds(size: int) -> float:
+        reply = Played().reply
+        begun = time.process_time()
+        reply.data_received(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(size // 6):
+            reply.data_received(b"A: b\r\n")
+        return time.process_time() - begun
+
+    # Twelve times as long: were all of it searched each time, it would take 70 times as long or more.
+    assert min(seconds(60_000) for _ in range(3)) < 36 * min(seconds(5_000) for _ in range(5))
+
+
 async def test_a_body_without_a_length_ends_with_the_connection_unless_that_broke(played: Played) -> None:
     for error, fault in ((None, None), (ConnectionResetError(), "reset")):
         one = Played()
@@ -168,7 +194,11 @@ async def test_a_body_that_is_cut_or_broken_is_a_reset_after_what_came(played: P
         (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "protocol"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", "protocol"),
         (b"HTTP/1.1 200 OK\r\nA: " + b"b" * MAX_HEAD, "protocol"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n", "protocol"),
         (b"HTTP/1.1 200 OK\r\nContent-", "reset"),
+        (b"HTTP/1.1 102 Processing\r\n\r\n", "reset"),
+        (b"\r\n", "reset"),
         (b"", "reset"),
     ],
 )
