@@ -244,7 +244,11 @@ class Exchange(OwnErrors):
             return self._on_whole(attempt)
         if self._phase is Phase.FAILED:
             return self._on_end_after_error(attempt)
-        out = self._on_events(attempt, attempt.last_events())
+        try:
+            events = attempt.last_events()
+        except ProtocolError as error:
+            return self._on_fault(UpstreamError("protocol", str(error)), alive=False)
+        out = self._on_events(attempt, events)
         if self._pending is not None:
             self._pending.ended = True
         if self._phase in (Phase.CLOSING, Phase.FAILED):

@@ -66,7 +66,10 @@ class WholeAnswers(Confirming, abc.ABC):
         if attempt.body_size <= MAX_HELD_BYTES:
             return []
         # Too large to be kept: the rest goes on as it comes, unwatched.
-        self._phase, self._first = Phase.RELAYING, None
+        if self._first is not None:
+            self._first = None
+            self._ledger.taken_back()
+        self._phase = Phase.RELAYING
         self.record.outcome, self.record.status = Outcome.RELAYED, 200
         body = b"".join(attempt.body)
         attempt.body.clear()

@@ -12,6 +12,7 @@ from guard.core.events import ClientGone, UpstreamData, UpstreamEnd, UpstreamFai
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
 from guard.policy.schema import HoldBack, HoldMode, Leaf, Policy, Retry, Rule
+from guard.proto.sse import MAX_EVENT_BYTES
 from guard.types import Action, Kind, SignalRef, Unit, WhenExhausted, Window
 from tests.unit.core.transcript import BAD, DONE, DOUBT, FULL, SSE, WINDOW_8, Client, chunk, policy
 
@@ -33,6 +34,19 @@ def test_a_healthy_stream_passes_as_it_came() -> None:
     assert client.aborted == []
     assert client.exchange.record.outcome is Outcome.HEALTHY
     assert client.headers["x-guard-policy"] == "test"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_event_too_large_at_the_very_end_is_a_fault_after_what_came_before_it(stream: bool) -> None:
+    client = Client(policy(attempts=1), stream=stream)
+    client.head()
+    client.data(chunk("Hello") + b"data: " + b"x" * MAX_EVENT_BYTES)
+    client.end()
+    assert client.exchange.record.outcome is Outcome.UPSTREAM_ERROR
+    assert client.error is not None
+    assert client.aborted == []
+    assert client.finished == [True]
+    assert client.text == ("Hello" if stream else "")
 
 
 def test_chunks_pass_at_once_while_suspicion_is_low() -> None:

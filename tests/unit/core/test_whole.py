@@ -119,6 +119,16 @@ def test_an_answer_larger_than_the_guard_keeps_goes_on_as_it_comes() -> None:
     assert client.exchange.record.outcome is Outcome.RELAYED
 
 
+def test_tokens_of_an_answer_put_together_are_not_shown_when_the_one_asked_for_again_is_too_large_to_keep() -> None:
+    client = cut_call()
+    client.give(UpstreamHead(2, 200, JSON))
+    client.data(b"x" * (MAX_HELD_BYTES + 1))
+    client.end()
+    record = client.exchange.record
+    assert (record.outcome, client.finished) == (Outcome.RELAYED, [True])
+    assert (record.tokens_shown, record.tokens_burned) == (0, record.attempts[0].tokens)
+
+
 def test_what_the_backend_encoded_is_relayed() -> None:
     client = ask()
     client.give(UpstreamHead(1, 200, (*JSON, ("content-encoding", "gzip"))))
