@@ -64,7 +64,9 @@ class AiohttpAsker:
         parser = SseParser(max_event_bytes=1 << 20)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                reply = await self._session.post(self._url + path, json=dict(body), headers=_FRESH)
+                reply = await self._session.post(
+                    self._url + path, json=dict(body), headers=_FRESH, allow_redirects=False
+                )
                 try:
                     async for data in reply.content.iter_any():
                         seen += [event.data for event in parser.feed(data) if event.data is not None]
@@ -81,7 +83,9 @@ class AiohttpAsker:
         try:
             async with (
                 asyncio.timeout(ANSWER_SECONDS),
-                self._session.request(method, self._url + path, json=sent, headers=_FRESH) as reply,
+                self._session.request(
+                    method, self._url + path, json=sent, headers=_FRESH, allow_redirects=False
+                ) as reply,
             ):
                 return reply.status, await reply.read()
         except (TimeoutError, aiohttp.ClientError) as error:

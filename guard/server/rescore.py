@@ -226,7 +226,7 @@ class Rescorer:
         began = self._clock.now()
         try:
             url = f"{upstream.url}/v1/completions"
-            async with self._pool.session.post(url, json=body, headers=_JSON) as reply:
+            async with self._pool.session.post(url, json=body, headers=_JSON, allow_redirects=False) as reply:
                 status, answer = reply.status, await reply.read()
         except (aiohttp.ClientError, OSError) as error:
             return undecided(f"the backend could not be asked: {error}"), []

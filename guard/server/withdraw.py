@@ -128,7 +128,9 @@ class Withdrawals:
         try:
             async with (
                 asyncio.timeout(SECONDS),
-                self._pool.session.post(upstream.url + route, json=body, headers=headers) as reply,
+                self._pool.session.post(
+                    upstream.url + route, json=body, headers=headers, allow_redirects=False
+                ) as reply,
             ):
                 await reply.read()
                 fault = "" if reply.status == 200 else f"status {reply.status}"

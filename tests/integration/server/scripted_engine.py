@@ -22,7 +22,7 @@ class Engine:
 
     It says `tokens` words, one a chunk. `accepts` are the draft tokens it tells to have kept of 3 in each step, None to
     tell nothing; with `looks_up` only where it is asked to repeat something. `score_shift` is added to all
-    log-probabilities that are computed again.
+    log-probabilities that are computed again. With `moved` it sends withdrawals and re-scorings to that address.
     """
 
     version: str = "1"
@@ -39,6 +39,7 @@ class Engine:
     looks_up: bool = False
     running: int = 0
     url: str = ""
+    moved: str = ""
     posts: list[dict[str, Any]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
@@ -56,6 +57,9 @@ class Engine:
             return web.json_response({"error": "no JSON"}, status=400)
         body = await request.json()
         self.posts.append(body)
+        withdraws = (body.get("vllm_xargs") or {}).get("guard_withdraw")
+        if self.moved and (withdraws or "prompt_logprobs" in body):
+            raise web.HTTPTemporaryRedirect(self.moved + request.path)
         if "prompt_logprobs" in body:
             return await self._score(body)
         if body.get("stream"):

@@ -9,7 +9,7 @@ import pytest
 
 from guard.config import Config, Listen, UpstreamSettings
 from guard.policy.judge import Judge
-from guard.server.capabilities import AiohttpAsker, CapabilityCache
+from guard.server.capabilities import AiohttpAsker, CapabilityCache, prove
 from guard.server.run import running_guard
 from guard.shipped import find_policy
 from guard.types import Capabilities, ReplicaId
@@ -73,3 +73,10 @@ async def test_the_embedded_backend_is_proven_to_continue_and_refused_for_re_sco
     assert found is not None
     assert found.engine == "llama.cpp"
     assert (found.resume_chat, found.resume_completions, found.cache_bypass, found.rescore) == (True, True, True, False)
+
+
+async def test_nothing_is_proven_by_another_to_which_a_replica_redirects() -> None:
+    async with engine() as elsewhere, engine(moved=elsewhere.url) as scripted, aiohttp.ClientSession() as session:
+        proven = await prove(AiohttpAsker(session, scripted.url))
+    assert (proven.rescore, proven.withdraw) == (False, None)
+    assert elsewhere.posts == []

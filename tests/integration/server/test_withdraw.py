@@ -76,6 +76,14 @@ async def test_nothing_is_asked_of_a_replica_that_does_not_withdraw() -> None:
         assert not any((body.get("vllm_xargs") or {}).get("guard_withdraw") for body in scripted.posts)
 
 
+async def test_a_redirect_is_not_followed_with_the_clients_prompt_and_key() -> None:
+    async with engine() as elsewhere, scene() as (guard, scripted):
+        scripted.moved = elsewhere.url
+        await ask(guard)
+        assert await settled(guard) == {"failed": 1}
+        assert elsewhere.posts == []
+
+
 RIGHT, WRONG = (Rescored(verdict, "") for verdict in (CacheVerdict.RIGHT, CacheVerdict.WRONG))
 
 
