@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import select
 import socket
 import ssl
 from collections.abc import Iterable
@@ -150,8 +151,9 @@ class Connections:
         oldest = self._clock.now() - self._keep
         while idle:
             latest, _ = idle.popitem()
-            if latest.since >= oldest and not latest.transport.is_closing():
-                return latest.transport
+            transport = latest.transport
+            if latest.since >= oldest and not (transport.is_closing() or _has_something(transport)):
+                return transport
             latest.transport.abort()
         return None
 
@@ -216,6 +218,13 @@ class Connections:
             for one in list(idle):
                 one.transport.abort()
         self._idle.clear()
+
+
+def _has_something(transport: asyncio.Transport) -> bool:
+    """Whether bytes, or the end, have come on an idle connection; the loop may not have looked at it yet."""
+    looking = select.poll()
+    looking.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(looking.poll(0))
 
 
 async def _asked(reply: Reply, transport: asyncio.Transport, request: bytes) -> Reply:

@@ -123,13 +123,15 @@ async def test_a_new_connection_that_is_closed_is_a_fault_and_nothing_is_asked_t
         assert len(server.heads) == 1
 
 
-async def test_bytes_on_an_idle_connection_end_it(connections: Connections) -> None:
+@pytest.mark.parametrize("seen", [True, False])
+async def test_bytes_on_an_idle_connection_end_it(connections: Connections, seen: bool) -> None:
     async with serving() as server:
         await ask(connections, server)
-        server.writers[0].write(b"HTTP/1.1 408 Timeout\r\n\r\n")
-        await asyncio.sleep(0.05)
+        server.writers[0].write(b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n")
+        if seen:  # else they are there already when the connection is taken, and the loop has not looked
+            await asyncio.sleep(0.05)
         assert await ask(connections, server) == b"ok"
-        assert len(server.writers) == 2
+        assert (len(server.writers), len(server.heads)) == (2, 2)
 
 
 async def test_a_request_that_the_backend_was_long_at_work_on_is_not_sent_again(
