@@ -2,7 +2,8 @@
 Connections to the backends for attempts: opened when needed, kept for a while, used again.
 
 Everything else that the guard asks of backends goes through aiohttp's client, whose way of connecting this
-follows: names are looked up every ten seconds, several addresses are tried side by side.
+follows: names are looked up every ten seconds, several addresses are tried side by side, each connection begins with
+another of them.
 """
 
 from __future__ import annotations
@@ -189,11 +190,13 @@ class Connections:
         now = self._clock.now()
         key = (origin.host, origin.port)
         known = self._addresses.get(key)
-        if known is not None and now < known[0]:
-            return known[1]
-        found = cast("list[aiohappyeyeballs.AddrInfoType]", await loop.getaddrinfo(*key, type=socket.SOCK_STREAM))
-        self._addresses[key] = (now + RESOLVED, found)
-        return found
+        if known is None or now >= known[0]:
+            found = await loop.getaddrinfo(*key, type=socket.SOCK_STREAM)
+            known = (now + RESOLVED, cast("list[aiohappyeyeballs.AddrInfoType]", found))
+            self._addresses[key] = known
+        in_turn = list(known[1])
+        known[1].append(known[1].pop(0))
+        return in_turn
 
     async def run(self) -> None:
         """Close what has been idle for too long, until cancelled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from multidict import CIMultiDict
 
 from guard.clock import VirtualClock
 from guard.errors import UpstreamError
-from guard.server.connections import Connections, Origin
+from guard.server.connections import RESOLVED, Connections, Origin
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -170,6 +171,22 @@ async def test_a_backend_that_answers_before_it_has_read_all_does_not_get_the_ne
     for writer in made:
         writer.close()
     listening.close()
+
+
+async def test_connections_to_a_name_with_several_addresses_are_spread_over_them(connections: Connections) -> None:
+    async with serving() as server:
+        port = server.origin.port
+        asked: list[asyncio.StreamWriter] = []
+        other = Server(lambda _: ANSWER, writers=asked)
+        listening = await asyncio.start_server(other.handle, "127.0.0.2", port)
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", port)) for last in (1, 2)]
+        connections._addresses["several.test", port] = (RESOLVED, addresses)
+        server.origin = Origin.of(f"http://several.test:{port}")
+        for _ in range(6):
+            assert await ask(connections, server) == b"ok"
+            connections.close()
+        assert (len(server.writers), len(asked)) == (3, 3)
+        listening.close()
 
 
 async def test_no_backend_is_a_fault_that_names_it(connections: Connections) -> None:
