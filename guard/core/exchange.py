@@ -242,12 +242,12 @@ class Exchange(OwnErrors):
     def _on_stream_end(self, attempt: Attempt) -> list[Command]:
         if attempt.whole:
             return self._on_whole(attempt)
-        if self._phase is Phase.FAILED:
-            return self._on_end_after_error(attempt)
         try:
             events = attempt.last_events()
         except ProtocolError as error:
             return self._on_fault(UpstreamError("protocol", str(error)), alive=False)
+        if self._phase is Phase.FAILED:
+            return self._on_end_after_error(attempt, events)
         out = self._on_events(attempt, events)
         if self._pending is not None:
             self._pending.ended = True

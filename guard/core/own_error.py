@@ -65,8 +65,8 @@ class OwnErrors(WholeAnswers, abc.ABC):
             return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=True)]
         return out + self._release()
 
-    def _on_end_after_error(self, attempt: Attempt) -> list[Command]:
-        out = self._after_error(attempt, attempt.last_events())
+    def _on_end_after_error(self, attempt: Attempt, events: list[SseEvent]) -> list[Command]:
+        out = self._after_error(attempt, events)
         return out if self.done else [*out, *self._flush(), *self._finish()]
 
     def _pass_on(self, raw: bytes) -> list[Command]:

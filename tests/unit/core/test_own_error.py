@@ -7,6 +7,7 @@ import pytest
 from guard.core.events import ClientGone, UpstreamFailed
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
+from guard.proto.sse import MAX_EVENT_BYTES
 from tests.unit.core.transcript import BAD, DONE, DOUBT, FULL, Client, chunk, policy
 
 ERROR = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
@@ -37,6 +38,14 @@ def test_it_passes_too_where_it_came_in_one_piece_with_the_error() -> None:
     client.head()
     client.data(chunk("Some ") + ERROR + DONE)
     assert client.sent.endswith(ERROR + DONE)
+
+
+def test_an_event_too_large_at_the_very_end_ends_the_stream_all_the_same() -> None:
+    client = failed(b": bye\n\n" + b"data: " + b"x" * MAX_EVENT_BYTES)
+    client.end()
+    assert client.sent.endswith(ERROR + b": bye\n\n")
+    assert (client.finished, client.aborted) == ([True], [])
+    assert client.exchange.record.attempts[0].fault == "status"
 
 
 def test_an_event_that_the_end_of_the_body_completes_passes() -> None:
