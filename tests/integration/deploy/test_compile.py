@@ -41,12 +41,16 @@ def installed() -> Path:
     for stale in CACHE.glob("compiled-*"):
         if stale.stat().st_mtime < time.time() - STALE:
             shutil.rmtree(stale, ignore_errors=True)
+    left = Path(tempfile.mkdtemp(dir=CACHE))
     environment = {**os.environ, "GUARD_PYTHON": sys.executable, "SPECDEC_GUARD_COMPILE": "1", "PYTHONPATH": ""}
+    environment["TMPDIR"] = str(left)
     subprocess.run(["bash", "deploy/servers.sh"], cwd=CHECKOUT, check=True, env=environment)
     # Another run may make the same at the same time: whole or not there, and the first stays.
     made = Path(tempfile.mkdtemp(dir=CACHE))
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*pip, "-w", made, str(CHECKOUT)], check=True, env=environment)
+    assert not list(left.glob("specdec-guard-*"))
+    shutil.rmtree(left)
     (wheel,) = made.glob("*.whl")
     assert "-none-any" not in wheel.name
     with zipfile.ZipFile(wheel) as packed:
