@@ -31,7 +31,7 @@ MODULES = (
     ),
     *("guard/policy/gates.py", "guard/policy/judge.py"),
     *(f"guard/core/{name}.py" for name in ("attempt", "confirm", "exchange", "holdback", "ledger")),
-    *(f"guard/core/{name}.py" for name in ("monitor", "outgoing", "own_error", "shadow", "whole")),
+    *(f"guard/core/{name}.py" for name in ("monitor", "outgoing", "own_error", "passing", "shadow", "whole")),
     *("guard/proto/rewrite.py", "guard/signals/llama.py", "guard/signals/text.py", "guard/signals/vllm.py"),
 )
 #: What the compilation itself needs; msgspec for its types.

@@ -6,7 +6,7 @@ import abc
 
 from guard.core.attempt import Attempt
 from guard.core.events import Command, Confirm
-from guard.core.outgoing import Outgoing
+from guard.core.passing import Passing
 from guard.core.phases import Phase
 from guard.policy.schema import Policy
 from guard.proto.sse import SseEvent
@@ -43,7 +43,7 @@ def leans_on_acceptance(verdict: Verdict) -> bool:
     return any(finding.signal.of_acceptance for finding in verdict.findings)
 
 
-class Confirming(Outgoing, abc.ABC):
+class Confirming(Passing, abc.ABC):
     """The part of an exchange that asks for a re-scoring and goes on with what it came to."""
 
     _pending: Pending | None = None

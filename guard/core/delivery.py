@@ -34,6 +34,10 @@ class Delivery(Protocol):
         """Pass on chunks taken out of the hold-back window."""
         ...
 
+    def passed(self, data: bytes) -> None:
+        """Whole events were passed on beside this, `data` the last of them."""
+        ...
+
     def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
         """
         End a whole answer.
@@ -87,6 +91,10 @@ class StreamDelivery:
         if not (data[0] == _COLON and len(released) == 1):
             self._sent = data
         return [SendBody(data)] if self.started else [*self._head(200, head), SendBody(data)]
+
+    def passed(self, data: bytes) -> None:
+        """See Delivery."""
+        self._sent = data
 
     def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
         """See Delivery."""
@@ -142,6 +150,10 @@ class WholeDelivery:
         """See Delivery: gathered, nothing is sent."""
         self._gather(held.data for held in released)
         return []
+
+    def passed(self, data: bytes) -> None:
+        """See Delivery: nothing can pass by."""
+        raise AssertionError("the answer is put together from all there is")
 
     def _gather(self, events: Iterable[bytes]) -> None:
         # A rewritten chunk may be a little longer than the one that passed the cap.

@@ -95,6 +95,7 @@ class Exchange(OwnErrors):
             whole=whole,
         )
         self._attempt = attempt
+        self._begin_passing(attempt)
         self._ledger.begun(attempt.record, self._now)
         if self._mode != "resume" and self._first is None:
             self._delivery.begin(target.engine)
@@ -116,6 +117,7 @@ class Exchange(OwnErrors):
         self._now = now
         if self._phase is Phase.DONE:
             return []
+        self._catch_up()
         if isinstance(event, ClientGone):
             return self._on_client_gone()
         if event.attempt != self._number:
@@ -145,6 +147,13 @@ class Exchange(OwnErrors):
         self._now = now
         if number != self._number:
             return []
+        if self._passes:
+            passed = self._pass_plain(data)
+            if passed is not None:
+                return passed
+            self._passes = False
+            if self._passed and self._form is not None:
+                return self._after_passed(self._form, data)
         if self._phase is not _STREAMING:
             return self._on_other_data(data)
         attempt = self._attempt
@@ -217,6 +226,8 @@ class Exchange(OwnErrors):
         except ProtocolError as error:
             return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=True)]
         released = self._release()
+        if self._may_pass and events:
+            self._came(attempt, events[-1].raw)
         return [*out, *released] if out else released
 
     def _on_judged(self, event: SseEvent, judged: Judged) -> list[Command]:

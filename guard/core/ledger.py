@@ -55,6 +55,18 @@ class Ledger:
         self._record.tokens_shown += tokens
         attempt.record.tokens_shown += tokens
 
+    def passed(self, now: float) -> None:
+        """A chunk with text leaves for the client; what it comes to is `counted` later."""
+        sent_at = self._sent_at
+        if sent_at is not None and now - sent_at > self._record.longest_gap:
+            self._record.longest_gap = now - sent_at
+        self._sent_at = now
+
+    def counted(self, attempt: AttemptRecord, tokens: int) -> None:
+        """So many tokens had left for the client. Unit: tokens."""
+        self._record.tokens_shown += tokens
+        attempt.tokens_shown += tokens
+
     def _waits(self, tokens: int, now: float) -> None:
         if tokens:
             if self._waits_since is None:

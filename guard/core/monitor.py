@@ -59,6 +59,11 @@ class Monitor:
         #: Highest suspicion so far.
         self.peak = 0.0
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing is suspected of any choice, and no rule waits for how long it holds."""
+        return self.suspicion == 0.0 and not any(watched.state.since for watched in self._choices.values())
+
     def observe(self, samples: Sequence[Sample]) -> Verdict:
         """
         Feed one chunk's samples.

@@ -124,6 +124,8 @@ class MessagesRewriter:
         annotate: Add a `guard` object with the steps' counts to events that complete steps.
     """
 
+    plain = False
+
     def __init__(
         self, continuation: Continuation | None = None, *, cut_metrics: bool = False, annotate: bool = False
     ) -> None:

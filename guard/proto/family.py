@@ -76,6 +76,11 @@ class Rewriter(Protocol):
         """Of this attempt's answer, once an event told it."""
         ...
 
+    @property
+    def plain(self) -> bool:
+        """Whether all it does to a plain chunk (`guard.proto.plain`) is to cut what the guard asked for."""
+        ...
+
     def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
         """Bytes for the client: the event's own where nothing changes, none where it gets nothing."""
         ...

@@ -78,6 +78,8 @@ class CompletionRewriter:
         continuation: For an attempt whose chunks follow those of an earlier one.
     """
 
+    plain = False
+
     def __init__(self, request: ClientRequest, *, annotate: bool, continuation: Continuation | None) -> None:
         self._request = request
         self._continuation = continuation

@@ -78,6 +78,11 @@ class ChunkRewriter:
         #: Of this attempt's first chunk with an id; None before it.
         self.identity: Identity | None = None
 
+    @property
+    def plain(self) -> bool:
+        """See Rewriter."""
+        return self._cuts_steps
+
     def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
         """
         Bytes for the client.

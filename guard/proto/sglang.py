@@ -137,6 +137,8 @@ def _reason(reason: object) -> str | None:
 class GenerateRewriter:
     """Passes chunks as they came: nothing is switched on here, and nothing continued."""
 
+    plain = False
+
     def __init__(self) -> None:
         self.identity: Identity | None = None
 

@@ -130,16 +130,26 @@ def _policy(dice: random.Random) -> Policy:
     )
 
 
-def chunk(text: str, *, finish: str | None = None, **more: Any) -> bytes:
-    """A chunk of vLLM with the plugin: a bad one kept nothing of its draft, a doubtful one half."""
+def chunk(text: str, *, finish: str | None = None, plain: bool = False, **more: Any) -> bytes:
+    """
+    A chunk of vLLM with the plugin: a bad one kept nothing of its draft, a doubtful one half.
+
+    Args:
+        text: Empty for none.
+        finish: Reason of the end.
+        plain: To the byte as vLLM writes it, so that it may be passed on at once.
+        more: Further fields.
+    """
+    choice: dict[str, Any] = {"index": 0, "delta": {"content": text} if text else {}, "logprobs": None}
+    choice["finish_reason"] = finish
     if text:
         accepted = 0 if BAD in text else 1 if DOUBT in text else DRAFTED
         steps = {"per_step_accepted": [accepted], "per_step_drafted": [DRAFTED]}
         more = {"metrics": {"speculative_decoding": steps}, **more}
-    delta = {"content": text} if text else {}
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        if plain:
+            choice["token_ids"] = [7] * (accepted + 1)
     fields = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
-    return b"data: " + json.dumps(fields).encode() + b"\n\n"
+    return b"data: " + json.dumps(fields, separators=(",", ":") if plain else None).encode() + b"\n\n"
 
 
 def said_before(body: dict[str, Any]) -> str:
@@ -159,6 +169,9 @@ class Replica:
         self.number = number
         self.fault = plan.faults[min(number, len(plan.faults)) - 1]
         self._dice = dice
+        #: How many of its chunks are as vLLM writes them, and whether they arrive one by one.
+        self._plain = dice.choice((0.0, 0.8, 1.0)) if plan.engine == "vllm" else 0.0
+        self._one_by_one = dice.random() < 0.5
         self._words = plan.words
         self._elsewhere = plan.elsewhere
         self._first = sum(word[0] == "w" for word in said_before(body).split())
@@ -204,7 +217,10 @@ class Replica:
         return UpstreamFailed(self.number, UpstreamError(kind, "simulated"))
 
     def _pieces(self) -> Iterator[bytes]:
-        """The stream's bytes, cut anywhere."""
+        """The stream's bytes, cut anywhere, or event by event."""
+        if self._one_by_one and self.fault != "cut_event":
+            yield from filter(None, self._events())
+            return
         data = b"".join(self._events())
         if self.fault == "cut_event":
             data = data[: self._dice.randint(0, len(data) - 1)]
@@ -223,7 +239,7 @@ class Replica:
             if place >= breaks_at:
                 break
             yield from self._around(place)
-            yield chunk(f"w{place} ")
+            yield self._said(f"w{place} ")
         if fault in _EARLY:
             yield from self._break(max(breaks_at, self._first))
             return
@@ -234,15 +250,18 @@ class Replica:
             yield DONE
         self.whole = True
 
+    def _said(self, text: str) -> bytes:
+        return chunk(text, plain=self._dice.random() < self._plain)
+
     def _around(self, place: int) -> Iterator[bytes]:
         dice, fault = self._dice, self.fault
         if fault == "comments" and dice.random() < 0.3:
             yield b": still here\n\n"
         if fault == "doubt" and dice.random() < 0.3:
-            yield chunk(DOUBT)
+            yield self._said(DOUBT)
         at_once = fault == "garble_at_once" and place == self._first
         if at_once or (fault in ("garble", "garble_then_reset") and dice.random() < 0.2):
-            yield chunk(BAD)
+            yield self._said(BAD)
 
     def _break(self, place: int) -> Iterator[bytes]:
         if self.fault == "error_event":

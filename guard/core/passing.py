@@ -1,0 +1,113 @@
+"""
+Plain chunks of a stream of which nothing is suspected: passed on at once, taken in and judged a few at a time.
+
+Most chunks there are. What is done for one of them is little code, run at the rate of all chunks of the process;
+all the rest, which is much, runs once for several of them, and finds itself in the processor's caches from the
+second on. Nothing waits: text is only held once something is suspected, and then goes the long way. What is judged
+before it is sent, as ever: each chunk whose step kept nothing of its draft, all that is not plain, and every fourth
+chunk. The price is that suspicion may rise up to three verify steps later, of which the target model agreed with some.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Final
+
+from guard.core.attempt import Attempt
+from guard.core.events import Command, SendBody
+from guard.core.outgoing import Outgoing
+from guard.core.phases import Phase
+from guard.core.settings import ExchangeSettings
+from guard.policy.schema import HoldMode
+from guard.proto.client import ClientRequest
+from guard.proto.plain import Plain, PlainForm
+from guard.types import Verdict
+
+#: Chunks that pass before the next is judged with them.
+MOST_PASSED: Final = 3
+_STREAMING: Final = Phase.STREAMING
+
+
+class Passing(Outgoing, abc.ABC):
+    """The part of an exchange that passes plain chunks on. Arguments as of Outgoing."""
+
+    def __init__(self, request: ClientRequest, settings: ExchangeSettings, now: float) -> None:
+        super().__init__(request, settings, now)
+        #: Whether chunks of this attempt may ever pass, and whether the next one may.
+        self._may_pass = self._passes = False
+        #: Of the latest plain chunk that went the long way.
+        self._form: PlainForm | None = None
+        #: Passed on, and not yet taken in.
+        self._passed: list[Plain] = []
+
+    def _begin_passing(self, attempt: Attempt) -> None:
+        """A fresh attempt: may its chunks pass at all?"""
+        self._passes, self._form, self._passed = False, None, []
+        waits = self._policy.hold_back.mode in (HoldMode.WINDOW, HoldMode.FULL)
+        self._may_pass = self._request.stream and self._request.n == 1 and attempt.plain and not waits
+
+    def _came(self, attempt: Attempt, raw: bytes) -> None:
+        """Events went the long way, the last of which is `raw`: may the next chunk pass?"""
+        if not attempt.monitor.calm or not self._watching or self.live:
+            return
+        if attempt.hold or attempt.pending or not self._delivery.text_released:
+            return
+        if self._form is None or self._form.read(raw) is None:
+            self._form = PlainForm.of(raw)
+        self._passes = self._form is not None
+
+    def _pass_plain(self, data: bytes) -> list[Command] | None:
+        """Pass on what is one plain chunk, or judge all up to it first; None, and nothing done, if it is none."""
+        form = self._form
+        if form is None or self.live or len(data) > self._settings.max_event_bytes:
+            return None
+        plain = form.read(data)
+        if plain is None:
+            return None
+        passed = self._passed
+        # A step that kept nothing of its draft is what speaks of a fault: it is judged before it is sent.
+        if len(passed) >= MOST_PASSED or not plain.accepted:
+            return self._look(form, plain)
+        passed.append(plain)
+        self._ledger.passed(self._now)
+        return [SendBody(form.cut(plain))]
+
+    def _look(self, form: PlainForm, latest: Plain) -> list[Command]:
+        """Judge what has passed and one chunk more, which then goes to the client as any other."""
+        out = self._on_verdict(self._take_in(form, latest))
+        if self._phase is not _STREAMING:
+            return out
+        released = self._release()
+        attempt = self._current()
+        self._passes = attempt.monitor.calm and not attempt.hold
+        return [*out, *released] if out else released
+
+    def _take_in(self, form: PlainForm, latest: Plain | None = None) -> Verdict:
+        """Account for what has passed, and judge it; with `latest`, which has not passed and is then in the window."""
+        attempt, passed = self._current(), self._passed
+        self._passed = []
+        verdict, gone = attempt.take_passed(form, passed, latest)
+        if passed:
+            self._ledger.counted(attempt.record, gone.tokens)
+            self._shown.note([gone], attempt)
+            self._recovery.released()
+            self._delivery.passed(form.cut(passed[-1]))
+        return verdict
+
+    def _after_passed(self, form: PlainForm, data: bytes) -> list[Command]:
+        """What has passed is judged before `data`, which is not plain, goes the long way."""
+        out = self._on_verdict(self._take_in(form))
+        return out + self.data(self._number, data, self._now) if self._phase is _STREAMING else out
+
+    def _catch_up(self) -> None:
+        """Something else than a chunk comes: what has passed is accounted for; acting on it would come too late."""
+        if self._passed and self._form is not None:
+            self._take_in(self._form)
+        self._passes = False
+
+    @abc.abstractmethod
+    def data(self, number: int, data: bytes, now: float) -> list[Command]:
+        """Take body bytes; see Exchange."""
+
+    @abc.abstractmethod
+    def _on_verdict(self, verdict: Verdict) -> list[Command]: ...

@@ -1,0 +1,121 @@
+"""
+Plain chunks: text of the only choice and one verify step, in the very bytes in which vLLM with the plugin writes them.
+
+All such chunks of a stream are alike but for their text, their token ids and the step's counts. The form is taken from
+one that was decoded; later ones that have it are told by their bytes. Whatever differs in one byte has not the form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import msgspec
+
+from guard.types import Channel, StepAcceptance
+
+#: What stands before the text: the event's and the chunk's own plain fields, one choice, its text.
+_PREFIX = re.compile(
+    rb'data: \{(?:"[a-z_]++":(?:"[^"\\]*+"|[0-9]++),)*+"choices":\[\{"index":0,'
+    rb'"(?:delta":\{"(?:content|(reasoning)(?:_content)?)|text)":"'
+)
+#: A JSON string up to its closing quote, in well-formed UTF-8. `\u` is left out: halves of a character might be cut.
+_TEXT = re.compile(
+    rb'(?:[\x20\x21\x23-\x5b\x5d-\x7f]++|\\["\\/bfnrt]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]'
+    rb"|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}"
+    rb"|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})++"
+)
+#: What stands between the text and the token ids: nothing but fields that are null, the reason for an end among them.
+_MIDDLE = re.compile(rb'"\}?(?:,"[a-z_]++":null)*?,"finish_reason":null(?:,"[a-z_]++":null)*+,"token_ids":\[')
+_REST = re.compile(
+    rb'([0-9]{1,9}(?:,[0-9]{1,9}){0,31})\]\}\],"metrics":\{"speculative_decoding":'
+    rb'\{"per_step_accepted":\[([0-9]{1,3})\],"per_step_drafted":\[([0-9]{1,3})\]\}\}\}\n\n'
+)
+#: What the client gets instead of token ids and counts.
+_CUT = b"null}]}\n\n"
+
+_string = msgspec.json.Decoder(str).decode
+
+
+class Plain(NamedTuple):
+    """
+    One plain chunk.
+
+    Args:
+        data: The event's bytes.
+        start, end: Where its text stands in them.
+        tokens: How many it has. Unit: tokens.
+        accepted, drafted: Of its step. Unit: tokens.
+    """
+
+    data: bytes
+    start: int
+    end: int
+    tokens: int
+    accepted: int
+    drafted: int
+
+
+class PlainForm:
+    """
+    The form of one stream's plain chunks.
+
+    Args:
+        channel: Of their text.
+        prefix: What all have before it.
+        middle: What all have between it and their token ids.
+    """
+
+    __slots__ = ("_middle", "_prefix", "_start", "channel")
+
+    def __init__(self, channel: Channel, prefix: bytes, middle: bytes) -> None:
+        self.channel = channel
+        self._prefix = prefix
+        self._start = len(prefix)
+        self._middle = middle
+
+    @classmethod
+    def of(cls, raw: bytes) -> Self | None:
+        """The form of an event's bytes; None if they are not those of a plain chunk."""
+        prefix = _PREFIX.match(raw)
+        text = _TEXT.match(raw, prefix.end()) if prefix is not None else None
+        middle = _MIDDLE.match(raw, text.end()) if text is not None else None
+        if prefix is None or middle is None or _REST.fullmatch(raw, middle.end()) is None:
+            return None
+        return cls(Channel.REASONING if prefix[1] else Channel.CONTENT, prefix[0], middle[0])
+
+    def read(self, data: bytes) -> Plain | None:
+        """One event's bytes; None if they are not exactly one plain chunk of this form."""
+        if not data.startswith(self._prefix):
+            return None
+        start = self._start
+        text = _TEXT.match(data, start)
+        if text is None:
+            return None
+        end = text.end()
+        if not data.startswith(self._middle, end):
+            return None
+        rest = _REST.fullmatch(data, end + len(self._middle))
+        if rest is None:
+            return None
+        ids, accepted, drafted = rest.groups()
+        return Plain(data, start, end, ids.count(b",") + 1, int(accepted), int(drafted))
+
+    def cut(self, plain: Plain) -> bytes:
+        """What the client gets of one: without token ids and counts."""
+        return plain.data[: plain.end + len(self._middle) - 1] + _CUT
+
+    def data(self, plain: Plain) -> bytes:
+        """The JSON of one."""
+        return plain.data[6:-2]
+
+
+def text_of(chunks: Sequence[Plain]) -> str:
+    """Their text."""
+    return _string(b'"%b"' % b"".join([chunk.data[chunk.start : chunk.end] for chunk in chunks]))
+
+
+def steps_of(chunks: Sequence[Plain]) -> tuple[StepAcceptance, ...]:
+    """Their steps. The last one of an answer may be cut: none emitted more than its chunk holds."""
+    return tuple([StepAcceptance(one.accepted, one.drafted, min(one.accepted + 1, one.tokens), True) for one in chunks])
