@@ -8,7 +8,7 @@ Names are documented in NAMES and nowhere else; every label has a closed set of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -49,6 +49,7 @@ NAMES = {
     "guard_exchanges": "Client requests on guarded routes, by how they ended.",
     "guard_model_exchanges": "The same by model; past 32 models the others are one.",
     "guard_exchanges_in_flight": "Client requests on guarded routes now open.",
+    "guard_tasks": "Tasks of the event loop: a few for each open request, and those that always run.",
     "guard_passthrough_requests": "Requests relayed without watching.",
     "guard_requests_refused": "Requests turned away at the client port: no key, no room, no room for it, no path.",
     "guard_attempts": "Upstream attempts, by how they came about.",
@@ -139,6 +140,8 @@ class Metrics(Collector):
         self.aborts_repeated = 0
         self.live_listeners = 0
         self.live_dropped = 0
+        #: How many tasks the event loop has.
+        self.tasks: Callable[[], int] = lambda: 0
         #: The store of shared state, once there is one.
         self.store: StateStore | None = None
         self._model = Bounded(MOST_MODELS)
@@ -208,6 +211,7 @@ class Metrics(Collector):
             "guard_build_info", NAMES["guard_build_info"], ("version", "build"), [((__version__, build_name()), 1)]
         )
         yield _gauge("guard_exchanges_in_flight", self.in_flight)
+        yield _gauge("guard_tasks", self.tasks())
         yield _gauge("guard_live_listeners", self.live_listeners)
         for name, count in (
             ("guard_live_listeners_dropped", self.live_dropped),

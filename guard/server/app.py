@@ -81,6 +81,7 @@ class Guard:
         self.tracing = tracing
         self.gate = Gate(config.access, config.limits)
         self.metrics.refused = self.gate.refused
+        self.metrics.tasks = lambda: len(asyncio.all_tasks())
         self.rescorer = rescorer
         self.capabilities = pool.capabilities
         #: Takes spoilt prompts out of prefix caches.

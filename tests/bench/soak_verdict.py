@@ -1,0 +1,289 @@
+"""What must be true after a soak, by what the clients saw, what the replicas wrote down and what the guard counted."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from guard.retry.budget import Budget
+from guard.state.connect import CONNECTIONS
+from tests.bench.soak_load import VIOLATIONS, Clients
+from tests.bench.soak_plan import Replica
+
+#: An attempt that the guard has let go of may be seen to end so much later, and how often its watchdog looks. Unit:
+#: seconds.
+LAG = 0.25
+#: A fault that came so often had an effect at least once; a single short one may meet nobody.
+SURE = 3
+#: Part of a soak in which memory and the like may still grow.
+WARM_UP = 1 / 3
+#: In a shorter soak too few are connected for figures of each to be steady; what is left at the end still tells of
+#: leaks. Unit: seconds.
+LONG = 180.0
+#: What may be more in the last quarter after that than in the first: a share, and beside it a number of each.
+GROWTH = {"rss_mib": (0.05, 8.0), "files_each": (0.1, 0.2), "sockets_each": (0.1, 0.2), "tasks_each": (0.1, 0.2)}
+#: What may be more at the end, with nobody connected, than before the first client. Connections to the store are kept,
+#: those that died with a Redis until they are needed again.
+LEFT = {"files": CONNECTIONS + 4, "sockets": CONNECTIONS + 2, "tasks": 4}
+
+
+class Sample(NamedTuple):
+    """
+    What the guard's process held at one moment. `at` is in seconds after the beginning.
+
+    How many clients are connected changes with what goes wrong, so that files, sockets and tasks are watched for each.
+    """
+
+    at: float
+    rss_mib: float
+    files: int
+    sockets: int
+    tasks: int
+    in_flight: int
+    retries: int
+
+    @property
+    def files_each(self) -> float:
+        return self.files / max(self.in_flight, 1)
+
+    @property
+    def sockets_each(self) -> float:
+        return self.sockets / max(self.in_flight, 1)
+
+    @property
+    def tasks_each(self) -> float:
+        return self.tasks / max(self.in_flight, 1)
+
+
+class Attempt(NamedTuple):
+    """One attempt as its replica saw it; a time-out ended it when it was due, not when a busy replica saw it."""
+
+    request: str
+    began: float
+    ended: float
+    how: str
+    silence: float
+
+
+def attempts(replicas: list[Replica], idle: float) -> tuple[list[Attempt], int, int]:
+    """
+    All that replicas wrote down.
+
+    Args:
+        replicas: Each with its file.
+        idle: The guard's longest wait. Unit: seconds.
+
+    Returns:
+        The attempts by their beginning; connections closed after a whole answer; continuations of a text never said.
+    """
+    out, late, wrong = [], 0, 0
+    for replica in replicas:
+        begun: dict[str, tuple[float, str]] = {}
+        for line in replica.events.read_text().splitlines():
+            at, what, number, *rest = line.split(" ")
+            late += what == "late"
+            wrong += what == "wrong"
+            if what == "begin":
+                begun[number] = float(at), rest[0]
+            elif what == "end":
+                since, request = begun.pop(number)
+                how, silence = rest[0], float(rest[1])
+                overdue = max(silence - idle - LAG, 0.0) if how == "closed" else 0.0
+                out.append(Attempt(request, since, float(at) - overdue, how, silence))
+        for number, (since, request) in begun.items():
+            killed = replica.killed.get(int(number.split("-")[0]), float("inf"))
+            out.append(Attempt(request, since, killed, "killed" if killed < float("inf") else "open", 0.0))
+    return sorted(out, key=lambda one: one.began), late, wrong
+
+
+def beyond_budget(
+    seen: list[Attempt], changes: list[tuple[float, int]], budget: Budget, lags: list[tuple[float, float]]
+) -> int:
+    """
+    Most retries beyond the budget at the moment when one began.
+
+    Args:
+        seen: All attempts by their beginning.
+        changes: When how many clients' requests were open.
+        budget: The rule.
+        lags: When this machine woke a process how much too late. Unit: seconds.
+    """
+    lag_times = [at for at, _ in lags]
+    times = [at for at, _ in changes]
+    known: set[str] = set()
+    retrying: dict[str, Attempt] = {}
+    excess = -budget.floor
+    for one in seen:
+        if one.request not in known:
+            known.add(one.request)
+            continue
+        near = lags[bisect_left(lag_times, one.began - 3.0) : bisect_right(lag_times, one.began + 3.0)]
+        late = LAG + max((lag for _, lag in near), default=0.0)
+        retrying = {name: other for name, other in retrying.items() if other.ended > one.began}
+        retrying[one.request] = one
+        open_now = changes[bisect_left(times, one.began - 1.0) : bisect_right(times, one.began)]
+        active = max((count for _, count in open_now), default=0)
+        still = sum(other.ended > one.began + late for other in retrying.values())
+        excess = max(excess, still - budget.allowance(active))
+    return excess
+
+
+def flatness(samples: list[Sample], seconds: float) -> dict[str, dict[str, float]]:
+    """By what is watched: medians of the first and the last quarter after the warm-up, and the slope an hour."""
+    warm = [one for one in samples if one.at >= seconds * WARM_UP]
+    quarter = max(len(warm) // 4, 1)
+    out = {}
+    for name in GROWTH:
+        values = [(one.at, float(getattr(one, name))) for one in warm]
+        out[name] = {
+            "first": round(median(value for _, value in values[:quarter]), 2),
+            "last": round(median(value for _, value in values[-quarter:]), 2),
+            "most": round(max(value for _, value in values), 2),
+            "per_hour": round(slope(values) * 3600, 2),
+        }
+    return out
+
+
+def slope(values: list[tuple[float, float]]) -> float:
+    """Of the line that fits best."""
+    mean_at, mean = (sum(part) / len(values) for part in zip(*values, strict=True))
+    over = sum((at - mean_at) ** 2 for at, _ in values)
+    return sum((at - mean_at) * (value - mean) for at, value in values) / over if over else 0.0
+
+
+def whole_lines(folder: Path) -> tuple[int, int]:
+    """Recorded lines that are whole JSON, and that are not."""
+    good = bad = 0
+    for path in folder.glob("*.jsonl"):
+        for line in path.read_bytes().split(b"\n"):
+            if not line:
+                continue
+            try:
+                json.loads(line)
+                good += 1
+            except ValueError:
+                bad += 1
+    return good, bad
+
+
+class Ended(NamedTuple):
+    """Everything that is known when a soak is over."""
+
+    seconds: float
+    clients: Clients
+    faults: Counter[str]
+    seen: list[Attempt]
+    late: int
+    continued_wrongly: int
+    before: Sample
+    samples: list[Sample]
+    after: Sample
+    metrics: dict[str, float]
+    recorded: tuple[int, int]
+    lags: list[tuple[float, float]]
+    problems: list[str]
+    exit_code: int | None
+
+
+def total(metrics: dict[str, float], name: str, label: str = "") -> int:
+    """Sum over a metric's series, or those with a label."""
+    return int(sum(value for key, value in metrics.items() if key.split("{")[0] == name and label in key))
+
+
+def violations(end: Ended, excess: int, flat: dict[str, dict[str, float]]) -> list[str]:
+    """Everything that must not be; empty for a good soak."""
+    out = [f"{end.clients.outcomes[name]} clients: {name}" for name in VIOLATIONS if end.clients.outcomes[name]]
+    out += [f"the guard: {line}" for line in end.problems]
+    out += _ends(end) + _aborts(end) + _recovered(end)
+    if excess > 1:
+        out.append(f"{excess} retries beyond the budget")
+    for name, (share, number) in GROWTH.items():
+        if end.seconds < LONG and name.endswith("_each"):
+            continue
+        first, last = flat[name]["first"], flat[name]["last"]
+        if last > first * (1 + share) + number:
+            out.append(f"{name} grew from {first:g} to {last:g}")
+    for name, number in LEFT.items():
+        before, after = getattr(end.before, name), getattr(end.after, name)
+        if after > before + number:
+            out.append(f"{name}: {before} before the first client, {after} after the last")
+    return out
+
+
+def _ends(end: Ended) -> list[str]:
+    clients, metrics = end.clients, end.metrics
+    counted = total(metrics, "guard_exchanges_total")
+    turned_away = total(metrics, "guard_requests_refused_total")
+    # A client that goes at once may be gone before its request was read.
+    asked = clients.requests - turned_away
+    out = []
+    if not asked - clients.early <= counted <= asked:
+        out.append(f"{asked} requests, {counted} exchanges ended")
+    if clients.active or total(metrics, "guard_exchanges_in_flight") or total(metrics, "guard_retries_in_flight"):
+        out.append("something is still in flight")
+    if clients.outcomes["turned away"] > turned_away:
+        out.append("more clients were turned away than the guard says")
+    still = sum(one.how == "open" for one in end.seen)
+    if still:
+        out.append(f"{still} attempts are still open at the replicas")
+    return out
+
+
+def closes(end: Ended) -> dict[str, int]:
+    """
+    Attempts that the guard gave up, as both sides count them.
+
+    Returns:
+        seen: Closed by the guard in the middle of an answer, as the replicas saw it.
+        told: Aborts and timeouts, as the guard counts them.
+        late: Given up when the replica had sent all of it.
+        never_began: Attempts of the guard that no replica saw, because no connection came about.
+        met: Broken off by a replica, or killed with it; one that is busy sees late what the guard has given up before.
+    """
+    timeouts = total(end.metrics, "guard_upstream_faults_total", "timeout")
+    return {
+        "seen": sum(one.how == "closed" for one in end.seen),
+        "told": total(end.metrics, "guard_aborts_sent_total") + timeouts,
+        "late": end.late,
+        "never_began": total(end.metrics, "guard_attempts_total") - len(end.seen),
+        "met": sum(one.how in ("reset", "killed") for one in end.seen),
+    }
+
+
+def _aborts(end: Ended) -> list[str]:
+    """Every close that a replica saw in the middle of an answer is an abort or a timeout of the guard's, no more."""
+    out = []
+    count = closes(end)
+    most = count["seen"] + count["late"] + max(count["never_began"], 0) + count["met"]
+    if not count["seen"] <= count["told"] <= most:
+        out.append(f"attempts given up do not come out even: {count}")
+    if total(end.metrics, "guard_aborts_repeated_total"):
+        out.append("an attempt was aborted twice")
+    if end.continued_wrongly:
+        out.append(f"{end.continued_wrongly} continuations of a text that no replica had said")
+    return out
+
+
+def _recovered(end: Ended) -> list[str]:
+    metrics, out = end.metrics, []
+    if metrics.get("guard_policy_last_reload_ok") != 1.0 or metrics.get("guard_store_degraded") != 0.0:
+        out.append("policies or store are not as before")
+    for kind, name, label in (
+        ("policy broken", "guard_policy_reloads_total", "failed"),
+        ("disk full", "guard_recordings_total", "failed"),
+        ("rush", "guard_requests_refused_total", "overloaded"),
+        ("stall", "guard_upstream_faults_total", "timeout"),
+        ("reset", "guard_upstream_faults_total", "reset"),
+    ):
+        if end.faults[kind] >= SURE and not total(metrics, name, label):
+            out.append(f"{kind}: it had no effect, so nothing was shown")
+    good, bad = end.recorded
+    if bad or not good:
+        out.append(f"recordings: {good} whole lines, {bad} broken ones")
+    if end.exit_code != 0:
+        out.append(f"it ended with {end.exit_code}")
+    return out

@@ -1,0 +1,159 @@
+"""A short soak: a real guard under every fault of the schedule, and that its checks would notice a broken promise."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from guard.retry.budget import Budget
+from tests.bench.soak import soak
+from tests.bench.soak_load import LAST, Clients, Manner, judged
+from tests.bench.soak_plan import AROUND, SICK, Replica, schedule
+from tests.bench.soak_script import CUT, position, stories
+from tests.bench.soak_verdict import Attempt, Ended, Sample, attempts, beyond_budget, closes, flatness, violations
+
+SECONDS, STREAMS, SEED = 22.0, 60, 13
+
+
+@pytest.mark.timeout(300)
+async def test_no_promise_is_broken_while_everything_around_the_guard_breaks() -> None:
+    result = await soak(SECONDS, STREAMS, SEED)
+    assert result["violations"] == []
+    assert set(result["faults"]) == {*SICK, *AROUND}
+    outcomes = result["outcomes"]
+    assert outcomes["whole"] > STREAMS
+    assert outcomes["error"] > 0
+    assert outcomes["left"] > 0
+    counted = result["metrics"]
+    assert counted['guard_policy_reloads_total{result="failed"}'] >= 1
+    assert counted['guard_recordings_total{result="failed"}'] >= 1
+
+
+def test_a_schedule_is_the_same_again_and_has_every_fault() -> None:
+    faults = schedule(7, 1800.0)
+    assert faults == schedule(7, 1800.0)
+    assert faults != schedule(8, 1800.0)
+    kinds = Counter(fault.kind for fault in faults)
+    assert set(kinds) == {*SICK, *AROUND}
+    assert min(kinds.values()) >= 8
+    sick = [fault for fault in faults if fault.replica >= 0]
+    assert all(one.at + one.lasts < other.at for one, other in pairwise(sick))
+
+
+def test_how_far_an_answer_has_got() -> None:
+    story = stories()[0]
+    truth, bad = story.text, story.bad_text
+    turn = sum(len(one.text) for one in story.answer[:CUT])
+    assert position(truth[:turn], truth, bad) == turn
+    assert position(truth[:turn] + bad[:40], truth, bad) == turn
+    assert position(truth[:turn] + bad[:40] + truth[turn:], truth, bad) == len(truth)
+    assert position(truth[:turn] + truth[turn + 1 :], truth, bad) is None
+    assert position(truth[:turn] + truth[turn - 1 :], truth, bad) is None
+
+
+def said(text: str, *, end: bool = True, comment: bytes = b"") -> bytes:
+    event = b'data: {"choices":[{"delta":{"content":%b},"finish_reason":null}]}\n\n' % json.dumps(text).encode()
+    if end:
+        event += b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n' + comment + b"data: [DONE]\n\n"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%b" % (len(event), event) + LAST
+
+
+def test_what_a_client_makes_of_an_answer() -> None:
+    how, story = Manner(0, 10), stories()[0]
+    turn = sum(len(one.text) for one in story.answer[:CUT])
+    shown = story.text[:turn] + story.bad_text[:30] + story.text[turn:]
+    told = b': guard {"bad_tokens_shown":9}\n\n'
+
+    def outcome(raw: bytes) -> str:
+        return judged(how, raw, raw.endswith(LAST))[0]
+
+    assert outcome(said(story.text)) == "whole"
+    assert outcome(said(story.text[:-1])) == "looks whole"
+    assert outcome(said(story.text[1:])) == "wrong"
+    assert outcome(said(story.text)[:-5]) == "looks whole"
+    assert outcome(said(shown, comment=told)) == "garbage shown, told"
+    assert outcome(said(shown)) == "missed"
+    assert outcome(said(story.text[:turn] + story.bad_text)) == "missed"
+    assert outcome(said(story.text[:turn], end=False)) == "broken off"
+    assert outcome(b"") == "no answer"
+    assert outcome(b"HTTP/1.1 503 x\r\n\r\n" + b'{"error":{"message":"too many requests at once"}}') == "wrong"
+
+
+def attempt(request: str, began: float, ended: float) -> Attempt:
+    return Attempt(request, began, ended, "done", 0.0)
+
+
+def test_retries_beyond_the_budget_are_counted_where_they_begin() -> None:
+    seen = [attempt(f"r{n}", 0.0, 1.0) for n in range(20)]
+    seen += [attempt(f"r{n}", 2.0 + n / 100, 9.0) for n in range(5)]
+    changes = [(0.0, 20), (1.9, 20)]
+    assert beyond_budget(seen, changes, Budget(share=2_000, floor=3), []) == 2
+    assert beyond_budget(seen, changes, Budget(share=2_000, floor=5), []) == 0
+    # What a busy replica sees late does not count.
+    seen += [attempt("r0", 8.9, 9.9), attempt("r6", 9.1, 9.9), attempt("r7", 9.2, 9.9)]
+    assert beyond_budget(seen, [*changes, (8.8, 20)], Budget(share=0, floor=4), []) == 1
+    assert beyond_budget(seen[:25], changes, Budget(share=2_000, floor=3), [(2.0, 8.0)]) < 0
+
+
+def test_what_a_replica_wrote_down_is_read_also_when_it_was_killed(tmp_path: Path) -> None:
+    events = tmp_path / "events"
+    events.write_text(
+        "1.0 begin 7-1 a\n2.0 begin 7-2 b\n2.5 end 7-1 closed 0.100\n3.0 begin 8-1 c\n"
+        "3.0 begin 8-2 d\n8.0 end 8-2 closed 5.000\n"
+    )
+    replica = Replica(0, 1, events, 1, killed={7: 2.9})
+    seen, late, wrong = attempts([replica], 4.0)
+    assert [(one.request, one.how, one.ended) for one in seen] == [
+        ("a", "closed", 2.5),
+        ("b", "killed", 2.9),
+        ("d", "closed", 7.25),
+        ("c", "open", float("inf")),
+    ]
+    assert (late, wrong) == (0, 0)
+
+
+def good_end() -> Ended:
+    clients = Clients(1, 1, 1, (1, 2), requests=2, outcomes=Counter({"whole": 2}))
+    sample = Sample(0.0, 60.0, 20, 9, 10, 0, 0)
+    samples = [sample._replace(at=float(n)) for n in range(30)]
+    metrics = {
+        'guard_exchanges_total{outcome="healthy"}': 2.0,
+        'guard_attempts_total{mode="first"}': 2.0,
+        "guard_policy_last_reload_ok": 1.0,
+        "guard_store_degraded": 0.0,
+    }
+    seen = [attempt("a", 0.0, 1.0), attempt("b", 0.0, 1.0)]
+    return Ended(30.0, clients, Counter(), seen, 0, 0, sample, samples, sample, metrics, (2, 0), [], [], 0)
+
+
+def found(end: Ended, excess: int = 0) -> str:
+    return "; ".join(violations(end, excess, flatness(end.samples, end.seconds)))
+
+
+def test_every_broken_promise_is_told() -> None:
+    good = good_end()
+    assert found(good) == ""
+    assert "beyond the budget" in found(good, excess=2)
+    grows = [one._replace(rss_mib=60.0 + one.at) for one in good.samples]
+    assert "rss_mib grew" in found(good._replace(samples=grows))
+    leaks = [one._replace(at=7 * one.at, in_flight=10, tasks=20 + int(one.at)) for one in good.samples]
+    assert "tasks_each grew" in found(good._replace(samples=leaks, seconds=200.0))
+    assert "tasks: 10 before" in found(good._replace(after=good.after._replace(tasks=20)))
+    assert "3 exchanges ended" in found(
+        good._replace(metrics={**good.metrics, 'guard_exchanges_total{outcome="healthy"}': 3.0})
+    )
+    assert "in flight" in found(good._replace(metrics={**good.metrics, "guard_exchanges_in_flight": 1.0}))
+    closed = good._replace(seen=[good.seen[0]._replace(how="closed"), good.seen[1]])
+    assert closes(closed)["seen"] == 1
+    assert "do not come out even" in found(closed)
+    assert "do not come out even" in found(good._replace(metrics={**good.metrics, "guard_aborts_sent_total": 1.0}))
+    assert "twice" in found(good._replace(metrics={**good.metrics, "guard_aborts_repeated_total": 1.0}))
+    assert "broken ones" in found(good._replace(recorded=(2, 1)))
+    assert "no effect" in found(good._replace(faults=Counter({"stall": 3})))
+    assert "ended with 1" in found(good._replace(exit_code=1))
+    assert "Traceback" in found(good._replace(problems=["Traceback"]))
