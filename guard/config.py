@@ -177,6 +177,7 @@ class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         idle: Longest silence of a backend, before its first byte and between bytes.
         drain: Longest that streams in flight may take after SIGTERM.
         request_body: Longest that the body of a guarded request may take to arrive; then 408.
+        unread: Longest that a client may leave unread what waits for it; then its request is given up.
         heartbeat: Silence of a stream after which a comment is sent to the client; none if not given.
     """
 
@@ -184,6 +185,7 @@ class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     idle: Seconds = 300.0
     drain: Seconds = 30.0
     request_body: Seconds = 60.0
+    unread: Seconds = 300.0
     heartbeat: Seconds | None = None
 
 

@@ -88,7 +88,7 @@ class Driver:
         self._sink = sink
         self._trace = trace
         self._key = key
-        self._outlet = Outlet(request, request_id, pool.heartbeats)
+        self._outlet = Outlet(request, request_id, pool.heartbeats, pool.unread)
         self._number = 0
         self._wanted = False
         self._upstream: Upstream | None = None

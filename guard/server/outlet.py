@@ -8,6 +8,7 @@ backend (`full`, `drained`).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -30,12 +31,14 @@ class Outlet:
         request: The client's.
         request_id: Sent back in the head.
         heartbeats: Those of the process.
+        patience: Longest that the client may not read while more waits for it. Unit: seconds.
     """
 
-    def __init__(self, request: web.Request, request_id: str, heartbeats: Heartbeats) -> None:
+    def __init__(self, request: web.Request, request_id: str, heartbeats: Heartbeats, patience: float) -> None:
         self._request = request
         self._request_id = request_id
         self._heartbeats = heartbeats
+        self._patience = patience
         self._pulse: Pulse | None = None
         self._transport: asyncio.Transport | None = None  # of a chunked body
         self._protocol: BaseProtocol | None = None
@@ -101,10 +104,7 @@ class Outlet:
             return
         if not self.put(data, now):
             assert self.response is not None
-            try:
-                await self.response.write(data)
-            except ConnectionError as error:
-                raise ClientLeft from error
+            await self._read(self.response.write(data))
             if self._pulse is not None:
                 self._pulse.since = now
         elif self.full:
@@ -117,10 +117,18 @@ class Outlet:
 
     async def drained(self) -> None:
         """Wait until it is no longer full. Raises ClientLeft."""
-        if not self.full or self._writer is None:
-            return
+        if self.full and self._writer is not None:
+            await self._read(self._writer.drain())
+
+    async def _read(self, waiting: Awaitable[None]) -> None:
+        """Wait for the client to read. One that does not is as good as gone, and would hold a backend for ever."""
         try:
-            await self._writer.drain()
+            async with asyncio.timeout(self._patience):
+                await waiting
+        except TimeoutError as error:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ClientLeft from error
         except ConnectionError as error:
             raise ClientLeft from error
 
@@ -130,6 +138,7 @@ class Outlet:
         if self.response is None:
             return
         if whole:
+            await self.drained()
             try:
                 await self.response.write_eof()
             except ConnectionError as error:

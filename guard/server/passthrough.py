@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 from aiohttp import web
 from yarl import URL
@@ -54,7 +56,7 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
             data=request.content if has_body else None,
             allow_redirects=False,
         )
-        return await _answer(request, reply, request_id, pool.watchdog)
+        return await _answer(request, reply, request_id, pool.watchdog, pool.unread)
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         return _unreachable(error, request.path, request_id)
     finally:
@@ -64,7 +66,7 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
 
 
 async def _answer(
-    request: web.Request, reply: aiohttp.ClientResponse, request_id: str, watchdog: Watchdog
+    request: web.Request, reply: aiohttp.ClientResponse, request_id: str, watchdog: Watchdog, unread: float
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=end_to_end(reply.headers))
     response.headers["X-Request-Id"] = request_id
@@ -74,7 +76,8 @@ async def _answer(
         return response
     try:
         async for data in watchdog.pieces(reply):
-            await response.write(data)
+            async with asyncio.timeout(unread):
+                await response.write(data)
     except (TimeoutError, aiohttp.ClientError, ConnectionError):
         # The head is out: the only honest end is to break the connection off.
         if request.transport is not None:

@@ -153,6 +153,8 @@ class UpstreamPool:
         self.outgoing = outgoing or Outgoing()
         #: Longest silence of a backend. Unit: seconds.
         self.idle = timeouts.idle
+        #: Longest that a client may not read. Unit: seconds.
+        self.unread = timeouts.unread
         self.watchdog = Watchdog(clock, timeouts.idle)
         self.connections = Connections(clock, timeouts.connect, KEEP_ALIVE, self.outgoing.ssl)
         self.aborter = Aborter(self.settings.confirm_aborts)

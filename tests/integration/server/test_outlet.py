@@ -18,11 +18,11 @@ SSE = (("content-type", "text/event-stream"),)
 
 
 @contextlib.asynccontextmanager
-async def port(use: Callable[[Outlet], Awaitable[None]]) -> AsyncIterator[int]:
+async def port(use: Callable[[Outlet], Awaitable[None]], patience: float = 60.0) -> AsyncIterator[int]:
     """A server whose every request is answered by `use`."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        outlet = Outlet(request, "id-1", Heartbeats(VirtualClock(), None))
+        outlet = Outlet(request, "id-1", Heartbeats(VirtualClock(), None), patience)
         await use(outlet)
         assert outlet.response is not None
         return outlet.response
@@ -104,6 +104,23 @@ async def test_a_client_that_does_not_read_makes_it_full_and_one_that_reads_agai
         response = await client.get(f"http://127.0.0.1:{number}/")
         await asyncio.sleep(0.05)
         assert len(await response.read()) == sum(sizes)
+
+
+async def test_a_client_that_never_reads_is_as_good_as_gone() -> None:
+    told = asyncio.Event()
+
+    async def use(outlet: Outlet) -> None:
+        await outlet.begin(200, SSE, beats=False)
+        with contextlib.suppress(ClientLeft):
+            while True:
+                outlet.put(b"x" * 65536, 0.0)
+                await outlet.drained()
+        told.set()
+
+    async with port(use, patience=0.2) as number:
+        _, writer = await asked(number)
+        await asyncio.wait_for(told.wait(), 10)
+        writer.close()
 
 
 async def test_a_client_that_has_gone_is_told() -> None:

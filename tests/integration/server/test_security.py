@@ -154,6 +154,26 @@ async def test_requests_past_the_limit_are_turned_away_and_told_when_to_return()
         inside.pop().close()
 
 
+@pytest.mark.parametrize("path", [CHAT, "/v1/else"])
+async def test_a_client_that_never_reads_holds_no_backend_for_ever(path: str) -> None:
+    """More waits for it than all sockets on the way hold."""
+    flood = [OK_SSE, *[chunk("word ", padding="." * 65_536)] * 400]
+    async with (
+        backend(lambda _: flood) as upstream,
+        guarded(upstream.url, policy=policy(), timeouts=TimeoutSettings(unread=0.3)) as (running, _),
+    ):
+        url = urlsplit(running.url)
+        _, writer = await asyncio.open_connection(url.hostname, url.port, limit=1024)
+        body = json.dumps(BODY).encode()
+        writer.write(f"POST {path} HTTP/1.1\r\nhost: g\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        async with asyncio.timeout(20):
+            while not running.guard.gate.inside:
+                await asyncio.sleep(0.01)
+            await running.guard.gate.empty()
+        assert all(replica.in_flight == 0 for replica in running.guard.pool.upstreams)
+        writer.close()
+
+
 async def test_one_key_cannot_take_all_the_room() -> None:
     other = ApiKey(name="team-b", sha256=sha256(b"other").hexdigest())
     async with (
