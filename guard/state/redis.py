@@ -150,7 +150,8 @@ class RedisStore:
             self._asking -= 1
         decided = self._learn_fleet(answer) if answer is not None else -1
         if decided < 0:
-            granted = own.take(self._own.limit(active, self._clock.now()))
+            # What the store is still being asked for may be granted yet: of a burst, it is asked only for a part.
+            granted = own.take(self._own.limit(active, self._clock.now()) - self._asking)
         else:
             granted = decided == 1
             if granted:

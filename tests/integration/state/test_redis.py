@@ -78,6 +78,21 @@ async def every_call(store: RedisStore) -> list[float]:
     return took
 
 
+async def test_a_burst_of_which_the_store_is_asked_only_a_part_keeps_the_budget(tmp_path: Path) -> None:
+    """More retries at once than calls may be under way: what the store is still being asked for counts as taken."""
+    server = Server(tmp_path).start()
+    try:
+        async with fleet(server.url, "one") as (store,):
+            await beat(store, active=120)
+            granted = await asyncio.gather(*(store.admit_retry(120) for _ in range(80)))
+            assert sum(granted) <= BUDGET.allowance(120)
+            assert store.retries == sum(granted) > 0
+            made = store.counts.admissions
+            assert made[("granted", "guard")] + made[("refused", "guard")] > 0, "the store was asked for all"
+    finally:
+        server.kill()
+
+
 Fault = Callable[[Server], None]
 
 
