@@ -26,7 +26,7 @@ MODULES = (
         f"guard/detect/{name}.py"
         for name in (
             *("acceptance", "bank", "blank", "channel", "familiar", "garble", "plain", "rare"),
-            *("repetition", "shape", "stretch", "texture", "window", "words"),
+            *("repetition", "shape", "stretch", "texture", "topic", "window", "words"),
         )
     ),
     *("guard/policy/gates.py", "guard/policy/judge.py"),

@@ -124,7 +124,7 @@ class SignalRef(msgspec.Struct, frozen=True, gc=False):
     @property
     def of_acceptance(self) -> bool:
         """Whether it reads what verify steps kept of their drafts."""
-        return self.name == "undrafted" or self.name.startswith("acceptance_")
+        return self.name in ("undrafted", "topic_break") or self.name.startswith("acceptance_")
 
     def __str__(self) -> str:
         return self.name if self.window is None else f"{self.name} over {self.window}"

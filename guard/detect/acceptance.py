@@ -352,6 +352,11 @@ class Acceptance:
         """Reading of `acceptance_evidence`."""
         return self._change.evidence
 
+    @property
+    def fell(self) -> int | None:
+        """Token at which a fall began; None while there is none."""
+        return self._change.onset
+
     def reference(self, window: Window | None) -> float:
         """What a fall is measured against; nan while unknown."""
         return self.windows[window].reference()

@@ -38,6 +38,11 @@ _ALL = (
         "How much likelier the latest steps are after a fall than without; e to this power is about the steps "
         "between two false alarms.",
     ),
+    _spec(
+        "topic_break", 0, 1, "share", (), True,
+        "How much less of the words since acceptance fell is known from the prompt and the text before than usual; "
+        "at most 0.5 before 60 words have come, unknown with fewer than 180 words before.",
+    ),
     _spec("undrafted", 0, 1, "share", _STEPS, True, "Verify steps that had no draft, of all steps."),
     _spec(
         "repetition_count", 1, math.inf, "times", (), False,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +12,7 @@ from guard.detect.blank import BlankRun
 from guard.detect.prompt import Prompt
 from guard.detect.repetition import Repetition
 from guard.detect.stretch import Pages, Parts
+from guard.detect.topic import TopicBreak
 from guard.types import SignalRef, Window
 
 #: Characters the detectors of loops take at a time. Unit: characters.
@@ -22,6 +25,8 @@ PAGE: Final = BLOCK * PAGE_BLOCKS
 _MARKS: Final = 144
 #: Blocks beyond that before the oldest are dropped.
 _SLACK: Final = 16
+#: Largest token position that is remembered.
+_MOST_TOKENS: Final = 0xFFFF_FFFF
 
 Reader = Callable[[], float]
 #: Reader of each signal on loops.
@@ -45,13 +50,14 @@ class TextChannel:
     Args:
         refs: Text signals asked for; only what they need is computed.
         prompt: What the user wrote.
+        topics: Whether `topic` is needed too.
     """
 
-    def __init__(self, refs: tuple[SignalRef, ...], prompt: Prompt | None = None) -> None:
+    def __init__(self, refs: tuple[SignalRef, ...], prompt: Prompt | None = None, *, topics: bool = False) -> None:
         self._pending = ""
         self._half = ""
         self._size = 0
-        self._tokens = array("q")
+        self._tokens = array("I")
         self._prompt = prompt if prompt is not None else Prompt()
         self._repetition: Repetition | None = None
         self._loop_onset = self._loop_start = 0
@@ -62,7 +68,9 @@ class TextChannel:
         self._parts: dict[int, Parts] = {}
         #: Reading of each signal, in the order of `refs`.
         self.readers: tuple[Reader, ...] = tuple(map(self._build, range(len(refs))))
-        self._has_pages = self._pages.wanted
+        #: What the text says where acceptance fell.
+        self.topic = TopicBreak(self._prompt) if topics else None
+        self._has_pages = self._pages.wanted or topics
         #: Whether the latest blocks changed a reading of loops, or may have.
         self.turned = False
 
@@ -134,7 +142,7 @@ class TextChannel:
 
     def _block(self, block: str, tokens: int) -> None:
         self._size += BLOCK
-        self._tokens.append(tokens)
+        self._tokens.append(min(tokens, _MOST_TOKENS))
         if len(self._tokens) > _MARKS + _SLACK:
             del self._tokens[:_SLACK]
         loop, blank = self._repetition, self._blank
@@ -156,8 +164,20 @@ class TextChannel:
             if len(page) == PAGE:
                 self._half = ""
                 self._pages.feed(page)
+                if self.topic is not None:
+                    self.topic.add(page)
             else:
                 self._half = page
+
+    def broke(self, onset: int) -> float:
+        """How far the text left its subject at a token of the choice; nan while that cannot be told."""
+        if self.topic is None or not self._tokens:
+            return math.nan
+        marks = self._tokens
+        # The first block that ended at that token or later; what is older than the marks is not looked at any more.
+        place = bisect_left(marks, onset)
+        blocks = len(marks) - 1 - place if place or self._size == len(marks) * BLOCK else -1
+        return self.topic.value(onset, blocks * BLOCK - len(self._half))
 
     def _begin_loop(self, loop: Repetition) -> None:
         start = self._size - loop.characters

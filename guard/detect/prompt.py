@@ -9,6 +9,7 @@ detector asks, which on a healthy stream it hardly ever does, and from a bounded
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import cached_property
 
 from guard.detect.scripts import classify
@@ -19,6 +20,7 @@ _REACH = 32_768
 _MOST_TIMES = 5000
 _NUMBER = re.compile(r"[0-9]+")
 _SPACE = re.compile(r"\s+")
+_PROMPT_WORD = re.compile(r"[^\W\d_]{4,}")
 #: Quoted words are what the prompt is about, not what it asks for.
 _QUOTED = re.compile(r"`[^`\n]{1,80}`|\"[^\"\n]{1,80}\"|\u201c[^\u201d\n]{1,80}\u201d|\u300c[^\u300d\n]{1,80}\u300d")
 #: Where a passage that is said over and over may begin.
@@ -157,6 +159,17 @@ class Prompt:
     @cached_property
     def _unusual(self) -> frozenset[str]:
         return frozenset(self._text) if not (self._text.isascii() and self._text.isprintable()) else frozenset()
+
+    def stems_among(self, stems: Collection[str]) -> set[str]:
+        """
+        Those of the stems with which a word of the prompt begins.
+
+        Args:
+            stems: First letters of words, in lower case.
+        """
+        wanted = set(stems)
+        sizes = {len(stem) for stem in wanted if stem}
+        return {word[:size] for word in _PROMPT_WORD.findall(self._plain) for size in sizes} & wanted
 
     def asked_for(self, passage: str, count: float) -> bool:
         """

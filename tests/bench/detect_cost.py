@@ -155,7 +155,7 @@ def least(run: Callable[[], object], tokens: int) -> float:
 
 def text_path(judge: Judge, chunks: list[Sample]) -> None:
     """Feed the text detectors alone."""
-    refs = [ref for ref in judge.refs if not CATALOGUE[ref.name].needs_acceptance]
+    refs = [ref for ref in judge.refs if ref.name == "topic_break" or not CATALOGUE[ref.name].needs_acceptance]
     bank = DetectorBank(refs, None, "Tell me of the ferry.")
     for chunk in chunks:
         bank.observe(chunk)

@@ -108,3 +108,28 @@ def test_text_has_changed_when_a_page_is_full_or_a_loop_goes_on() -> None:
     before = bank.text
     bank.observe(text("\n" * 16))
     assert bank.text != before
+
+
+def test_a_break_of_the_subject_needs_a_fall_and_is_told_with_its_shares() -> None:
+    topic = SignalRef("topic_break")
+    known = " ".join(f"the {word} of the harbour" for word in ("boat", "keel", "mast", "rope") * 20) + " "
+    other = " ".join(f"some {end}{word}" for word in ("lease", "court", "rent") for end in "abcdefghijklmnop") + " "
+
+    def speak(bank: DetectorBank, content: str, accepted: int) -> None:
+        for start in range(0, len(content), 8):
+            texts = ((Channel.CONTENT, content[start : start + 8]),)
+            bank.observe(Sample(0, texts, 2, (StepAcceptance(accepted, 3, 2, exact=True),)))
+
+    bank, followed = DetectorBank([topic]), DetectorBank([topic])
+    for each in (bank, followed):
+        each.observe(text("Let me see. ", Channel.REASONING))
+        speak(each, known, 2)
+    assert math.isnan(bank.read(topic))
+    speak(bank, other, 0)
+    speak(followed, other, 2)
+    assert bank.read(topic) > 0.7
+    assert not followed.read(topic) > 0.0
+    finding = bank.finding(topic)
+    assert abs(finding.onset_token - len(known) // 4) < 8
+    assert "of the words since then were known from before" in finding.reason
+    assert math.isnan(DetectorBank([topic]).read(topic))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from guard.detect.channel import BLOCK, PAGE, TextChannel, pages_in
@@ -63,3 +65,20 @@ def test_an_onset_older_than_the_marks_is_the_oldest_mark() -> None:
     for token in range(2000):
         channel.feed("again now. ", token, token + 1)
     assert channel.onset(0) < 2000
+
+
+def test_where_acceptance_fell_is_found_in_the_text() -> None:
+    known = " ".join(f"the {word} of the harbour" for word in ("boat", "keel", "mast", "rope") * 20) + " "
+    other = " ".join(f"some {end}{word}" for word in ("lease", "court", "rent") for end in "abcdefghijklmnop") + " "
+    channel = TextChannel((), topics=True)
+    for token, start in enumerate(range(0, len(known), 4)):
+        channel.feed(known[start : start + 4], token, token + 1)
+    fell = token + 1
+    assert math.isnan(channel.broke(fell))
+    for start in range(0, len(other), 4):
+        token += 1
+        channel.feed(other[start : start + 4], token, token + 1)
+    assert channel.broke(fell) > 0.7
+    assert not channel.broke(fell - 60) > 0.7
+    assert math.isnan(channel.broke(0))
+    assert math.isnan(TextChannel((LOOP,)).broke(3))

@@ -82,3 +82,9 @@ def test_bare_words_foreign_words_and_special_tokens_can_be_asked_for() -> None:
     assert Prompt("What does <|im_end|> do?").special
     assert Prompt("Explain the chat template.").special
     assert not Prompt("Why is the sky blue?").special
+
+
+def test_stems_of_its_words() -> None:
+    prompt = Prompt("Compare FERRIES with\ntrains; ferry 12b.")
+    assert prompt.stems_among(["ferri", "ferry", "trai", "train", "boat", ""]) == {"ferri", "ferry", "trai", "train"}
+    assert Prompt().stems_among(["ferry"]) == set()
