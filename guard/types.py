@@ -115,6 +115,8 @@ class SignalRef(msgspec.Struct, frozen=True, gc=False):
     @property
     def cadence(self) -> Cadence:
         """How often its reading can change, which its name tells."""
+        if self.name == "topic_break":  # of the text where acceptance fell
+            return Cadence.PAGE
         if self.name == "tokens" or self.of_acceptance:
             return Cadence.STEP
         if self.name == "blank_lines" or self.name.startswith("repetition_"):

@@ -354,8 +354,8 @@ class Acceptance:
 
     @property
     def fell(self) -> int | None:
-        """Token at which a fall began; None while there is none."""
-        return self._change.onset
+        """Token at which a fall began for which the evidence is strong; None while there is none."""
+        return self._change.onset if self._doubts else None
 
     def reference(self, window: Window | None) -> float:
         """What a fall is measured against; nan while unknown."""

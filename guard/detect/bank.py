@@ -13,13 +13,14 @@ from guard.detect.channel import Reader, TextChannel
 from guard.detect.prompt import Prompt
 from guard.types import Cadence, Channel, Finding, Sample, SignalRef, Unit, Window
 
-_ACCEPTANCE: Final = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance)
+#: Read from the text, at a place that acceptance tells.
+_TOPIC: Final = "topic_break"
+_ACCEPTANCE: Final = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance) - {_TOPIC}
+#: Where a fall began is told by the change point, which learns what is usual from a window that is read for falls.
+_USUAL_FALL: Final = Window(32, Unit.TOKENS)
 #: Signals of which the smaller reading can be the worse one: with several channels, the reading farthest
 #: from what prose shows wins.
 _TWO_SIDED: Final = {"word_recurrence": 0.25, "fresh_words": 1.0, "function_words": 0.4, "pair_recurrence": 0.3}
-#: Read from the text of the channels and from acceptance.
-_TOPIC: Final = "topic_break"
-_USUAL_FALL: Final = Window(32, Unit.TOKENS)
 #: Plans kept; a process has a few policies, each with its own.
 _MOST_PLANS: Final = 64
 
@@ -37,13 +38,10 @@ class _Plan:
         for ref in self.refs:
             CATALOGUE[ref.name]
         self.text_refs = tuple(r for r in self.refs if r.name not in _ACCEPTANCE and r.name != "tokens")
-        #: Whether channels must tell what the text says where acceptance fell.
-        self.topics = any(ref.name == _TOPIC for ref in self.refs)
-        steps = [ref for ref in self.refs if ref.name in _ACCEPTANCE and ref.name != _TOPIC]
+        steps = [ref for ref in self.refs if ref.name in _ACCEPTANCE]
         self.windows: set[Window | None] = {ref.window for ref in steps}
         self.falls: set[Window | None] = {ref.window for ref in steps if ref.name == "acceptance_fall"}
-        if self.topics and not self.falls:
-            # Where a fall began is told by the change point, which needs to know what is usual.
+        if not self.falls and any(ref.name == _TOPIC for ref in self.refs):
             self.falls = {_USUAL_FALL}
             self.windows.add(_USUAL_FALL)
         self.loops = [index for index, ref in enumerate(self.text_refs) if ref.cadence is Cadence.BLOCK]
@@ -128,7 +126,7 @@ class DetectorBank:
         if steps and self._acceptance is not None:
             for step in steps:
                 self._acceptance.add(step, after)
-        if not self._plan.text_refs and not self._plan.topics:
+        if not self._plan.text_refs:
             return
         for name, text in sample.texts:
             if text:
@@ -142,7 +140,7 @@ class DetectorBank:
                         self._forget(1, pages)
 
     def _open(self, name: Channel) -> TextChannel:
-        channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt, topics=self._plan.topics)
+        channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt, self._fell)
         self._only = channel.readers if len(self._channels) == 1 else None
         self._forget(1, 1)
         return channel
@@ -201,8 +199,6 @@ class DetectorBank:
             return self._count
         if acceptance is None:
             raise KeyError(ref)
-        if ref.name == _TOPIC:
-            return self._broke
         if ref.name == "acceptance_evidence":
             return lambda: acceptance.evidence
         return _MEASURES[ref.name](acceptance.windows[ref.window])
@@ -210,13 +206,8 @@ class DetectorBank:
     def _count(self) -> float:
         return float(self._tokens)
 
-    def _broke(self) -> float:
-        """How far the text of any channel left its subject where acceptance fell; nan while unknown."""
-        onset = self._acceptance.fell if self._acceptance is not None else None
-        if onset is None:
-            return math.nan
-        readings = (channel.broke(onset) for channel in self._channels.values())
-        return max((value for value in readings if not math.isnan(value)), default=math.nan)
+    def _fell(self) -> int | None:
+        return self._acceptance.fell if self._acceptance is not None else None
 
     def _worst_channel(self, index: int, middle: float | None) -> Channel:
         worst, found = -math.inf, next(iter(self._channels))
@@ -231,9 +222,6 @@ class DetectorBank:
         acceptance = self._acceptance
         if acceptance is None:
             return f"{ref} is {value:.3g}"
-        if ref.name == _TOPIC:
-            topics = [channel.topic for channel in self._channels.values() if channel.broke(onset) == value]
-            return topics[0].why() if topics and topics[0] is not None else f"{ref} is {value:.3g}"
         tally = acceptance.windows[ref.window].tally
         if ref.name == "acceptance_fall":
             reference = acceptance.reference(ref.window)

@@ -50,10 +50,12 @@ class TextChannel:
     Args:
         refs: Text signals asked for; only what they need is computed.
         prompt: What the user wrote.
-        topics: Whether `topic` is needed too.
+        fell: Tells the token at which acceptance fell; None while there is no fall.
     """
 
-    def __init__(self, refs: tuple[SignalRef, ...], prompt: Prompt | None = None, *, topics: bool = False) -> None:
+    def __init__(
+        self, refs: tuple[SignalRef, ...], prompt: Prompt | None = None, fell: Callable[[], int | None] = lambda: None
+    ) -> None:
         self._pending = ""
         self._half = ""
         self._size = 0
@@ -63,14 +65,14 @@ class TextChannel:
         self._loop_onset = self._loop_start = 0
         self._blank: BlankRun | None = None
         self._pages = Pages(self._prompt, PAGE)
+        self._fell = fell
+        self._topic: TopicBreak | None = None
         self._refs = refs
         #: What the pages give for each signal, by its place in `refs`.
         self._parts: dict[int, Parts] = {}
         #: Reading of each signal, in the order of `refs`.
         self.readers: tuple[Reader, ...] = tuple(map(self._build, range(len(refs))))
-        #: What the text says where acceptance fell.
-        self.topic = TopicBreak(self._prompt) if topics else None
-        self._has_pages = self._pages.wanted or topics
+        self._has_pages = self._pages.wanted or self._topic is not None
         #: Whether the latest blocks changed a reading of loops, or may have.
         self.turned = False
 
@@ -83,6 +85,9 @@ class TextChannel:
         if name == "blank_lines":
             self._blank = self._blank or BlankRun()
             return self._blank_lines
+        if name == "topic_break":
+            self._topic = self._topic or TopicBreak(self._prompt)
+            return self._broke
         part = self._parts[index] = self._pages.part(name, pages_in(ref.window))
         return part.value
 
@@ -95,9 +100,21 @@ class TextChannel:
         ref = self._refs[index]
         if ref.name.startswith("repetition_"):
             return self._loop_onset
+        if ref.name == "topic_break":
+            return self._fell() or 0
         if ref.name == "blank_lines":
             return self._token_at(self._size - (self._blank.characters if self._blank is not None else 0))
         return self._pages_back(self._parts[index].pages_back())
+
+    def _broke(self) -> float:
+        """How far the text left its subject where acceptance fell; nan while that cannot be told."""
+        onset, marks = self._fell(), self._tokens
+        if onset is None or self._topic is None or not marks:
+            return math.nan
+        # The first block that ended at that token or later; what is older than the marks is not looked at any more.
+        place = bisect_left(marks, onset)
+        blocks = len(marks) - 1 - place if place or self._size == len(marks) * BLOCK else -1
+        return self._topic.value(onset, blocks * BLOCK - len(self._half))
 
     def _blank_lines(self) -> float:
         return float(self._blank.lines) if self._blank is not None else 0.0
@@ -142,7 +159,7 @@ class TextChannel:
 
     def _block(self, block: str, tokens: int) -> None:
         self._size += BLOCK
-        self._tokens.append(min(tokens, _MOST_TOKENS))
+        self._tokens.append(tokens if tokens < _MOST_TOKENS else _MOST_TOKENS)
         if len(self._tokens) > _MARKS + _SLACK:
             del self._tokens[:_SLACK]
         loop, blank = self._repetition, self._blank
@@ -164,20 +181,10 @@ class TextChannel:
             if len(page) == PAGE:
                 self._half = ""
                 self._pages.feed(page)
-                if self.topic is not None:
-                    self.topic.add(page)
+                if self._topic is not None:
+                    self._topic.add(page)
             else:
                 self._half = page
-
-    def broke(self, onset: int) -> float:
-        """How far the text left its subject at a token of the choice; nan while that cannot be told."""
-        if self.topic is None or not self._tokens:
-            return math.nan
-        marks = self._tokens
-        # The first block that ended at that token or later; what is older than the marks is not looked at any more.
-        place = bisect_left(marks, onset)
-        blocks = len(marks) - 1 - place if place or self._size == len(marks) * BLOCK else -1
-        return self.topic.value(onset, blocks * BLOCK - len(self._half))
 
     def _begin_loop(self, loop: Repetition) -> None:
         start = self._size - loop.characters
@@ -210,5 +217,7 @@ class TextChannel:
             return f"a passage of {loop.period} characters repeats {loop.count:.0f} times"
         if ref.name == "blank_lines":
             return f"{value:.0f} line ends follow each other"
+        if ref.name == "topic_break" and self._topic is not None:
+            return self._topic.why()
         part = self._parts.get(index)
         return (part.why(ref.name, value) if part is not None else "") or f"{ref} is {value:.3g}"

@@ -153,6 +153,11 @@ def least(run: Callable[[], object], tokens: int) -> float:
     return best / tokens * 1e6
 
 
+def without_steps(chunks: list[Sample]) -> list[Sample]:
+    """The same text without its verify steps."""
+    return [Sample(chunk.choice, chunk.texts, chunk.tokens, ()) for chunk in chunks]
+
+
 def text_path(judge: Judge, chunks: list[Sample]) -> None:
     """Feed the text detectors alone."""
     refs = [ref for ref in judge.refs if ref.name == "topic_break" or not CATALOGUE[ref.name].needs_acceptance]
@@ -199,8 +204,9 @@ def main() -> None:
     for text in (*USUAL, *DEAR):
         stream = text(LONG * TOKEN)
         long, short = samples(stream, LONG), samples(stream, SHORT)
-        cost = least(lambda long=long: text_path(judge, long), LONG)
-        ratio = cost / least(lambda short=short: text_path(judge, short), SHORT)
+        bare, few = without_steps(long), without_steps(short)
+        cost = least(lambda bare=bare: text_path(judge, bare), LONG)
+        ratio = cost / least(lambda few=few: text_path(judge, few), SHORT)
         total = least(lambda long=long: whole(judge, long), LONG)
         print(f"{text.__name__:<14} {cost:>9.2f} {total:>7.2f} {ratio:>10.2f} {memory(judge, text):>6.0f}", flush=True)
 

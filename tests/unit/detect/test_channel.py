@@ -70,15 +70,20 @@ def test_an_onset_older_than_the_marks_is_the_oldest_mark() -> None:
 def test_where_acceptance_fell_is_found_in_the_text() -> None:
     known = " ".join(f"the {word} of the harbour" for word in ("boat", "keel", "mast", "rope") * 20) + " "
     other = " ".join(f"some {end}{word}" for word in ("lease", "court", "rent") for end in "abcdefghijklmnop") + " "
-    channel = TextChannel((), topics=True)
+    fall: list[int | None] = [None]
+    channel = TextChannel((SignalRef("topic_break"),), fell=lambda: fall[0])
+    broke = channel.readers[0]
     for token, start in enumerate(range(0, len(known), 4)):
         channel.feed(known[start : start + 4], token, token + 1)
-    fell = token + 1
-    assert math.isnan(channel.broke(fell))
+    fell = fall[0] = token + 1
+    assert math.isnan(broke())
     for start in range(0, len(other), 4):
         token += 1
         channel.feed(other[start : start + 4], token, token + 1)
-    assert channel.broke(fell) > 0.7
-    assert not channel.broke(fell - 60) > 0.7
-    assert math.isnan(channel.broke(0))
-    assert math.isnan(TextChannel((LOOP,)).broke(3))
+    assert broke() > 0.7
+    assert channel.onset(0) == fell
+    fall[0] = fell - 60
+    assert not broke() > 0.7
+    for none in (0, None):
+        fall[0] = none
+        assert math.isnan(broke())
