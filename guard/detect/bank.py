@@ -9,7 +9,7 @@ from typing import Final
 from guard.detect.acceptance import Acceptance, StepWindow
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
-from guard.detect.channel import Reader, TextChannel
+from guard.detect.channel import BLOCK, Reader, TextChannel
 from guard.detect.prompt import Prompt
 from guard.types import Cadence, Channel, Finding, Sample, SignalRef, Unit, Window
 
@@ -98,6 +98,8 @@ class DetectorBank:
         self.text = (0, 0)
         self._prompt = Prompt(prompt)
         self._channels: dict[Channel, TextChannel] = {}
+        #: Text of channels that have no block of it yet, with the tokens up to it and including it.
+        self._early: dict[Channel, list[tuple[str, int, int]]] = {}
         #: Readers of the only channel there is; None with none or several.
         self._only: tuple[Reader, ...] | None = None
         self._acceptance = Acceptance(plan.windows, plan.falls, baseline) if plan.windows else None
@@ -132,12 +134,24 @@ class DetectorBank:
             if text:
                 channel = self._channels.get(name)
                 if channel is None:
-                    channel = self._open(name)
+                    self._begin(name, text, before, after)
+                    continue
                 blocks = channel.feed(text, before, after)
                 if blocks:
                     pages = channel.pages_in(blocks)
                     if pages or channel.turned:
                         self._forget(1, pages)
+
+    def _begin(self, name: Channel, text: str, before: int, after: int) -> None:
+        """The first text of a channel. Its detectors are made with its first block: the first word need not wait."""
+        early = self._early.setdefault(name, [])
+        early.append((text, before, after))
+        if sum([len(piece[0]) for piece in early]) < BLOCK:
+            return
+        channel = self._open(name)
+        for piece in self._early.pop(name):
+            channel.feed(*piece)
+        self._forget(1, 1)
 
     def _open(self, name: Channel) -> TextChannel:
         channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt, self._fell)

@@ -73,8 +73,10 @@ def test_the_version_changes_when_a_reading_may_have() -> None:
     bank = DetectorBank([RARE, FALL])
     before = bank.version
     bank.observe(Sample(0, ((Channel.CONTENT, "ab"),), 0))
+    assert bank.version == before, "less than a block is not looked at"
+    bank.observe(Sample(0, ((Channel.CONTENT, "cd" * 8),), 0))
     first = bank.version
-    bank.observe(Sample(0, ((Channel.CONTENT, "cd"),), 0))
+    bank.observe(Sample(0, ((Channel.CONTENT, "ef"),), 0))
     assert bank.version == first
     bank.observe(Sample(0, ((Channel.CONTENT, "\ufffd" * 64),), 0))
     second = bank.version
