@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from guard.backend.testbed.drafts import DEFAULT_DRAFT, ensure_draft
+from guard.backend.testbed.eagle import ensure_eagle
 from guard.backend.testbed.models import ensure_target
 from guard.backend.testbed.repair import REPAIR_VARIABLE
 from guard.backend.testbed.server import ServerOptions
@@ -37,7 +38,7 @@ def smollm2(
     SmolLM2-135M.
 
     Args:
-        speculation: Name of a draft in `draft_models/`, `ngram`, or empty for none.
+        speculation: Name of a draft in `draft_models/`, `ngram`, `eagle`, or empty for none.
         depth: Draft depth. Unit: tokens.
         faults: Let requests ask for faults in their cache.
         repair: Repair sampling; see `repair.py`.
@@ -48,6 +49,8 @@ def smollm2(
     speculative: dict[str, Any] | None = None
     if speculation == "ngram":
         speculative = {**NGRAM, "num_speculative_tokens": depth}
+    elif speculation == "eagle":
+        speculative = {"method": "eagle", "model": str(ensure_eagle(progress)), "num_speculative_tokens": depth}
     elif speculation:
         draft = ensure_draft(speculation, progress)
         speculative = {"method": "draft_model", "model": str(draft), "num_speculative_tokens": depth}
@@ -89,6 +92,7 @@ CONFIGURATIONS: Mapping[str, Callable[[], ServerOptions]] = MappingProxyType(
     {
         "smollm2-draft": lambda: smollm2(faults=True),
         "smollm2-ngram": lambda: smollm2("ngram"),
+        "smollm2-eagle": lambda: smollm2("eagle"),
         "smollm2-plain": lambda: smollm2(""),
         "tiny-eagle": lambda: tiny("eagle", faults=True),
         "tiny-draft": lambda: tiny("draft", faults=True),

@@ -9,18 +9,14 @@ embedding through. Greedy text does not repeat one token, as that of untuned ran
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from guard.backend.testbed.drafts import write_pruned
+from guard.backend.testbed.eagle import write_eagle
 from guard.backend.testbed.models import made_once
-
-if TYPE_CHECKING:
-    import torch
 
 #: Raised when the same shape would give other weights.
 FORMAT_VERSION = 1
@@ -82,7 +78,7 @@ def ensure_tiny(shape: TinyShape | None = None) -> TinyModels:
             (folder / name).mkdir()
         write_target(shape, folder / "target")
         write_pruned(folder / "target", folder / "draft", range(shape.num_draft_layers))
-        write_eagle(shape, folder / "target", folder / "eagle")
+        write_eagle(folder / "target", folder / "eagle", shape.eagle_gain)
 
     made = made_once("tiny", (FORMAT_VERSION, shape), make)
     return TinyModels(*(made / name for name in TinyModels.__struct_fields__))
@@ -166,32 +162,3 @@ def _spread(name: str, shape: TinyShape) -> float:
         if part in name:
             return spread
     return width
-
-
-def write_eagle(shape: TinyShape, target: Path, folder: Path) -> None:
-    """
-    Write an EAGLE head for the target: one layer that adds little to the embedding it is given.
-
-    Args:
-        shape: The target's.
-        target: The target's folder.
-        folder: Existing folder to fill.
-    """
-    import torch  # noqa: PLC0415
-    from safetensors.torch import load_file, save_file  # noqa: PLC0415
-
-    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
-    config["num_hidden_layers"] = 1
-    # vLLM lends the head the target's own output matrix.
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    weights: dict[str, torch.Tensor] = load_file(target / "model.safetensors")
-    eye = torch.eye(shape.hidden_size)
-    head = {
-        "embed_tokens.weight": weights["model.embed_tokens.weight"],
-        "fc.weight": torch.cat((eye, shape.eagle_gain * eye), dim=1).to(torch.bfloat16),
-    }
-    for name, weight in weights.items():
-        prefix = "model.layers.0."
-        if name.startswith(prefix) and not name.endswith("input_layernorm.weight"):
-            head["layers.0." + name.removeprefix(prefix)] = weight
-    save_file({name: weight.clone() for name, weight in head.items()}, folder / "model.safetensors")

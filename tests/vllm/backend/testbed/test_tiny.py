@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from guard.backend.testbed.tiny import TinyShape, ensure_tiny, vocabulary, write_eagle, write_target
+from guard.backend.testbed.eagle import write_eagle
+from guard.backend.testbed.tiny import TinyShape, ensure_tiny, vocabulary, write_target
 from guard.lab.files import sha256_of
 
 LETTERS = range(len(vocabulary()) - 26 * 26, len(vocabulary()))
@@ -23,7 +24,7 @@ def test_a_shape_gives_the_same_weights_again(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_target(TinyShape(num_layers=1), tmp_path / name)
         (tmp_path / name / "eagle").mkdir()
-        write_eagle(TinyShape(num_layers=1), tmp_path / name, tmp_path / name / "eagle")
+        write_eagle(tmp_path / name, tmp_path / name / "eagle", 0.1)
     for file in ("model.safetensors", "tokenizer.json", "eagle/model.safetensors"):
         assert sha256_of(tmp_path / "one" / file) == sha256_of(tmp_path / "two" / file)
 
