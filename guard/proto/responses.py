@@ -93,6 +93,9 @@ class ResponsesReader:
             return Chunk(error=(said.response.error if said.response is not None else None) or said.type)
         if said.type == "error" or said.error is not None:
             return Chunk(error=said.error or said.type)
+        if said.timings is not None:
+            # llama.cpp puts a token's timings into the last event it makes, be it one without text.
+            return Chunk(id=ident, choices=[Choice(delta=Delta())], timings=said.timings)
         return _NOTHING if ident is None else Chunk(id=ident)
 
 

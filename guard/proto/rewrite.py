@@ -6,8 +6,9 @@ other values keep their exact bytes, and a chunk in which nothing changes is pas
 The common cases are cut out of the bytes without decoding; everything else goes through one
 decode of the top level into raw values (such a chunk comes out compact, member names respelled).
 
-One thing cannot be told apart: where a stop word begins inside a token, llama.cpp's last chunk with
-text has timings even stock; here they go.
+Two things cannot be told apart, both about `timings` in one chunk. Where a stop word begins inside a token,
+llama.cpp's last chunk with text has them even stock; here they go. Where an answer on `/v1/completions` ends by
+itself though stop words were asked for, its last chunk without text has none stock; here they stay, as at a stop word.
 
 Source:
     llama.cpp tools/server/server-task.cpp (`to_json_oaicompat*`): stock `timings` stand in the
@@ -220,7 +221,8 @@ def _midway(chunk: Chunk) -> bool:
 
 def _at_stop_word(chunk: Chunk) -> bool:
     """Whether the answer ends here, and may do so at a stop word."""
-    return not _midway(chunk) and all(choice.finish_reason not in _NO_WORD for choice in chunk.choices)
+    ends = not _midway(chunk) and bool(chunk.choices)
+    return ends and all(choice.finish_reason not in _NO_WORD for choice in chunk.choices)
 
 
 def _says_something(chunk: Chunk) -> bool:

@@ -21,6 +21,9 @@ CLAUDE_TOOL = {"name": "weather", "description": "d", "input_schema": SCHEMA}
 SMILES = {"grammar": 'root ::= "Hi 😀🎉"'}
 ONLY_SMILES = {"grammar": 'root ::= "😀🎉"'}
 
+#: Texts that the engine ends itself, so that stop words are passed by.
+ENDS = {"grammar": 'root ::= " blue and green"'}
+
 CHAT: list[dict[str, Any]] = [
     {},
     {"stop": ["zzz"]},
@@ -47,6 +50,8 @@ CHAT: list[dict[str, Any]] = [
     {**SMILES, "max_tokens": 3},
     {**ONLY_SMILES, "max_tokens": 1},
     {**ONLY_SMILES, "max_tokens": 2, "messages": [USER, BEGUN]},
+    {**ENDS, "stop": ["zzz"], "max_tokens": 9},
+    {**ENDS, "stop": [" green"], "max_tokens": 9},
     {"messages": 3},
     {"messages": []},
     {"user": "u", "metadata": {"a": "b"}, "store": False},
@@ -76,6 +81,7 @@ COMPLETIONS: list[dict[str, Any]] = [
     {"logit_bias": [[100, -5]]},
     {**SMILES, "max_tokens": 3},
     {**ONLY_SMILES, "max_tokens": 1, "n": 2},
+    {**ENDS, "stop": [" green"], "max_tokens": 9},
     {"prompt": 5},
     {"n_probs": 1},
 ]
@@ -126,6 +132,8 @@ RESPONSES: list[dict[str, Any]] = [
     {"reasoning": {"effort": "low"}},
     {**SMILES, "max_output_tokens": 3},
     {**ONLY_SMILES, "max_output_tokens": 2},
+    {**ENDS, "stop": ["zzz"], "max_output_tokens": 9},
+    {**ENDS, "stop": [" green"], "max_output_tokens": 9},
     {"input": 3},
     {"input": []},
 ]
@@ -152,6 +160,8 @@ COMPLETION: list[dict[str, Any]] = [
     {"samplers": ["top_k"], "top_k": 1},
     {**SMILES, "n_predict": 3},
     {**ONLY_SMILES, "n_predict": 2, "return_tokens": True},
+    {**ENDS, "stop": ["zzz"], "n_predict": 9},
+    {**ENDS, "stop": [" green"], "n_predict": 9},
     {"prompt": 5},
     {"id_slot": 0},
 ]

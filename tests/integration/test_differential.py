@@ -11,7 +11,7 @@ from guard.server.run import running_guard
 from guard.shipped import find_policy
 from tests.integration.conftest import LiveBackend
 from tests.integration.differential import answer
-from tests.integration.shapes import Shape, shapes
+from tests.integration.shapes import ENDS, Shape, shapes
 
 pytestmark = pytest.mark.embedded
 
@@ -37,16 +37,23 @@ async def test_the_guard_cannot_be_told_from_the_backend(embedded: LiveBackend, 
             assert await answer(client, running.url, shape) == direct, shape
 
 
+#: A stop word that begins inside a token: stock, the last text has timings. An answer that the engine ends itself
+#: while stop words were asked for: stock, the textless chunk before the last has none.
+UNSEEN = {
+    "a stop word inside a token": ({"stop": ["reen"]}, " g", "direct"),
+    "an end without a stop word": ({"stop": ["zzz"]}, "", "guarded"),
+}
+
+
 @pytest.mark.parametrize("stream", [True, False])
-async def test_the_one_difference_that_stays(embedded: LiveBackend, stream: bool) -> None:
-    """A stop word that begins inside a token: a stream's last text lacks the timings that it has stock, no more."""
+@pytest.mark.parametrize("case", UNSEEN)
+async def test_only_times_differ_where_the_stop_is_not_told(embedded: LiveBackend, stream: bool, case: str) -> None:
+    """Nothing but llama.cpp's object of times, in one chunk; the last chunk has it either way."""
+    stop, text, timed = UNSEEN[case]
+    asked = {"model": "m", "temperature": 0, "max_tokens": 9, "prompt": "The colours are", "stream": stream}
+    shape: Shape = ("/v1/completions", {**asked, **ENDS, **stop})
     config = Config(upstreams=[UpstreamSettings(url=embedded.url)], listen=Listen(port=0), admin=Listen(port=0))
-    asked = {"model": "m", "temperature": 0, "max_tokens": 8, "prompt": "The colours are", "stream": stream}
     async with running_guard(config, Judge(find_policy("observe"))) as running, aiohttp.ClientSession() as client:
-        plain = await answer(client, embedded.url, ("/v1/completions", {**asked, "stream": False}))
-        # All but the first letter of a word: no token ends there.
-        word = plain[2]["choices"][0]["text"].split()[1][1:]
-        shape: Shape = ("/v1/completions", {**asked, "stop": [word]})
         await answer(client, embedded.url, shape)
         direct, guarded = await answer(client, embedded.url, shape), await answer(client, running.url, shape)
     differing = [at for at, (one, other) in enumerate(zip(direct, guarded, strict=True)) if one != other]
@@ -55,6 +62,9 @@ async def test_the_one_difference_that_stays(embedded: LiveBackend, stream: bool
         return
     (place,) = differing
     (_, stock), (_, ours) = direct[place], guarded[place]
-    assert stock["choices"][0]["text"]
-    assert direct[place + 1][1]["choices"][0]["finish_reason"] == "stop"
-    assert ours == {name: value for name, value in stock.items() if name != "timings"}
+    with_times, without = (stock, ours) if timed == "direct" else (ours, stock)
+    assert with_times["choices"][0]["text"] == text
+    assert without == {name: value for name, value in with_times.items() if name != "timings"}
+    last = direct[place + 1][1]
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert last["timings"] == with_times["timings"]

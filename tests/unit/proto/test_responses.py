@@ -91,6 +91,18 @@ def test_llama_cpps_timings_go_from_the_deltas_and_stay_at_the_end() -> None:
     assert rewritten(stream, "llama.cpp", timings_per_token=True) == stream
 
 
+def test_llama_cpps_timings_go_from_events_without_text_too() -> None:
+    """A first token that may begin a stop word: the event that opens the answer has its timings."""
+    opened = {"id": "resp_7", "created_at": 1}
+    first = response("created", response=opened)
+    timed = response("in_progress", response=opened, timings={"predicted_n": 1})
+    rest = (response("output_item.added", item={}), response("output_text.delta", delta=" b"))
+    end = response("completed", response=opened, timings={"predicted_n": 3})
+    out = SseParser().feed(rewritten(named(first, timed, *rest, end), "llama.cpp", stop=[" green"]))
+    untimed = {name: value for name, value in timed.items() if name != "timings"}
+    assert [json.loads(event.data or b"") for event in out] == [first, untimed, *rest, end]
+
+
 def test_other_engines_pass_byte_for_byte() -> None:
     assert rewritten(SGLANG_RESPONSES, "sglang") == SGLANG_RESPONSES
     assert rewritten(recorded("vllm_responses"), "vllm") == recorded("vllm_responses")
