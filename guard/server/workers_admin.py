@@ -170,28 +170,51 @@ class WorkersAdmin:
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """The events of all workers, in the order they come, until the supervisor is told to stop."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
+        workers, begun = self._supervisor.workers, asyncio.Event()
+        asked = [asyncio.Event() for _ in workers]
+        try:
             async with asyncio.TaskGroup() as group:
-                for worker in self._supervisor.workers:
-                    group.create_task(self._pass_on(worker, request, response))
+                for worker, answered in zip(workers, asked, strict=True):
+                    group.create_task(self._pass_on(worker, request, response, answered, begun))
+                # Who has the head misses nothing that begins after it.
+                for answered in asked:
+                    await answered.wait()
+                await response.prepare(request)
+                begun.set()
+        except* ConnectionError:
+            pass  # the reader went
         return response
 
-    async def _pass_on(self, worker: Worker, request: web.Request, response: web.StreamResponse) -> None:
+    async def _pass_on(
+        self,
+        worker: Worker,
+        request: web.Request,
+        response: web.StreamResponse,
+        answered: asyncio.Event,
+        begun: asyncio.Event,
+    ) -> None:
         """One worker's events, each with its number; those of the process after it as well."""
-        endless = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER)
+        endless = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER, sock_read=None)
         marked = b'data: {"w":%d,' % worker.index
         while not self._supervisor.draining:
             rest = b""
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with self._session.get(
-                    f"{worker.admin_url}{request.path_qs}", timeout=endless, headers=self._headers(request)
-                ) as answer:
+                async with (
+                    asyncio.timeout(ANSWER) as patience,
+                    self._session.get(
+                        f"{worker.admin_url}{request.path_qs}", timeout=endless, headers=self._headers(request)
+                    ) as answer,
+                ):
+                    patience.reschedule(None)
+                    answered.set()
+                    await begun.wait()
                     async for data in answer.content.iter_any():
                         whole, found, rest = (rest + data).rpartition(b"\n\n")
                         if found:
                             # Numbers of streams are each worker's own.
                             await response.write(_DATA.sub(marked, whole + found))
+            answered.set()
+            await begun.wait()
             if request.path == "/guard/streams":
                 await response.write(b"event: snapshot\n" + marked + b'"open":0,"streams":[]}\n\n')
             await asyncio.sleep(PAUSE)
