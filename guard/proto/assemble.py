@@ -74,6 +74,7 @@ _SAYS = ("content", "reasoning", "reasoning_content", "tool_calls")
 #: Why an answer put together may differ from the backend's own.
 CUT_CALL = "the token limit may have cut a tool call"
 CUT_CHARACTER = "the token limit cut a character"
+KEPT_BACK = "the token limit cut what may have begun a stop word"
 #: What a whole answer of llama.cpp has where it ends inside a character.
 HALF = "\ufffd"
 
@@ -92,6 +93,7 @@ class Assembler:
         forced_tool: Whether the client demanded a tool call.
         tools: Whether the model may call tools.
         token_ids: Whether the client asked for vLLM's token ids.
+        stops: Whether the client asked for stop words.
     """
 
     def __init__(
@@ -103,7 +105,9 @@ class Assembler:
         forced_tool: bool = False,
         tools: bool = False,
         token_ids: bool = True,
+        stops: bool = False,
     ) -> None:
+        self._stops = stops
         self._calls = tools and engine == "vllm"
         self._cut_ids = engine == "vllm" and not token_ids
         self._route = route
@@ -158,9 +162,10 @@ class Assembler:
     def _count(self, timings: object, choices: object) -> None:
         known = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
         midway = bool(known) and all(choice.get("finish_reason") is None for choice in known)
+        text = any(choice.get("text") for choice in known)
         if isinstance(timings, dict):
-            self._unsaid.count(self._index, timings.get("predicted_n"), last=not midway)
-        elif any(choice.get("text") for choice in known):
+            self._unsaid.count(self._index, timings.get("predicted_n"), last=not midway, text=text)
+        elif text:
             self._unsaid.void()
 
     @property
@@ -169,13 +174,16 @@ class Assembler:
         See Gatherer.
 
         vLLM's whole answers have a call that the token limit cut off as it was written, its streams what of it
-        could be read. llama.cpp's streams of a chat leave out the white space before half a character.
+        could be read. llama.cpp's streams of a chat leave out the white space before half a character, and those of
+        completions the tokens that might have become a stop word.
         """
         for index, choice in self._choices.items():
             if choice.cut and self._calls and choice.ends_in_call:
                 return CUT_CALL
             if choice.cut and self._route is Route.CHAT and self._unsaid.of(index):
                 return CUT_CHARACTER
+            if choice.cut and self._stops and self._route is Route.COMPLETIONS and self._unsaid.kept_back(index):
+                return KEPT_BACK
         return ""
 
     def result(self) -> bytes:
@@ -228,21 +236,28 @@ class Unsaid:
     def __init__(self) -> None:
         self._told: dict[int, int] = {}
         self._all: dict[int, int] = {}
+        self._text: dict[int, int] = {}
         self._void = False
 
     def void(self) -> None:
         """A text came without its count: nothing is known."""
         self._void = True
 
-    def count(self, choice: int, predicted: object, *, last: bool) -> None:
-        """Take `predicted_n` of one chunk; `last` for what closes a choice. Unit: tokens."""
+    def count(self, choice: int, predicted: object, *, last: bool, text: bool = True) -> None:
+        """Take `predicted_n` of one chunk; `last` for what closes a choice, `text` where it has some. Unit: tokens."""
         if isinstance(predicted, int):
             (self._all if last else self._told)[choice] = predicted
+            if text:
+                self._text[choice] = predicted
 
     def of(self, choice: int, limit: int | None = None) -> bool:
         """Whether this choice does; with a limit, only if that many tokens came."""
         count = self._all.get(choice, 0)
         return not self._void and count > self._told.get(choice, 0) and (limit is None or count >= limit)
+
+    def kept_back(self, choice: int) -> bool:
+        """Whether the last token told came without text: it may begin a stop word, and nothing came after it."""
+        return not self._void and self._told.get(choice, 0) > self._text.get(choice, 0)
 
 
 class _Choice:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from guard.errors import ProtocolError
-from guard.proto.assemble import HALF, Unsaid
+from guard.proto.assemble import HALF, KEPT_BACK, Unsaid
 from guard.proto.chunks import decode_event
 from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Identity, Notice
@@ -35,9 +35,9 @@ _STOP_TYPES = {"limit": "length", "eos": "eos"}
 
 
 class _Event(msgspec.Struct, gc=False):
-    """A closing chunk may lack `stop`, when the client chose its fields (`response_fields`)."""
+    """A closing chunk may lack `stop` and `index`, when the client chose its fields (`response_fields`)."""
 
-    index: int = 0
+    index: int | None = None
     content: str = ""
     stop: bool = True
     stop_type: str = ""
@@ -56,6 +56,10 @@ _encode = msgspec.json.encode
 class CompletionReader:
     """Reads chunks; the last one is told by the end of the body alone."""
 
+    def __init__(self) -> None:
+        self._open: set[int] = set()  # choices that have begun, and are not known to have ended
+        self._ended = 0  # of them, without it being told which
+
     def read(self, event: SseEvent) -> Chunk:
         """See Reader."""
         assert event.data is not None
@@ -65,7 +69,24 @@ class CompletionReader:
         if said.error is not None:
             return Chunk(error=said.error)
         finish = _STOP_TYPES.get(said.stop_type, "stop") if said.stop else None
+        if said.index is None:
+            return self._end_of_some(said, finish)
+        if finish is None:
+            self._open.add(said.index)
+        else:
+            self._open.discard(said.index)
         return Chunk(choices=[Choice(said.index, text=said.content, finish_reason=finish)], timings=said.timings)
+
+    def _end_of_some(self, said: _Event, finish: str | None) -> Chunk:
+        """A closing chunk that does not tell of which choice: once all have ended it is the end of each."""
+        self._ended += 1
+        if self._ended < len(self._open):
+            return Chunk(timings=said.timings)
+        choices = [Choice(index, finish_reason=finish) for index in sorted(self._open or {0})]
+        choices[0].text = said.content
+        self._open.clear()
+        self._ended = 0
+        return Chunk(choices=choices, timings=said.timings)
 
 
 class CompletionRewriter:
@@ -142,19 +163,29 @@ class CompletionAssembler:
         if said is None:
             return
         fields = _FIELDS.decode(data)
-        self._pieces.setdefault(said.index, []).append(said.content)
+        index = said.index or 0
+        self._pieces.setdefault(index, []).append(said.content)
         if isinstance(fields.get("tokens"), list):
-            self._tokens.setdefault(said.index, []).extend(fields["tokens"])
+            self._tokens.setdefault(index, []).extend(fields["tokens"])
         if said.timings is not None:
-            self._unsaid.count(said.index, said.timings.predicted_n, last=said.stop)
+            self._unsaid.count(index, said.timings.predicted_n, last=said.stop, text=bool(said.content))
         elif said.content:
             self._unsaid.void()
         if said.stop:
-            self._closing[said.index] = fields
+            self._closing[index] = fields
 
     @property
     def unsure(self) -> str:
-        """See Gatherer. A stream tells one token of a character that several make."""
+        """
+        See Gatherer.
+
+        A stream tells one token of a character that several make, and at the token limit nothing of those that might
+        have become a stop word.
+        """
+        if self._request.body.get("stop") and any(
+            fields.get("stop_type") == "limit" and self._unsaid.kept_back(at) for at, fields in self._closing.items()
+        ):
+            return KEPT_BACK
         if self._request.body.get("return_tokens") is not True:
             return ""
         told = [(len(self._tokens.get(at, ())), fields.get("tokens_predicted")) for at, fields in self._closing.items()]

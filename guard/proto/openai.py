@@ -122,6 +122,7 @@ class OpenAiFamily(Family):
             forced_tool=forced,
             tools=choice != "none" and bool(request.body.get("tools")),
             token_ids=request.return_token_ids,
+            stops=bool(request.body.get("stop")),
         )
 
     def said(self, body: bytes) -> list[Sample]:

@@ -129,7 +129,8 @@ class ChunkRewriter:
         assert self._withheld is not None
         event, chunk = self._withheld
         self._withheld = None
-        return self._rewrite(event, chunk, (), timings=not (self._stops and _at_stop_word(following)))
+        stopped = self._stops and _at_stop_word(following) and _same_token(chunk, following)
+        return self._rewrite(event, chunk, (), timings=not stopped)
 
     def _leave_untold(self, steps: Sequence[StepAcceptance]) -> None:
         if self._annotate:
@@ -223,6 +224,12 @@ def _at_stop_word(chunk: Chunk) -> bool:
     """Whether the answer ends here, and may do so at a stop word."""
     ends = not _midway(chunk) and bool(chunk.choices)
     return ends and all(choice.finish_reason not in _NO_WORD for choice in chunk.choices)
+
+
+def _same_token(chunk: Chunk, following: Chunk) -> bool:
+    """Whether no token came in between, as far as is told."""
+    before, after = chunk.timings, following.timings
+    return before is None or after is None or before.predicted_n == after.predicted_n
 
 
 def _says_something(chunk: Chunk) -> bool:

@@ -52,6 +52,8 @@ CHAT: list[dict[str, Any]] = [
     {**ONLY_SMILES, "max_tokens": 2, "messages": [USER, BEGUN]},
     {**ENDS, "stop": ["zzz"], "max_tokens": 9},
     {**ENDS, "stop": [" green"], "max_tokens": 9},
+    {**ENDS, "stop": ["and x"], "max_tokens": 3},
+    {**ENDS, "stop": [" blue and green"], "max_tokens": 9},
     {"messages": 3},
     {"messages": []},
     {"user": "u", "metadata": {"a": "b"}, "store": False},
@@ -82,6 +84,7 @@ COMPLETIONS: list[dict[str, Any]] = [
     {**SMILES, "max_tokens": 3},
     {**ONLY_SMILES, "max_tokens": 1, "n": 2},
     {**ENDS, "stop": [" green"], "max_tokens": 9},
+    {**ENDS, "stop": ["and x"], "max_tokens": 3},
     {"prompt": 5},
     {"n_probs": 1},
 ]
@@ -155,6 +158,7 @@ COMPLETION: list[dict[str, Any]] = [
     {"grammar": 'root ::= "yes"'},
     {"json_schema": {"type": "integer"}},
     {"response_fields": ["content", "generation_settings/n_predict"]},
+    {"response_fields": ["content"], "n": 2},
     {"max_tokens": 2},
     {"cache_prompt": False},
     {"samplers": ["top_k"], "top_k": 1},
@@ -162,6 +166,7 @@ COMPLETION: list[dict[str, Any]] = [
     {**ONLY_SMILES, "n_predict": 2, "return_tokens": True},
     {**ENDS, "stop": ["zzz"], "n_predict": 9},
     {**ENDS, "stop": [" green"], "n_predict": 9},
+    {**ENDS, "stop": ["and x"], "n_predict": 3},
     {"prompt": 5},
     {"id_slot": 0},
 ]

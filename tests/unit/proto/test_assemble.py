@@ -358,6 +358,18 @@ def test_llama_cpp_shows_half_a_character_at_the_token_limit(route: Route, said:
     assert answer["timings"] == {"predicted_n": 3}
 
 
+@pytest.mark.parametrize(
+    ("finish", "stops", "unsure"), [("length", True, True), ("length", False, False), ("stop", True, False)]
+)
+def test_what_llama_cpp_kept_back_at_the_limit_makes_an_answer_unsure(finish: str, stops: bool, unsure: bool) -> None:
+    """Its streams leave out tokens that might have become a stop word, its whole answers have them."""
+    assembler = Assembler(Route.COMPLETIONS, "llama.cpp", stops=stops)
+    for count, text, end in ((1, "Hi", None), (2, "", None), (2, "", finish)):
+        choice = {"index": 0, "finish_reason": end, "text": text}
+        assembler.add(json.dumps({"choices": [choice], "timings": {"predicted_n": count}}).encode())
+    assert bool(assembler.unsure) is unsure
+
+
 def test_an_answer_all_of_whose_tokens_were_told_ends_as_it_is() -> None:
     answer = assembled(
         Assembler(Route.COMPLETIONS, "llama.cpp"),

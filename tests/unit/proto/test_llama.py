@@ -53,6 +53,30 @@ def test_an_error_is_known() -> None:
     assert chunk.error
 
 
+def test_closing_chunks_that_do_not_tell_their_choice_end_all_once_all_have_come() -> None:
+    """`response_fields` can leave `index` and `stop` out; here choice 1 ends before choice 0 has said its last."""
+    said = [{"index": at, "content": "x", "stop": False} for at in (0, 1, 1)]
+    chunks = read(
+        plain(*said, {"content": ""}, {"index": 0, "content": "y", "stop": False}, {"content": ""}, done=False)
+    )
+    ends = [[c.index for c in chunk.choices if c.finish_reason] for chunk in chunks]
+    assert ends == [[], [], [], [], [], [0, 1]]
+    one = read(plain({"index": 0, "content": "x", "stop": False}, {"content": ""}, done=False))
+    assert [c.finish_reason for c in one[-1].choices] == ["stop"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "unsure"), [("limit", ["xy"], True), ("limit", None, False), ("word", ["xy"], False)]
+)
+def test_a_token_kept_back_at_the_limit_makes_the_answer_unsure(kind: str, asked: object, unsure: bool) -> None:
+    gatherer = COMPLETION.gatherer(request(stream=False, stop=asked), "llama.cpp")
+    for count, text in ((1, "Hi"), (2, "")):
+        said = {"index": 0, "content": text, "stop": False, "timings": {"predicted_n": count}}
+        gatherer.add(json.dumps(said).encode())
+    gatherer.add(json.dumps({"index": 0, "stop": True, "stop_type": kind, "timings": {"predicted_n": 2}}).encode())
+    assert bool(gatherer.unsure) is unsure
+
+
 def test_the_switch_leaves_no_trace_unless_it_was_the_clients() -> None:
     stream = recorded("llama_completion")
     plain = rewritten(stream, request())

@@ -107,6 +107,15 @@ def test_a_textless_llama_cpp_chunk_before_an_end_without_a_stop_word_loses_its_
     assert rewritten(rewriter, end) == line(empty + "}") + line(end)
 
 
+def test_the_chunk_that_opens_an_answer_is_not_the_one_at_which_it_stopped() -> None:
+    """All of a chat's answer was a stop word: its first chunk tells the role, and stands for its first token."""
+    role = '{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],' + HEAD
+    end = '{"choices":[{"finish_reason":"stop","index":0,"delta":{}}],' + HEAD + ',"timings":{"predicted_n":4}}'
+    rewriter = ChunkRewriter(client(stop=["a b"]), engine="llama.cpp")
+    assert rewritten(rewriter, role + ',"timings":{"predicted_n":1}}') == b""
+    assert rewritten(rewriter, end) == line(role + "}") + line(end)
+
+
 def test_the_null_that_opens_some_llama_cpp_streams_passes() -> None:
     assert llama("null") == line("null")
 
