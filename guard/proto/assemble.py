@@ -14,6 +14,7 @@ import msgspec
 
 from guard.errors import ProtocolError
 from guard.proto.chunks import Route, is_done
+from guard.proto.unsaid import CUT_CHARACTER, HALF, KEPT_BACK, Unsaid
 
 #: Strings of a message that come in pieces.
 _PIECEWISE = frozenset({"content", "reasoning", "reasoning_content", "refusal"})
@@ -72,11 +73,7 @@ _VLLM_STEPS = ("per_step_accepted", "per_step_drafted")
 #: Of a delta, what says something.
 _SAYS = ("content", "reasoning", "reasoning_content", "tool_calls")
 #: Why an answer put together may differ from the backend's own.
-CUT_CALL = "the token limit may have cut a tool call"
-CUT_CHARACTER = "the token limit cut a character"
-KEPT_BACK = "the token limit cut what may have begun a stop word"
-#: What a whole answer of llama.cpp has where it ends inside a character.
-HALF = "\ufffd"
+CUT_CALL = "the end may have cut a tool call"
 
 Object = dict[str, Any]
 
@@ -162,7 +159,7 @@ class Assembler:
     def _count(self, timings: object, choices: object) -> None:
         known = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
         midway = bool(known) and all(choice.get("finish_reason") is None for choice in known)
-        text = any(choice.get("text") for choice in known)
+        text = any(choice.get("text") or _says(choice.get("delta")) for choice in known)
         if isinstance(timings, dict):
             self._unsaid.count(self._index, timings.get("predicted_n"), last=not midway, text=text)
         elif text:
@@ -173,16 +170,19 @@ class Assembler:
         """
         See Gatherer.
 
-        vLLM's whole answers have a call that the token limit cut off as it was written, its streams what of it
-        could be read. llama.cpp's streams of a chat leave out the white space before half a character, and those of
-        completions the tokens that might have become a stop word.
+        vLLM's whole answers have a call that the token limit or a stop word cut off as it was written, its streams
+        what of it could be read. llama.cpp's streams of a chat leave out the white space before half a character and
+        at the limit, and those of completions the tokens that might have become a stop word.
         """
+        chat = self._route is Route.CHAT
         for index, choice in self._choices.items():
-            if choice.cut and self._calls and choice.ends_in_call:
+            if self._calls and choice.ends_in_call and (choice.cut or choice.stopped or not choice.calls_whole):
                 return CUT_CALL
-            if choice.cut and self._route is Route.CHAT and self._unsaid.of(index):
+            if not choice.cut:
+                continue
+            if chat and (self._unsaid.of(index) or self._unsaid.kept_back(index)):
                 return CUT_CHARACTER
-            if choice.cut and self._stops and self._route is Route.COMPLETIONS and self._unsaid.kept_back(index):
+            if self._stops and not chat and self._unsaid.kept_back(index):
                 return KEPT_BACK
         return ""
 
@@ -225,39 +225,16 @@ class Assembler:
                 _fill(metrics["speculative_decoding"], _VLLM_STEPS)
 
 
-class Unsaid:
-    """
-    Which choices of llama.cpp's end inside a character.
+def _says(delta: object) -> bool:
+    return isinstance(delta, dict) and any(delta.get(name) for name in _SAYS)
 
-    It sends nothing for a token after which the text ends inside a character, so that the count of an answer's end
-    is higher than that of the last token told.
-    """
 
-    def __init__(self) -> None:
-        self._told: dict[int, int] = {}
-        self._all: dict[int, int] = {}
-        self._text: dict[int, int] = {}
-        self._void = False
-
-    def void(self) -> None:
-        """A text came without its count: nothing is known."""
-        self._void = True
-
-    def count(self, choice: int, predicted: object, *, last: bool, text: bool = True) -> None:
-        """Take `predicted_n` of one chunk; `last` for what closes a choice, `text` where it has some. Unit: tokens."""
-        if isinstance(predicted, int):
-            (self._all if last else self._told)[choice] = predicted
-            if text:
-                self._text[choice] = predicted
-
-    def of(self, choice: int, limit: int | None = None) -> bool:
-        """Whether this choice does; with a limit, only if that many tokens came."""
-        count = self._all.get(choice, 0)
-        return not self._void and count > self._told.get(choice, 0) and (limit is None or count >= limit)
-
-    def kept_back(self, choice: int) -> bool:
-        """Whether the last token told came without text: it may begin a stop word, and nothing came after it."""
-        return not self._void and self._told.get(choice, 0) > self._text.get(choice, 0)
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 class _Choice:
@@ -278,14 +255,23 @@ class _Choice:
         return self._fields.get("finish_reason") == "length"
 
     @property
+    def stopped(self) -> bool:
+        """Whether vLLM tells that a stop word ended it."""
+        return self._fields.get("stop_reason") is not None
+
+    @property
+    def calls_whole(self) -> bool:
+        """Whether the arguments of all its tool calls are JSON."""
+        return all(_is_json("".join(pieces)) for pieces in self._arguments.values())
+
+    @property
     def ends_in_call(self) -> bool:
         """Whether a tool call was begun, or may have been: its first tokens are kept back."""
         return bool(self._tools) or self._silent
 
     def add(self, choice: Object, *, cut_ids: bool = False) -> None:
         if choice.get("token_ids"):
-            delta = choice.get("delta")
-            self._silent = not (isinstance(delta, dict) and any(delta.get(name) for name in _SAYS))
+            self._silent = not _says(choice.get("delta"))
         if cut_ids:
             for name in ("token_ids", "prompt_token_ids"):
                 if name in choice:

@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from guard.errors import ProtocolError
-from guard.proto.assemble import CUT_CALL, CUT_CHARACTER
+from guard.proto.assemble import CUT_CALL
+from guard.proto.unsaid import CUT_CHARACTER
 
 Object = dict[str, Any]
 #: Why an answer put together may differ from the backend's own.
@@ -67,16 +68,18 @@ class MessageAssembler:
         """
         See Gatherer.
 
-        vLLM's whole answers have a call that the token limit cut off as it was written, and it refuses one whose
-        input is no object. llama.cpp says each token in an event of its own, but none that ends inside a character.
+        vLLM's whole answers have a call that the token limit or a stop word cut off as it was written, and it refuses
+        one whose input is no object. llama.cpp says each token in an event of its own, but none that ends inside a
+        character.
         """
         message = self._message or {}
-        cut = message.get("stop_reason") == "max_tokens"
+        reason = message.get("stop_reason")
+        cut = reason == "max_tokens"
         if self._calls:
             inputs = [self._input(index, block) for index, block in self._blocks.items() if "input" in block]
             if any(not isinstance(value, dict) for value in inputs):
                 return ODD_INPUT
-            return CUT_CALL if cut else ""
+            return CUT_CALL if cut or reason == "stop_sequence" else ""
         usage = message.get("usage")
         count = usage.get("output_tokens") if isinstance(usage, dict) else None
         return CUT_CHARACTER if self._llama and cut and isinstance(count, int) and count > self._deltas else ""

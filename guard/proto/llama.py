@@ -17,13 +17,13 @@ from typing import Any
 import msgspec
 
 from guard.errors import ProtocolError
-from guard.proto.assemble import HALF, KEPT_BACK, Unsaid
 from guard.proto.chunks import decode_event
 from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Identity, Notice
 from guard.proto.frame import event_of, reframe
 from guard.proto.rewrite import ChunkRewriter
 from guard.proto.sse import SseEvent
+from guard.proto.unsaid import HALF, KEPT_BACK, Unsaid
 from guard.proto.whole import Texts, decoded, objects, samples, text_of
 from guard.types import Channel, Sample, StepAcceptance
 from guard.wire import Choice, Chunk, Timings

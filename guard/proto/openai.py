@@ -166,7 +166,8 @@ class OpenAiFamily(Family):
         See Family.
 
         llama.cpp leaves the log-probabilities of accepted draft tokens out of its streams. vLLM takes an
-        echo for the wish to have the prompt's, which only its whole answers have.
+        echo for the wish to have the prompt's, which only its whole answers have, and refuses `stream_options` in a
+        request that is not streamed.
         """
         hazards = [f"{name} is set" for name in _WHOLE_ONLY if request.body.get(name)]
         if engine == "llama.cpp" and (request.body.get("logprobs") or request.body.get("n_probs")):
@@ -174,6 +175,8 @@ class OpenAiFamily(Family):
         prompts = self.route is Route.CHAT or request.body.get("logprobs") is not None
         if engine == "vllm" and request.body.get("echo") and prompts:
             hazards.append("log-probabilities of the prompt are asked")
+        if engine == "vllm" and request.body.get("stream_options") is not None:
+            hazards.append("stream_options is set")
         return tuple(hazards)
 
     def switches(self, request: ClientRequest, engine: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:

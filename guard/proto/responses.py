@@ -20,13 +20,13 @@ from typing import Any
 import msgspec
 
 from guard.errors import ProtocolError
-from guard.proto.assemble import CUT_CHARACTER, HALF, Unsaid
 from guard.proto.chunks import LastChunk, decode_event
 from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Notice
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter, for_plugin
 from guard.proto.sse import SseEvent, SseParser
+from guard.proto.unsaid import CUT_CHARACTER, HALF, Unsaid
 from guard.proto.whole import Texts, decoded, number_of, objects, samples, text_of
 from guard.types import Channel, Sample
 from guard.wire import Choice, Chunk, Delta, FunctionDelta, Metrics, Timings, ToolCallDelta

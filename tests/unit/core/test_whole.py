@@ -146,7 +146,7 @@ def test_a_cut_call_is_asked_for_once_more_and_the_backends_own_answer_is_given(
     record = client.exchange.record
     assert [attempt.mode for attempt in record.attempts] == ["first", "whole"]
     assert (record.outcome, record.tokens_shown) == (Outcome.HEALTHY, 7)
-    assert record.second_look == "the token limit may have cut a tool call"
+    assert record.second_look == "the end may have cut a tool call"
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])

@@ -334,6 +334,32 @@ def test_vllms_answer_is_unsure_where_the_token_limit_may_have_cut_a_call(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "reason", "unsure"),
+    [('{"a":1}', None, False), ('{"a":', None, True), ('{"a":1}', ",", True), ('{"a":1}', 28, True)],
+)
+def test_vllms_answer_is_unsure_where_a_call_is_not_whole_or_a_stop_word_ended_it(
+    arguments: str, reason: object, unsure: bool
+) -> None:
+    """The whole answer has what cannot be read as a call as raw text."""
+    call = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": arguments}}]}
+    for tools in (True, False):
+        assembler = Assembler(Route.CHAT, "vllm", tools=tools, token_ids=False)
+        assembler.add(json.dumps(vllm_delta(call, token_ids=[1])).encode())
+        end = vllm_delta({}, "stop")
+        end["choices"][0]["stop_reason"] = reason
+        assembler.add(json.dumps(end).encode())
+        assert bool(assembler.unsure) == (unsure and tools)
+
+
+def test_white_space_that_llama_cpp_kept_back_in_a_chat_at_the_limit_makes_an_answer_unsure() -> None:
+    assembler = Assembler(Route.CHAT, "llama.cpp")
+    for delta, end in (({"role": "assistant", "content": None}, None), ({}, "length")):
+        choice = {"index": 0, "finish_reason": end, "delta": delta}
+        assembler.add(json.dumps({"choices": [choice], "timings": {"predicted_n": 1}}).encode())
+    assert assembler.unsure
+
+
+@pytest.mark.parametrize(
     ("route", "said", "text"),
     [
         (Route.COMPLETIONS, "Hi", "Hi\ufffd"),

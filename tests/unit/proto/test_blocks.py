@@ -99,8 +99,12 @@ def call(*pieces: str, reason: str = "tool_use") -> bytes:
     [
         (call('{"a":', "1}"), ""),
         (call("fal", "se"), "no object"),
-        (call('{"a":', reason="max_tokens"), "token limit"),
-        (named(start(), block(0, "text", text=""), delta(0, "text_delta", text="a"), end("max_tokens"), STOP), "token"),
+        (call('{"a":', reason="max_tokens"), "cut a tool call"),
+        (named(start(), block(0, "text", text=""), delta(0, "text_delta", text="a"), end("max_tokens"), STOP), "cut"),
+        (
+            named(start(), block(0, "text", text=""), delta(0, "text_delta", text="a"), end("stop_sequence"), STOP),
+            "cut",
+        ),
         (named(start(), block(0, "text", text=""), delta(0, "text_delta", text="a"), end("end_turn"), STOP), ""),
     ],
 )

@@ -142,3 +142,6 @@ def test_vllms_echo_stands_for_the_prompts_log_probabilities() -> None:
     assert stream_hazards(completion(echo=True, logprobs=0), "vllm") == asked
     assert stream_hazards(completion(echo=True), "vllm") == ()
     assert stream_hazards(chat(echo=True), "sglang") == ()
+    # vLLM refuses it, and its refusal is the client's answer.
+    assert stream_hazards(chat(stream_options={"include_usage": True}), "vllm") == ("stream_options is set",)
+    assert stream_hazards(chat(stream_options=None), "vllm") == ()

@@ -67,6 +67,8 @@ CHAT: list[dict[str, Any]] = [
     {"tools": [TOOL], "structured_outputs": {"regex": CALL}, "max_tokens": 120},
     {"tools": [TOOL], "structured_outputs": {"regex": f"Hello {CALL}"}, "max_tokens": 8},
     {"tools": [TOOL], "structured_outputs": {"regex": f"Hello {CALL}"}, "max_tokens": 30},
+    {"tools": [TOOL], "structured_outputs": {"regex": f"Hello {CALL}"}, "max_tokens": 30, "stop": [","]},
+    {"tools": [TOOL], "structured_outputs": {"regex": CALL}, "max_tokens": 120, "stop": ["e"]},
     {"response_format": FORMAT, "max_tokens": 24},
     {"response_format": {"type": "json_object"}, "max_tokens": 12},
     {"response_format": {"type": "text"}},
@@ -81,6 +83,7 @@ CHAT: list[dict[str, Any]] = [
     {"model": "absent"},
     {"max_tokens": 100000},
 ]
+#: Refused where the answer is not streamed.
 STREAMED: list[dict[str, Any]] = [
     {"stream_options": {"include_usage": True}},
     {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
@@ -138,6 +141,8 @@ MESSAGES: list[dict[str, Any]] = [
     {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}, "max_tokens": 24},
     {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}, "max_tokens": 96},
     {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "tool", "name": "weather"}, "max_tokens": 96},
+    {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}, "max_tokens": 96, "stop_sequences": [","]},
+    {"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}, "max_tokens": 96, "stop_sequences": ["e"]},
     {"max_tokens": 1},
     {"top_k": 1},
     {"top_p": 0.5},
@@ -174,10 +179,10 @@ def shapes(model: str, tokens: int) -> list[Shape]:
     out: list[Shape] = []
     for stream in (True, False):
         mode = {"stream": stream}
-        more = STREAMED if stream else []
-        out += [("/v1/chat/completions", {**some, "messages": [USER], **mode, **shape}) for shape in CHAT + more]
+        out += [("/v1/chat/completions", {**some, "messages": [USER], **mode, **shape}) for shape in CHAT + STREAMED]
         out += [
-            ("/v1/completions", {**some, "prompt": "The colours are", **mode, **shape}) for shape in COMPLETIONS + more
+            ("/v1/completions", {**some, "prompt": "The colours are", **mode, **shape})
+            for shape in COMPLETIONS + STREAMED
         ]
         out += [("/v1/messages", {**some, "messages": [USER], **mode, **shape}) for shape in MESSAGES]
         asked = {"model": model, "temperature": 0, "max_output_tokens": tokens, "input": ASK}
