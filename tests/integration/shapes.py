@@ -54,6 +54,7 @@ CHAT: list[dict[str, Any]] = [
     {**ENDS, "stop": [" green"], "max_tokens": 9},
     {**ENDS, "stop": ["and x"], "max_tokens": 3},
     {**ENDS, "stop": [" blue and green"], "max_tokens": 9},
+    {"grammar": 'root ::= "\\n yes"', "max_tokens": 1},
     {"messages": 3},
     {"messages": []},
     {"user": "u", "metadata": {"a": "b"}, "store": False},

@@ -9,6 +9,7 @@ from guard.config import Config, Listen, TimeoutSettings, UpstreamSettings
 from guard.policy.judge import Judge
 from guard.server.run import running_guard
 from guard.shipped import find_policy
+from tests.bench.fuzz_shapes import fuzz
 from tests.integration.conftest import LiveBackend
 from tests.integration.differential import answer
 from tests.integration.shapes import ENDS, Shape, shapes
@@ -35,6 +36,12 @@ async def test_the_guard_cannot_be_told_from_the_backend(embedded: LiveBackend, 
             await answer(client, embedded.url, shape)
             direct = await answer(client, embedded.url, shape)
             assert await answer(client, running.url, shape) == direct, shape
+
+
+async def test_some_seconds_of_random_shapes_show_no_difference(embedded: LiveBackend) -> None:
+    report = await fuzz(embedded.url, "llama.cpp", seconds=12, seed=5)
+    assert report["differ"] == 0, report
+    assert sum(report["asked"].values()) >= 3
 
 
 #: A stop word that begins inside a token: stock, the last text has timings. An answer that the engine ends itself
