@@ -247,7 +247,7 @@ class _Choice:
         self._tools: dict[int, Object] = {}
         self._arguments: dict[int, list[str]] = {}
         self._call: list[str] = []
-        self._silent = False  # tokens came of which nothing was said
+        self._silent = False  # tokens came of which perhaps not all was said
 
     @property
     def cut(self) -> bool:
@@ -271,7 +271,8 @@ class _Choice:
 
     def add(self, choice: Object, *, cut_ids: bool = False) -> None:
         if choice.get("token_ids"):
-            self._silent = not _says(choice.get("delta"))
+            # Of several tokens the last ones may be kept back: the beginning of a call, behind some words.
+            self._silent = len(choice["token_ids"]) > 1 or not _says(choice.get("delta"))
         if cut_ids:
             for name in ("token_ids", "prompt_token_ids"):
                 if name in choice:

@@ -333,6 +333,14 @@ def test_vllms_answer_is_unsure_where_the_token_limit_may_have_cut_a_call(
         assert bool(assembler.unsure) == (unsure and tools)
 
 
+@pytest.mark.parametrize(("ids", "unsure"), [([1], False), ([1, 2], True)])
+def test_the_beginning_of_a_call_may_be_kept_back_behind_words_of_the_same_step(ids: list[int], unsure: bool) -> None:
+    assembler = Assembler(Route.CHAT, "vllm", tools=True, token_ids=False)
+    assembler.add(json.dumps(vllm_delta({"content": "Hello "}, token_ids=ids)).encode())
+    assembler.add(json.dumps(vllm_delta({}, "length")).encode())
+    assert bool(assembler.unsure) is unsure
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason", "unsure"),
     [('{"a":1}', None, False), ('{"a":', None, True), ('{"a":1}', ",", True), ('{"a":1}', 28, True)],

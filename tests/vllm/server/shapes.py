@@ -69,6 +69,7 @@ CHAT: list[dict[str, Any]] = [
     {"tools": [TOOL], "structured_outputs": {"regex": f"Hello {CALL}"}, "max_tokens": 30},
     {"tools": [TOOL], "structured_outputs": {"regex": f"Hello {CALL}"}, "max_tokens": 30, "stop": [","]},
     {"tools": [TOOL], "structured_outputs": {"regex": CALL}, "max_tokens": 120, "stop": ["e"]},
+    {"tools": [TOOL], "structured_outputs": {"regex": f"Hello {CALL}"}, "max_tokens": 8, "include_reasoning": False},
     {"response_format": FORMAT, "max_tokens": 24},
     {"response_format": {"type": "json_object"}, "max_tokens": 12},
     {"response_format": {"type": "text"}},
