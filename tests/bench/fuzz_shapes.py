@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import sys
 import time
@@ -24,6 +25,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import structlog
 
 from guard.config import Config, Listen, TimeoutSettings, UpstreamSettings
 from guard.policy.judge import Judge
@@ -208,7 +210,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--vllm", action="store_true")
-    report = asyncio.run(_main(vars(parser.parse_args())))
+    options = vars(parser.parse_args())
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    report = asyncio.run(_main(options))
     print(json.dumps(report))
     return 1 if report["differ"] else 0
 
