@@ -25,7 +25,7 @@ MODULES = (
     *(
         f"guard/detect/{name}.py"
         for name in (
-            *("acceptance", "bank", "blank", "channel", "familiar", "garble", "plain", "rare"),
+            *("acceptance", "bank", "blank", "channel", "cycle", "familiar", "garble", "plain", "rare"),
             *("repetition", "shape", "stretch", "texture", "topic", "window", "words"),
         )
     ),

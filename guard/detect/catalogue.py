@@ -157,6 +157,11 @@ _ALL = (
         "Words that are the word before them again; prose 0, a stutter above 0.3.",
     ),
     _spec(
+        "cycle_words", 0, math.inf, "words", (), False,
+        "Words that a passage covers whose words have stood there three times and more, whatever marks and blanks "
+        "stand between them; 0 for figures, and where the prompt asks for a refrain.",
+    ),
+    _spec(
         "counting", 0, math.inf, "numbers", (), False,
         "Numbers in a row that count up by one with no word between; 0 unless the prompt is known and has no number.",
     ),

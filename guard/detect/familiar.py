@@ -18,6 +18,8 @@ from itertools import groupby
 from typing import Final
 from zlib import crc32
 
+from guard.detect.cycle import WordCycle
+
 #: Places in the table, a power of two.
 _SLOTS: Final = 8192
 _MASK: Final = _SLOTS - 1
@@ -69,6 +71,8 @@ class FamiliarScan:
         self.words = self.letters = self.familiar = self.fresh = 0
         #: Whole numbers in a row, each one more than the last, with no word between them.
         self.run = 0
+        #: The words since something new was said; None when nobody reads them.
+        self.cycle: WordCycle | None = None
         self._table = bytearray(_SLOTS)
         self._said = 0
         self._first = self._second = 0
@@ -98,6 +102,8 @@ class FamiliarScan:
         if self._said >= _MEMORY:
             self._said = 0
             self._table = self._table.translate(_AGE)
+        if self.cycle is not None:
+            self.cycle.feed(tokens, self.fresh > 0)
 
     def counted(self) -> float:
         """Numbers that count up by one in a row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from guard.detect.cycle import WordCycle
 from guard.detect.familiar import FamiliarScan, FamiliarWindow
 from guard.detect.garble import GarbleScan, GarbleWindow
 from guard.detect.plain import PlainRun
@@ -44,6 +45,7 @@ _WHY: Final = {
     "special_tokens": "{value:.0f} special tokens stand written out",
     "glued_words": "{value:.0%} of characters are words glued together",
     "counting": "{value:.0f} numbers in a row count up by one",
+    "cycle_words": "the latest {value:.0f} words are one passage over and over",
 }
 _NAMED: Final = {
     "odd_kinds": "{count} unrelated kinds of signs",
@@ -224,6 +226,11 @@ class Pages:
         scan = self._scan_words()
         return Parts(_Unless(scan.counted, self._prompt, "counting"), lambda: -(-3 * scan.run // self._size))
 
+    def _cycle_words(self, _: int | None) -> Parts:
+        scan = self._scan_words()
+        cycle = scan.cycle = scan.cycle or WordCycle()
+        return Parts(_Unless(cycle.value, self._prompt, "refrain"), cycle.pages)
+
     def _familiar_window(self, size: int) -> FamiliarWindow:
         self._scan_words()
         window = self._familiars.get(size)
@@ -316,6 +323,7 @@ _MAKERS: Final[dict[str, Callable[[Pages, int | None], Parts]]] = {
     "stutter": lambda self, pages: self._say(pages, "stutter"),
     "word_clash": lambda self, pages: self._say(pages, "clash"),
     "counting": Pages._counting,
+    "cycle_words": Pages._cycle_words,
     "familiar_words": Pages._familiar_words,
     "fresh_words": Pages._fresh_words,
 }

@@ -28,6 +28,8 @@ _LEAST_SENTENCE: Final = 16
 _EVERY: Final = 3
 #: Function words that a window counts as having at least.
 _LEAST_FUNCTIONAL: Final = 12
+#: Words that a window counts as having at least, so that a word said twice is no stutter where words are few.
+_LEAST_ROW: Final = 12
 #: Share of words of sentences from which words are sentences: prose 0.2 and more, code and lists near 0.
 _LEAST_PROSE: Final = 0.1
 #: A text whose words hardly ever came back has nothing to fall from: lists of names, languages without spaces.
@@ -131,7 +133,9 @@ class WordWindow:
         if not any(map(eq, row, row[1:])):
             return 0.0
         words = sum(map(str.isalpha, row))
-        return min(1.0, sum(first == second and first.isalpha() for first, second in pairwise(row)) / max(words, 1))
+        return min(
+            1.0, sum(first == second and first.isalpha() for first, second in pairwise(row)) / max(words, _LEAST_ROW)
+        )
 
     def clash(self) -> float:
         """Function words that cannot follow the word before them, of all function words."""

@@ -22,6 +22,7 @@ REFS = (
     SignalRef("repetition_letters"),
     SignalRef("blank_lines"),
     SignalRef("counting"),
+    SignalRef("cycle_words"),
     *(
         SignalRef(name, Window(64, Unit.CHARACTERS))
         for name in (
