@@ -25,6 +25,8 @@ PAGE: Final = BLOCK * PAGE_BLOCKS
 _MARKS: Final = 144
 #: Blocks beyond that before the oldest are dropped.
 _SLACK: Final = 16
+#: Rounds of a passage up to which the prompt need not hold it for it to have been asked for.
+_FEW: Final = 3
 #: Largest token position that is remembered.
 _MOST_TOKENS: Final = 0xFFFF_FFFF
 
@@ -121,9 +123,13 @@ class TextChannel:
 
     def _loop_count(self) -> float:
         loop = self._repetition
-        if loop is None or not loop.period or self._prompt.asked_for(loop.passage, loop.count):
+        if loop is None or not loop.period:
             return 1.0
-        return loop.count
+        count, prompt = loop.count, self._prompt
+        # A few rounds of a long passage may be the verses, or the copies, that were asked for.
+        if count <= min(prompt.rounds, _FEW) or prompt.asked_for(loop.passage, count):
+            return 1.0
+        return count
 
     def _loop_characters(self) -> float:
         return float(self._repetition.characters) if self._repetition is not None else 0.0

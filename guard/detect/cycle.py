@@ -38,9 +38,11 @@ class WordCycle:
     Words here are those of WordScan that begin with a letter or a digit.
     """
 
-    __slots__ = ("_before", "_counts", "_words")
+    __slots__ = ("_before", "_counts", "_words", "latest")
 
     def __init__(self) -> None:
+        #: Tokens of the latest page.
+        self.latest: list[str] = []
         self._before: list[str] = []
         self._words = array("H")
         #: Words of each of the latest pages.
@@ -55,6 +57,7 @@ class WordCycle:
             fresh: Whether one of its words was new.
         """
         words = self._words
+        self.latest = tokens
         if fresh:
             self._before = tokens
             if words:
@@ -80,6 +83,11 @@ class WordCycle:
     def value(self) -> float:
         """Words that the latest passage and its repeats cover; 0 while it is not there three times."""
         return float(self._find()[0])
+
+    def rounds(self) -> float:
+        """How often the passage has been said, as far as its words are remembered; 0 while there is no cycle."""
+        covered, period = self._find()
+        return covered / period if period else 0.0
 
     def pages(self) -> int:
         """Pages back from the end at which the second round begins, rounded up."""

@@ -8,6 +8,7 @@ detector asks, which on a healthy stream it hardly ever does, and from a bounded
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from functools import cached_property
@@ -30,6 +31,8 @@ _WORDS = {
     "twelve": 12, "dozen": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50,
     "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100, "thousand": 1000,
 }  # fmt: skip
+#: The same for how often a thing is to be said, where "two" cannot mean anything else.
+_NUMBERS = {"two": 2} | _WORDS
 #: What asks for text that repeats its frame: lists, records, code, verse.
 _FRAMED = re.compile(
     r"\b(?:lists?|tables?|csv|tsv|json|ya?ml|xml|html|css|sql|rows?|lines?|entr(?:y|ies)|items?|records?|samples?|"
@@ -40,11 +43,18 @@ _FRAMED = re.compile(
     r"data|fake|dummy|invent(?:ed)?|made[- ]up|generate|each|every|all)\b",
     re.IGNORECASE,
 )
-#: What asks for sentences that come again.
-_REFRAIN = re.compile(
-    r"\b(?:songs?|lyrics?|refrain|chorus|verses?|poems?|chants?|rhymes?|pray(?:er)?|mantra|litany|chords?|"
-    r"times|repeat(?:ed|edly|ing)?|again and again|over and over|copy|cop(?:y|ies)|verbatim)\b",
+#: What asks for sentences that come again: verse, and saying a thing more than once.
+_VERSE = re.compile(
+    r"\b(?:songs?|lyrics?|refrain|chorus|verses?|poems?|chants?|rhymes?|pray(?:er)?|mantra|litany|chords?)\b",
     re.IGNORECASE,
+)
+_AGAIN = re.compile(
+    r"\b(?:times|twice|repeat(?:ed|edly|ing)?|again and again|over and over|copy|cop(?:y|ies)|verbatim)\b",
+    re.IGNORECASE,
+)
+#: How often.
+_ROUNDS = re.compile(
+    r"\b(?:([0-9]{1,4}|[a-z]+)\s+(?:(?:more|full|identical)\s+)?(?:times|copies)|twice)\b", re.IGNORECASE
 )
 #: What asks for text without sense.
 _RANDOM = re.compile(
@@ -124,7 +134,18 @@ class Prompt:
     @cached_property
     def refrain(self) -> bool:
         """True when the prompt asks for sentences that come again."""
-        return _REFRAIN.search(self._request) is not None
+        return _VERSE.search(self._request) is not None or _AGAIN.search(self._request) is not None
+
+    @cached_property
+    def rounds(self) -> float:
+        """How often at most a passage may have been asked for; 0 when the prompt speaks of nothing of the kind."""
+        if not self.refrain:
+            return 0.0
+        if _VERSE.search(self._request) is not None:
+            return math.inf
+        found = [match[1].casefold() if match[1] else "two" for match in _ROUNDS.finditer(self._request)]
+        most = max((int(said) if said.isdecimal() else _NUMBERS.get(said, 0) for said in found), default=0)
+        return float(most) or math.inf
 
     @cached_property
     def random(self) -> bool:
@@ -170,6 +191,19 @@ class Prompt:
         wanted = set(stems)
         sizes = {len(stem) for stem in wanted if stem}
         return {word[:size] for word in _PROMPT_WORD.findall(self._plain) for size in sizes} & wanted
+
+    def says(self, words: list[str]) -> bool:
+        """
+        Whether the prompt holds words in this order.
+
+        Args:
+            words: A row of them, in lower case.
+
+        Returns:
+            True when it has at least half of the rows of three of them.
+        """
+        rows = [" ".join(words[place : place + 3]) for place in range(len(words) - 2)]
+        return bool(rows) and 2 * sum(row in self._plain for row in rows) >= len(rows)
 
     def asked_for(self, passage: str, count: float) -> bool:
         """

@@ -228,8 +228,17 @@ class Pages:
 
     def _cycle_words(self, _: int | None) -> Parts:
         scan = self._scan_words()
-        cycle = scan.cycle = scan.cycle or WordCycle()
-        return Parts(_Unless(cycle.value, self._prompt, "refrain"), cycle.pages)
+        cycle, prompt = scan.cycle or WordCycle(), self._prompt
+        scan.cycle = cycle
+
+        def words() -> float:
+            value = cycle.value()
+            if not value or not prompt.refrain:
+                return value
+            said = [token for token in cycle.latest if token[0].isalnum()]
+            return 0.0 if cycle.rounds() <= prompt.rounds or prompt.says(said) else value
+
+        return Parts(words, cycle.pages)
 
     def _familiar_window(self, size: int) -> FamiliarWindow:
         self._scan_words()
@@ -250,7 +259,7 @@ class Pages:
             value = window.familiar_share()
             if value < _LITTLE:
                 return value
-            expected = prompt.refrain if words.prose() else prompt.framed
+            expected = prompt.refrain if words.prose(size * self._size) else prompt.framed
             return 0.0 if expected else value
 
         return Parts(share, size // 2)

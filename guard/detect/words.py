@@ -32,6 +32,10 @@ _LEAST_FUNCTIONAL: Final = 12
 _LEAST_ROW: Final = 12
 #: Share of words of sentences from which words are sentences: prose 0.2 and more, code and lists near 0.
 _LEAST_PROSE: Final = 0.1
+#: Share of characters that are words and a blank after each, and share of words that every sentence needs, from which
+#: words without those are sentences too; code that is dense with words reaches neither.
+_LEAST_SENTENCES: Final = 0.85
+_LEAST_FUNCTION: Final = 0.38
 #: A text whose words hardly ever came back has nothing to fall from: lists of names, languages without spaces.
 _LEAST_BEFORE: Final = 0.12
 
@@ -148,7 +152,18 @@ class WordWindow:
         words = [token for page in self._pages for token in page if token.isalpha()]
         return function_share(words) if len(words) >= _LEAST_SENTENCE else math.nan
 
-    def prose(self) -> bool:
-        """True when enough of the words are those of sentences for the text to be English prose."""
+    def prose(self, characters: int) -> bool:
+        """
+        True when enough of the words are those of sentences for the text to be prose.
+
+        Args:
+            characters: How many the window holds.
+        """
         row = self._row()
-        return sum(map(PROSE.__contains__, row)) >= _LEAST_PROSE * sum(map(str.isalpha, row))
+        words = [token for token in row if token.isalpha()]
+        if sum(map(PROSE.__contains__, row)) >= _LEAST_PROSE * len(words):
+            return True
+        # Words and one blank after each, and hardly anything else.
+        if sum(map(len, words)) + len(words) < _LEAST_SENTENCES * characters:
+            return False
+        return function_share(words) >= _LEAST_FUNCTION

@@ -60,6 +60,18 @@ def test_a_repetition_the_prompt_asks_for_is_none() -> None:
     assert other.readers[0]() > 25
 
 
+@pytest.mark.parametrize(
+    ("prompt", "few", "many"),
+    [("", 3.0, 5.0), ("Write a song.", 1.0, 5.0), ("Say it three times.", 1.0, 5.0), ("Say it two times.", 3.0, 5.0)],
+)
+def test_a_few_rounds_are_what_verses_and_copies_have(prompt: str, few: float, many: float) -> None:
+    line = "I will shut the gate behind me when I leave, and open it when I come. "
+    for rounds, expected in ((3, few), (5, many)):
+        channel = TextChannel((LOOP,), Prompt(prompt))
+        channel.feed("So be it, as was said. " + line * rounds + line[:16], 0, 200)
+        assert channel.readers[0]() == expected
+
+
 def test_an_onset_older_than_the_marks_is_the_oldest_mark() -> None:
     channel = TextChannel((LOOP,))
     for token in range(2000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import pytest
@@ -88,3 +89,27 @@ def test_stems_of_its_words() -> None:
     prompt = Prompt("Compare FERRIES with\ntrains; ferry 12b.")
     assert prompt.stems_among(["ferri", "ferry", "trai", "train", "boat", ""]) == {"ferri", "ferry", "trai", "train"}
     assert Prompt().stems_among(["ferry"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "rounds"),
+    [
+        ("How does the tide work?", 0),
+        ("Copy the following text two times. The office opens at seven; ten boats lie at the quay.", 2),
+        ("Write it 12 times.", 12),
+        ("Make thirty identical copies of the form, or write it twice.", 30),
+        ("Repeat what you said.", math.inf),
+        ("Say it many times.", math.inf),
+        ("A poem of three verses, two times.", math.inf),
+    ],
+)
+def test_how_often_a_passage_may_have_been_asked_for(text: str, rounds: float) -> None:
+    assert Prompt(text).rounds == rounds
+
+
+def test_what_the_prompt_says_is_known_by_its_rows_of_words() -> None:
+    prompt = Prompt("Copy this: The Harbour  office opens\nat seven in the morning.")
+    assert prompt.says(["the", "harbour", "office", "opens", "at", "seven"])
+    assert not prompt.says(["the", "permit", "must", "be", "issued", "by", "the", "harbour", "office"])
+    assert not prompt.says([])
+    assert not Prompt().says(["a", "b", "c"])

@@ -71,3 +71,19 @@ def test_a_refrain_is_expected_of_a_song_and_a_frame_of_a_list() -> None:
         value = pages.part("familiar_words", 7).value
         feed(pages, line * 9)
         assert (value() > 0.9) is expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("Copy the following text two times. The harbour office opens at seven.", True),
+        ("Copy the following text two times. The permit must be issued by the harbour office, and then.", False),
+        ("Say it nine times.", False),
+        ("Write a song.", False),
+    ],
+)
+def test_a_copy_may_come_again_only_as_often_as_asked_for_or_from_the_prompt(prompt: str, expected: bool) -> None:
+    pages = Pages(Prompt(prompt), PAGE)
+    value = pages.part("cycle_words", None).value
+    feed(pages, "The permit must be issued by the harbour office, and then. " * 8)
+    assert (value() > 40) is expected

@@ -94,10 +94,16 @@ def test_function_words_in_an_impossible_order_clash() -> None:
 
 
 def test_prose_is_told_from_code() -> None:
-    assert order(PROSE * 3).prose()
-    assert not order(
-        "for item in items:\n    if item not in seen and item is not None:\n        yield item\n" * 3
-    ).prose()
+    code = "for item in items:\n    if item not in seen and item is not None:\n        yield item\n" * 3
+    assert order(PROSE * 3).prose(len(PROSE * 3))
+    assert not order(code).prose(len(code))
+
+
+def test_sentences_without_an_article_are_prose_too() -> None:
+    text = "This is a very well-known and well-rehearsed performance. It's a very well-known one, and is as such so. "
+    rows = "status is on, mode is off, and level is very high; all is as it is\n{}\n[]\n-- ++ == !! ?? ## ** ((\n"
+    assert order(text * 3).prose(len(text * 3))
+    assert not order(rows * 3).prose(len(rows * 3))
 
 
 def test_pages_without_a_stutter_need_not_be_compared() -> None:
