@@ -71,7 +71,7 @@ class TextChannel:
         self._topic: TopicBreak | None = None
         self._refs = refs
         #: What the pages give for each signal, by its place in `refs`.
-        self._parts: dict[int, Parts] = {}
+        self._parts: list[Parts | None] = [None] * len(refs)
         #: Reading of each signal, in the order of `refs`.
         self.readers: tuple[Reader, ...] = tuple(map(self._build, range(len(refs))))
         self._has_pages = self._pages.wanted or self._topic is not None
@@ -106,7 +106,8 @@ class TextChannel:
             return self._fell() or 0
         if ref.name == "blank_lines":
             return self._token_at(self._size - (self._blank.characters if self._blank is not None else 0))
-        return self._pages_back(self._parts[index].pages_back())
+        part = self._parts[index]
+        return self._pages_back(part.pages_back() if part is not None else 0)
 
     def _broke(self) -> float:
         """How far the text left its subject where acceptance fell; nan while that cannot be told."""
@@ -225,5 +226,5 @@ class TextChannel:
             return f"{value:.0f} line ends follow each other"
         if ref.name == "topic_break" and self._topic is not None:
             return self._topic.why()
-        part = self._parts.get(index)
+        part = self._parts[index]
         return (part.why(ref.name, value) if part is not None else "") or f"{ref} is {value:.3g}"

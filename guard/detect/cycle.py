@@ -29,6 +29,8 @@ _HASH: Final = 0x7FFF
 _FIGURE: Final = 0x8000
 #: Bytes of such a number.
 _SIZE: Final = 2
+#: No words, never written to: most streams have none most of the time.
+_NONE: Final = array("H")
 
 
 class WordCycle:
@@ -44,9 +46,9 @@ class WordCycle:
         #: Tokens of the latest page.
         self.latest: list[str] = []
         self._before: list[str] = []
-        self._words = array("H")
+        self._words = _NONE
         #: Words of each of the latest pages.
-        self._counts = array("H")
+        self._counts = _NONE
 
     def feed(self, tokens: list[str], fresh: bool) -> None:
         """
@@ -61,9 +63,11 @@ class WordCycle:
         if fresh:
             self._before = tokens
             if words:
-                self._words, self._counts = array("H"), array("H")
+                self._words = self._counts = _NONE
             return
-        if not words and self._before:
+        if not words:
+            words, self._counts = array("H"), array("H")
+            self._words = words
             self._take(self._before)
             self._before = []
         self._take(tokens)
@@ -82,7 +86,7 @@ class WordCycle:
 
     def value(self) -> float:
         """Words that the latest passage and its repeats cover; 0 while it is not there three times."""
-        return float(self._find()[0])
+        return float(self._find()[0]) if self._words else 0.0
 
     def rounds(self) -> float:
         """How often the passage has been said, as far as its words are remembered; 0 while there is no cycle."""

@@ -96,6 +96,37 @@ class _Unless:
         return 0.0 if value > self._least and getattr(self._prompt, self._asked) else value
 
 
+class _UnlessAgain:
+    """Words of a cycle, or 0 where the prompt asks for as many rounds or holds the passage itself."""
+
+    __slots__ = ("_cycle", "_prompt")
+
+    def __init__(self, cycle: WordCycle, prompt: Prompt) -> None:
+        self._cycle = cycle
+        self._prompt = prompt
+
+    def __call__(self) -> float:
+        cycle, prompt = self._cycle, self._prompt
+        value = cycle.value()
+        if not value or not prompt.refrain:
+            return value
+        said = [token for token in cycle.latest if token[0].isalnum()]
+        return 0.0 if cycle.rounds() <= prompt.rounds or prompt.says(said) else value
+
+
+class _Stutter:
+    """Stutter in the latest pages of a window."""
+
+    __slots__ = ("_pages", "_window")
+
+    def __init__(self, window: WordWindow, pages: int) -> None:
+        self._window = window
+        self._pages = pages
+
+    def __call__(self) -> float:
+        return self._window.stutter(self._pages)
+
+
 class _Share:
     """A count per character of a window."""
 
@@ -215,6 +246,13 @@ class Pages:
         window = self._word_window(size)
         return Parts(getattr(window, share), size // 2)
 
+    def _stutter(self, pages: int | None) -> Parts:
+        size = self._usual(pages)
+        # A longer window that is there already holds the latest pages too.
+        window = next((one for one in self._recurrences.values() if one.limit >= size), None)
+        window = window or self._word_window(size)
+        return Parts(_Stutter(window, size), size // 2)
+
     def _word_window(self, size: int) -> WordWindow:
         self._words = self._words or WordScan()
         window = self._recurrences.get(size)
@@ -228,17 +266,8 @@ class Pages:
 
     def _cycle_words(self, _: int | None) -> Parts:
         scan = self._scan_words()
-        cycle, prompt = scan.cycle or WordCycle(), self._prompt
-        scan.cycle = cycle
-
-        def words() -> float:
-            value = cycle.value()
-            if not value or not prompt.refrain:
-                return value
-            said = [token for token in cycle.latest if token[0].isalnum()]
-            return 0.0 if cycle.rounds() <= prompt.rounds or prompt.says(said) else value
-
-        return Parts(words, cycle.pages)
+        cycle = scan.cycle = scan.cycle or WordCycle()
+        return Parts(_UnlessAgain(cycle, self._prompt), cycle.pages)
 
     def _familiar_window(self, size: int) -> FamiliarWindow:
         self._scan_words()
@@ -329,7 +358,7 @@ _MAKERS: Final[dict[str, Callable[[Pages, int | None], Parts]]] = {
     "word_recurrence": lambda self, pages: self._say(pages, "value"),
     "recurrence_fall": lambda self, pages: self._say(pages, "fall"),
     "function_words": lambda self, pages: self._say(pages, "function_words"),
-    "stutter": lambda self, pages: self._say(pages, "stutter"),
+    "stutter": Pages._stutter,
     "word_clash": lambda self, pages: self._say(pages, "clash"),
     "counting": Pages._counting,
     "cycle_words": Pages._cycle_words,

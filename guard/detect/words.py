@@ -126,14 +126,24 @@ class WordWindow:
             return math.nan
         return max(0.0, 1.0 - self.value() / before) if before >= _LEAST_BEFORE else 0.0
 
-    def _row(self) -> list[str]:
-        return [word for page in self._pages for word in page if word != "\n"]
+    def _row(self, pages: int = 0) -> list[str]:
+        return [word for page in self._pages[-pages:] for word in page if word != "\n"]
 
-    def stutter(self) -> float:
-        """Words that are the word before them again, of all words."""
-        if self._calm >= len(self._pages):
+    @property
+    def limit(self) -> int:
+        """Pages in the window."""
+        return self._limit
+
+    def stutter(self, pages: int) -> float:
+        """
+        Words that are the word before them again, of all words.
+
+        Args:
+            pages: How many of the latest pages are looked at.
+        """
+        if self._calm >= min(pages, len(self._pages)):
             return 0.0
-        row = self._row()
+        row = self._row(pages)
         if not any(map(eq, row, row[1:])):
             return 0.0
         words = sum(map(str.isalpha, row))

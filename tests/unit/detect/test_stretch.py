@@ -87,3 +87,13 @@ def test_a_copy_may_come_again_only_as_often_as_asked_for_or_from_the_prompt(pro
     value = pages.part("cycle_words", None).value
     feed(pages, "The permit must be issued by the harbour office, and then. " * 8)
     assert (value() > 40) is expected
+
+
+def test_a_stutter_is_read_from_a_longer_window_where_there_is_one() -> None:
+    text = "The ferry left at noon with the post. " * 4 + "not\n\n" * 16
+    alone, shared = Pages(Prompt(), PAGE), Pages(Prompt(), PAGE)
+    shared.part("stutter", 4)
+    readings = [pages.part("stutter", 2).value for pages in (alone, shared)]
+    for pages in (alone, shared):
+        feed(pages, text)
+    assert readings[0]() == readings[1]() > 0.3
