@@ -15,7 +15,6 @@ from guard.core.shadow import ShadowMonitor
 from guard.errors import ProtocolError
 from guard.proto.chunks import LastChunk, sample_texts
 from guard.proto.family import Identity, Reader, Rewriter
-from guard.proto.plain import Plain, PlainForm, steps_of, text_of
 from guard.proto.sse import SseEvent, SseParser
 from guard.rescore.emitted import Emitted
 from guard.signals.base import SignalAdapter
@@ -214,39 +213,31 @@ class Attempt:
 
     @property
     def plain(self) -> bool:
-        """Whether its plain chunks may be passed on at once, and taken in later with `take_passed`."""
+        """Whether its plain chunks may be passed on at once, and taken in later with `take_plain`."""
         recorded = self._tapes is not None or self.emitted is not None
         return self._rewriter.plain and not (self._annotate or self.whole or recorded)
 
-    def take_passed(self, form: PlainForm, passed: Sequence[Plain], latest: Plain | None) -> tuple[Verdict, Held]:
+    def take_plain(self, sample: Sample, data: bytes, events: int) -> Verdict:
         """
-        Take in and judge plain chunks of choice 0, all but the latest of which the client has already.
+        Take in and judge plain chunks of choice 0, of which the hold-back window knows nothing.
 
         Args:
-            form: Theirs.
-            passed: In order.
-            latest: The one after them; it is then in the hold-back window. None for none.
-
-        Returns:
-            The verdict at their end; what those that passed came to, without their bytes.
+            sample: What they say together.
+            data: The last one's JSON.
+            events: How many they are.
         """
-        text = text_of(passed) if passed else ""
-        said = text if latest is None else text + text_of((latest,))
-        chunks = passed if latest is None else [*passed, latest]
-        sample = Sample(0, ((form.channel, said),), sum([one.tokens for one in chunks]), steps_of(chunks))
-        self._events += len(chunks)
-        self._data = form.data(chunks[-1])
-        tokens = self._account((sample,))
+        self._events += events
+        self._data = data
+        self._account((sample,))
         verdict = self.monitor.observe((sample,))
         if (suspicion := self.monitor.suspicion) != self._suspicion:
             self._suspicion = suspicion
             self.record.suspect(suspicion)
-        content = form.channel is _CONTENT
-        if latest is not None:
-            own = said[len(text) :] if content else ""
-            self.hold.push(Held(form.cut(latest), own, latest.tokens, self._counts[0], 0))
-            tokens -= latest.tokens
-        return verdict, Held(b"", text if content else "", tokens, self._counts[0], 0)
+        return verdict
+
+    def tokens_of(self, choice: int) -> int:
+        """Tokens of a choice so far. Unit: tokens."""
+        return self._counts.get(choice, 0)
 
     def judge_whole(self, sample: Sample, *, watch: bool) -> Verdict:
         """

@@ -52,6 +52,14 @@ class Shown:
         if attempt.fragile and not self.fragile:
             self.fragile = attempt.fragile
 
+    def add(self, text: str, tokens: int, fragile: str) -> None:
+        """The same for what was shown beside the hold-back window, once the identity is known. Unit: tokens."""
+        self.tokens += tokens
+        if text:
+            self._texts.append(text)
+        if fragile and not self.fragile:
+            self.fragile = fragile
+
 
 def resume_blocker(request: ClientRequest, target: Target, shown: Shown) -> str:
     """

@@ -15,17 +15,20 @@ from typing import Final
 
 from guard.core.attempt import Attempt
 from guard.core.events import Command, SendBody
+from guard.core.holdback import Held
+from guard.core.monitor import CLEAN
 from guard.core.outgoing import Outgoing
 from guard.core.phases import Phase
 from guard.core.settings import ExchangeSettings
 from guard.policy.schema import HoldMode
 from guard.proto.client import ClientRequest
-from guard.proto.plain import Plain, PlainForm
-from guard.types import Verdict
+from guard.proto.plain import Plain, PlainForm, text_of
+from guard.types import Channel, Verdict
 
 #: Chunks that pass before the next is judged with them.
 MOST_PASSED: Final = 3
 _STREAMING: Final = Phase.STREAMING
+_CONTENT: Final = Channel.CONTENT
 
 
 class Passing(Outgoing, abc.ABC):
@@ -73,8 +76,27 @@ class Passing(Outgoing, abc.ABC):
         return [SendBody(form.cut(plain))]
 
     def _look(self, form: PlainForm, latest: Plain) -> list[Command]:
-        """Judge what has passed and one chunk more, which then goes to the client as any other."""
-        out = self._on_verdict(self._take_in(form, latest))
+        """Judge what has passed and one chunk more. Nothing is suspected most often: then it passes as well."""
+        attempt, chunks = self._current(), self._passed
+        chunks.append(latest)
+        self._passed = []
+        sample = form.sample(chunks)
+        verdict = attempt.take_plain(sample, form.data(latest), len(chunks))
+        cut = form.cut(latest)
+        if verdict is CLEAN and attempt.monitor.calm:
+            self._gone(attempt, sample.texts[0][1], sample.tokens, cut)
+            self._ledger.passed(self._now)
+            return [SendBody(cut)]
+        return self._suspect(form, chunks, cut, verdict)
+
+    def _suspect(self, form: PlainForm, chunks: list[Plain], cut: bytes, verdict: Verdict) -> list[Command]:
+        """Something is suspected, or decided: the latest of the chunks goes to the client as any other."""
+        attempt, latest = self._current(), chunks.pop()
+        if chunks:
+            self._gone(attempt, text_of(chunks), sum([one.tokens for one in chunks]), form.cut(chunks[-1]))
+        content = text_of((latest,)) if form.channel is _CONTENT else ""
+        attempt.hold.push(Held(cut, content, latest.tokens, attempt.tokens_of(0), 0))
+        out = self._on_verdict(verdict)
         if self._phase is not _STREAMING:
             return out
         released = self._release()
@@ -82,17 +104,21 @@ class Passing(Outgoing, abc.ABC):
         self._passes = attempt.monitor.calm and not attempt.hold
         return [*out, *released] if out else released
 
-    def _take_in(self, form: PlainForm, latest: Plain | None = None) -> Verdict:
-        """Account for what has passed, and judge it; with `latest`, which has not passed and is then in the window."""
+    def _take_in(self, form: PlainForm) -> Verdict:
+        """Account for what has passed, and judge it."""
         attempt, passed = self._current(), self._passed
         self._passed = []
-        verdict, gone = attempt.take_passed(form, passed, latest)
-        if passed:
-            self._ledger.counted(attempt.record, gone.tokens)
-            self._shown.note([gone], attempt)
-            self._recovery.released()
-            self._delivery.passed(form.cut(passed[-1]))
+        sample = form.sample(passed)
+        verdict = attempt.take_plain(sample, form.data(passed[-1]), len(passed))
+        self._gone(attempt, sample.texts[0][1], sample.tokens, form.cut(passed[-1]))
         return verdict
+
+    def _gone(self, attempt: Attempt, text: str, tokens: int, latest: bytes) -> None:
+        """Account for what the client got beside the hold-back window: its text, its last event."""
+        form = self._form
+        self._ledger.counted(attempt.record, tokens)
+        self._shown.add(text if form is not None and form.channel is _CONTENT else "", tokens, attempt.fragile)
+        self._delivery.passed(latest)
 
     def _after_passed(self, form: PlainForm, data: bytes) -> list[Command]:
         """What has passed is judged before `data`, which is not plain, goes the long way."""

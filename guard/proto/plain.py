@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from guard.types import Channel, StepAcceptance
+from guard.types import Channel, Sample, StepAcceptance
 
 #: What stands before the text: the event's and the chunk's own plain fields, one choice, its text.
 _PREFIX = re.compile(
@@ -110,12 +110,17 @@ class PlainForm:
         """The JSON of one."""
         return plain.data[6:-2]
 
+    def sample(self, chunks: Sequence[Plain]) -> Sample:
+        """What they say together, at least one."""
+        tokens = 0
+        steps: list[StepAcceptance] = []
+        for _, _, _, count, accepted, drafted in chunks:
+            tokens += count
+            # The last step of an answer may be cut: none emitted more than its chunk holds.
+            steps.append(StepAcceptance(accepted, drafted, accepted + 1 if accepted < count else count, True))
+        return Sample(0, ((self.channel, text_of(chunks)),), tokens, tuple(steps))
+
 
 def text_of(chunks: Sequence[Plain]) -> str:
     """Their text."""
     return _string(b'"%b"' % b"".join([chunk.data[chunk.start : chunk.end] for chunk in chunks]))
-
-
-def steps_of(chunks: Sequence[Plain]) -> tuple[StepAcceptance, ...]:
-    """Their steps. The last one of an answer may be cut: none emitted more than its chunk holds."""
-    return tuple([StepAcceptance(one.accepted, one.drafted, min(one.accepted + 1, one.tokens), True) for one in chunks])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from guard.proto.chunks import decode_chunk, sample_texts
 from guard.proto.cuts import cut_step
-from guard.proto.plain import PlainForm, steps_of, text_of
+from guard.proto.plain import PlainForm, text_of
 from guard.proto.sse import SseParser
 from guard.signals.vllm import VllmAdapter
-from guard.types import Channel, StepAcceptance
+from guard.types import Channel, Sample, StepAcceptance
 
 
 def chunk(text: str, accepted: int = 2, tokens: int = 3, field: str = "content", **more: Any) -> bytes:
@@ -50,18 +50,15 @@ def test_one_is_read_and_cut_as_the_long_way_does(text: str) -> None:
     assert FORM.cut(plain) == cut_step(parsed, decoded)
     assert FORM.data(plain) == parsed.data
     (sample,) = VllmAdapter(3).observe(decoded, sample_texts)
-    assert (((FORM.channel, text_of([plain])),), plain.tokens, steps_of([plain])) == (
-        sample.texts,
-        sample.tokens,
-        sample.steps,
-    )
+    assert FORM.sample([plain]) == sample
 
 
 def test_several_are_read_as_one_text_and_a_step_that_was_cut_emits_no_more_than_its_chunk() -> None:
     chunks = [FORM.read(chunk(text, 3, tokens)) for text, tokens in (("a\n", 4), ("é", 4), ("c", 2))]
     found = [plain for plain in chunks if plain is not None]
-    assert text_of(found) == "a\néc"
-    assert steps_of(found) == tuple(StepAcceptance(3, 3, tokens, True) for tokens in (4, 4, 2))
+    assert text_of(found[:2]) == "a\né"
+    steps = tuple(StepAcceptance(3, 3, tokens, True) for tokens in (4, 4, 2))
+    assert FORM.sample(found) == Sample(0, ((Channel.CONTENT, "a\néc"),), 10, steps)
 
 
 def test_completions_and_reasoning_have_forms_of_their_own() -> None:
