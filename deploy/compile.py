@@ -8,7 +8,8 @@ every module works without this.
 
 What stays in Python: modules that define msgspec structs (types, wire, core.events, core.record, proto.sse), whose
 metaclass mypyc does not know; detect.prompt, for its cached properties; all that runs once for a stream, and all that
-waits for a network.
+waits for a network (server.driver and server.outlet were tried: no gain beside their system calls). A class whose base
+is compiled must be compiled too.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ MODULES = (
     *("guard/policy/gates.py", "guard/policy/judge.py"),
     *(f"guard/core/{name}.py" for name in ("attempt", "confirm", "exchange", "holdback", "ledger")),
     *(f"guard/core/{name}.py" for name in ("monitor", "outgoing", "own_error", "passing", "shadow", "whole")),
-    *("guard/proto/rewrite.py", "guard/signals/llama.py", "guard/signals/text.py", "guard/signals/vllm.py"),
+    *("guard/core/delivery.py", "guard/core/factory.py", "guard/proto/http_body.py", "guard/proto/plain.py"),
+    "guard/proto/rewrite.py",
+    *(f"guard/signals/{name}.py" for name in ("llama", "sglang", "text", "vllm")),
 )
 #: What the compilation itself needs; msgspec for its types.
 REQUIRES = ("mypy>=1.13,<3", "setuptools>=65", "msgspec>=0.19,<1")

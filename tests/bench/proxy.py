@@ -1,11 +1,12 @@
 """
 What the guard costs beside proxies that only route: CPU, time, memory, and whether every stream arrives whole.
 
-Run: `python tests/bench/proxy.py [--quick] [--json] [--only NAME,...] [--write]`. --write puts the figures into
-README.md beside this file. Peers are installed on first use (proxy_peers.py). The backend and the client run on
-one core, the proxy that is measured alone on another. In each round every target has every load once, in an
-order drawn anew, so that what else the machine does falls on all alike; ratios and differences are taken within
-a round, and their median is told. Exit code 1 if one stream of the guard was not what the backend said.
+Run: `python tests/bench/proxy.py [--quick] [--json] [--only NAME,...] [--build python] [--write]`. --write puts the
+figures into README.md beside this file. Peers are installed, and the guard is compiled, on first use (proxy_peers.py).
+The backend and the client run on one core, the proxy that is measured alone on another. In each round every target has
+every load once, in an order drawn anew, so that what else the machine does falls on all alike; ratios and differences
+are taken within a round, and their median is told. Exit code 1 if one stream of the guard was not what the backend
+said.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import msgspec
 
-from guard.errors import GuardError
+from guard.errors import GuardError, SetupError
 from tests.bench.proxy_load import Load
-from tests.bench.proxy_peers import KEY, READY, TARGETS, Place, clean_environment
+from tests.bench.proxy_peers import KEY, READY, ROOT, TARGETS, Place, clean_environment, compiled
 from tests.bench.proxy_report import Row, closing_line, readme, summary
 from tests.bench.proxy_script import DRAFTED
 
@@ -109,7 +110,7 @@ SCENARIOS = {
 QUICK = {
     "ttft": Scenario(1, 40, 2, 1_000, slow=(2, 1_000)),
     "c100": Scenario(100, 1, 70, 20_000, 0.4, slow=(8, 400_000)),
-    "saturated": Scenario(128, 1, 150, 0, only=("guard", "aiohttp", "sglang-router"), rounds=2),
+    "saturated": Scenario(128, 1, 150, 0, only=("guard", "guard-python", "aiohttp", "sglang-router"), rounds=2),
     "m1": Scenario(1, 1, 20, 20_000, only=("guard",), rounds=1),
     "m100": Scenario(100, 1, 20, 50_000, 0.2, only=("guard",), rounds=1),
     "m1000": Scenario(1000, 1, 10, 250_000, 1.5, only=("guard",), rounds=1),
@@ -143,6 +144,8 @@ class Bench:
     rows: list[Row] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     left_out: int = 0
+    #: Where the guard is.
+    checkout: Path = ROOT
 
     @property
     def shared(self) -> str:
@@ -155,7 +158,7 @@ class Bench:
         self.targets["direct"] = Target(port, self._spawn("direct", command, LOADER))
         self._ready("direct")
         for name in names:
-            place = Place(self.folder / name, free_port(), port, DRAFTED)
+            place = Place(self.folder / name, free_port(), port, DRAFTED, self.checkout)
             place.folder.mkdir()
             try:
                 command = TARGETS[name](place)
@@ -311,8 +314,20 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--loads", type=of(SCENARIOS), help="only these loads: " + ", ".join(SCENARIOS))
     parser.add_argument("--rounds", type=int, help="default 5, or 3 with --quick")
     parser.add_argument("--seed", type=int, default=1, help="of the order of targets")
+    builds = "the guard as the image has it (default), beside it in Python; or in Python alone"
+    parser.add_argument("--build", choices=("compiled", "python"), default="compiled", help=builds)
     parser.add_argument("--write", action="store_true", help="put the figures into tests/bench/README.md")
     return parser.parse_args(argv)
+
+
+def guard_build(build: str, only: list[str]) -> tuple[Path, list[str]]:
+    """Where the guard is that is measured, and what it is compared with; in Python where it cannot be compiled."""
+    if build == "compiled":
+        try:
+            return compiled(), only
+        except SetupError as error:
+            print(f"proxy.py: the guard is measured in Python: {error}", file=sys.stderr, flush=True)
+    return ROOT, [name for name in only if name != "guard-python"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -321,20 +336,23 @@ def main(argv: list[str] | None = None) -> int:
     if args.loads:
         scenarios = {title: scenarios[title] for title in args.loads}
     rounds = args.rounds or (3 if args.quick else 5)
+    checkout, only = guard_build(args.build, args.only)
     begun = time.monotonic()
     with many_files(), tempfile.TemporaryDirectory(prefix="guard-bench-") as folder:
-        bench = Bench(Path(folder))
+        bench = Bench(Path(folder), checkout=checkout)
         try:
-            bench.start(["guard", *args.only])
+            bench.start(["guard", *only])
             bench.run(scenarios, rounds, args.seed, begun + (QUICK_BUDGET if args.quick else math.inf))
         finally:
             bench.stop()
     print(summary(bench.rows, bench.absent))
+    print("guard: " + ("in Python" if checkout == ROOT else "compiled"))
     print(f"{time.monotonic() - begun:.0f} s, {rounds} rounds, seed {args.seed}")
     if bench.left_out:
         print(f"{bench.left_out} loads were left out: the machine is too busy to end in time")
     if args.write:
-        (HERE / "README.md").write_text(readme(bench.rows, bench.absent, rounds, quick=args.quick))
+        page = readme(bench.rows, bench.absent, rounds, quick=args.quick, compiled=checkout != ROOT)
+        (HERE / "README.md").write_text(page)
     line = closing_line(bench.rows)
     if args.json:
         print(json.dumps(line))

@@ -14,6 +14,8 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import venv
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ PINS = {
     "vllm-router": ("vllm-router==0.1.17",),
     "litellm": ("litellm[proxy]==1.106.12",),
 }
+#: After which a compiled guard of other sources is thrown away. Unit: seconds.
+STALE = 86_400
 #: LiteLLM does not start without a key of its own; every load sends it.
 KEY = "sk-" + secrets.token_hex(32)
 
@@ -74,6 +78,7 @@ class Place:
     port: int
     backend: int
     drafted: int
+    checkout: Path = ROOT
 
     def config(self, template: str, name: str) -> str:
         """Write a configuration file; its path."""
@@ -136,12 +141,45 @@ def _aiohttp(place: Place) -> list[str]:
 
 
 def _guard(place: Place) -> list[str]:
+    return ["env", f"PYTHONPATH={place.checkout}", *_guard_python(place)]
+
+
+def _guard_python(place: Place) -> list[str]:
     return [sys.executable, "-m", "guard", "serve", "--config", place.config(GUARD, "guard.yaml")]
+
+
+def compiled() -> Path:
+    """
+    The guard of this checkout as the image has it, what runs for every chunk compiled; kept until a source changes.
+
+    Raises:
+        SetupError: It cannot be compiled here; the message's last line says why.
+    """
+    sums = hashlib.sha256(sys.version.encode())
+    sources = [*(ROOT / "guard").rglob("*.py"), ROOT / "deploy/compile.py", *(ROOT / "policies").rglob("*.yaml")]
+    for path in sorted(sources):
+        sums.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    folder = CACHE / f"bench-{sums.hexdigest()[:16]}"
+    if not folder.exists():
+        print("proxy.py: compiling ...", file=sys.stderr, flush=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        for old in CACHE.glob("bench-*"):
+            if old.stat().st_mtime < time.time() - STALE:
+                shutil.rmtree(old, ignore_errors=True)
+        made = Path(tempfile.mkdtemp(dir=CACHE))
+        command = [sys.executable, str(ROOT / "deploy/compile.py"), str(made)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(made)
+            raise SetupError(f"deploy/compile.py failed: {(done.stderr.strip() or done.stdout.strip())[-300:]}")
+        made.rename(folder)
+    return folder
 
 
 #: Name -> the command that runs it. The first is what is measured, the rest is what it is held against.
 TARGETS: dict[str, Callable[[Place], list[str]]] = {
     "guard": _guard,
+    "guard-python": _guard_python,
     "aiohttp": _aiohttp,
     "nginx": _nginx,
     "sglang-router": _router("sglang-router", "sglang_router.launch_router"),

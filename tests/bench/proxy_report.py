@@ -85,7 +85,7 @@ def closing_line(rows: list[Row]) -> dict[str, Any]:
 def summary(rows: list[Row], absent: dict[str, str]) -> str:
     """Tables for a terminal and for Markdown."""
     targets = list(dict.fromkeys(row.target for row in rows))
-    targets.sort(key=lambda name: (name != "direct", name != "guard"))
+    targets.sort(key=lambda name: (name != "direct", not name.startswith("guard"), name == "guard-python"))
     parts = [_costs(rows, targets), _sizes(rows, targets)]
     parts += [f"Not measured: {name} ({why.strip().splitlines()[-1]})" for name, why in absent.items() if why.strip()]
     return "\n\n".join(part for part in parts if part)
@@ -167,6 +167,7 @@ acceptance of every step from the vLLM plugin's field, all text detectors, on re
   `[DONE]` are counted. A stream that differs is "broken".
 - "Saturated" has 128 streams, each with one chunk under way: never two chunks of a stream in one read.
 - LiteLLM gets a twentieth of the chunks per second of the others at 100 streams: more would only measure its queue.
+- {build}
 - The row "direct" is the client on the backend itself; its CPU is the backend's own.
 
 {machine}; {rounds} rounds{quick}. Peers: {pins}.
@@ -175,11 +176,23 @@ acceptance of every step from the vLLM plugin's field, all text detectors, on re
 """
 
 
-def readme(rows: list[Row], absent: dict[str, str], rounds: int, *, quick: bool) -> str:
+#: What the row "guard" is.
+COMPILED = """The row "guard" is the guard as its image has it, with what runs for every chunk compiled
+  (deploy/compile.py); "guard-python" is the same without that, as `pip install .` has it unless SPECDEC_GUARD_COMPILE
+  is 1."""
+PYTHON = "The guard is measured in Python: it could not be compiled, or was not to be (`--build python`)."
+
+
+def readme(rows: list[Row], absent: dict[str, str], rounds: int, *, quick: bool, compiled: bool) -> str:
     """The page beside this file."""
     from tests.bench.proxy_peers import PINS  # noqa: PLC0415 - only the page names them
 
     pins = ", ".join(pin for pinned in PINS.values() for pin in pinned)
     return README.format(
-        machine=machine(), rounds=rounds, quick=" (--quick)" if quick else "", pins=pins, tables=summary(rows, absent)
+        build=COMPILED if compiled else PYTHON,
+        machine=machine(),
+        rounds=rounds,
+        quick=" (--quick)" if quick else "",
+        pins=pins,
+        tables=summary(rows, absent),
     )

@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 
 def test_the_last_line_is_one_object_with_every_figure() -> None:
     command = [sys.executable, str(HERE / "proxy.py"), "--json", "--quick", "--only", "aiohttp", "--rounds", "1"]
+    command += ["--build", "python"]
     done = subprocess.run(
         [*command, "--loads", "ttft,c100,m1"], capture_output=True, text=True, check=True, timeout=170
     )

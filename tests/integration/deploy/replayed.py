@@ -40,11 +40,15 @@ def judged(judge: Judge, case: Case, baseline: Baseline | None) -> tuple[str, bo
     return told.hexdigest(), acts
 
 
-def sent(judge: Judge, case: Case) -> str:
-    """Hash of what the client gets of a whole exchange on vLLM with the plugin, whatever becomes of it."""
+#: Each with a reader of its own; all but vLLM leave the plugin's fields aside.
+ENGINES = ("vllm", "sglang", "llama.cpp", "text")
+
+
+def sent(judge: Judge, case: Case, engine: str) -> str:
+    """Hash of what the client gets of a whole exchange, as vLLM with the plugin says it, whatever becomes of it."""
     exchange = Exchange(parse_request(Route.CHAT, BODY), ExchangeSettings(RequestId("r"), judge, "n"), 0.0)
     exchange.start()
-    exchange.begin(Target(ReplicaId("a"), "vllm", case.num_speculative_tokens, None))
+    exchange.begin(Target(ReplicaId("a"), engine, case.num_speculative_tokens, None))
     exchange.handle(HEAD, 0.0)
     told, now = hashlib.sha256(), 0.0
     for number, chunk in enumerate(case.chunks):
@@ -91,7 +95,7 @@ def main() -> None:
                 "built": build_name(),
                 "verdicts": verdicts,
                 "acted": acted,
-                "sent": [sent(judge, case) for case in cases],
+                "sent": [sent(judge, case, engine) for case in cases for engine in ENGINES],
             }
         )
     )
