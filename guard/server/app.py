@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import random
 import re
+import secrets
 import time
-import uuid
 
 import structlog
 from aiohttp import web
@@ -133,7 +133,8 @@ class Guard:
         coding = coding_of(request.headers.get("Content-Encoding", ""))
         limits, patience = self.config.limits, self.config.timeouts.request_body
         try:
-            async with asyncio.timeout(patience):
+            # Most bodies came with their heads: no timer for these.
+            async with asyncio.timeout(None if request.content.is_eof() else patience):
                 body = await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise RequestError(
@@ -157,7 +158,7 @@ class Guard:
             request_id=RequestId(request_id),
             judge=chosen.judge,
             shadow=chosen.shadow,
-            nonce=uuid.uuid4().hex,
+            nonce=secrets.token_hex(16),
             annotate=request.headers.get("x-guard-stream", "").strip().lower() == "acceptance",
             max_event_bytes=self.config.limits.max_event_bytes,
             tapes=tapes,
@@ -216,7 +217,7 @@ class Guard:
 
     def _request_id(self, request: web.Request) -> str:
         given = request.headers.get("X-Request-Id", "")
-        return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        return given if _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
 
     def _refusal(self, family: Family, error: RequestError, request_id: str) -> web.Response:
         notice = Notice(error.message, error.status, error.code, "invalid_request_error", error.param)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import signal
 import ssl
@@ -229,6 +230,8 @@ async def serve(
             upstreams=[upstream.url for upstream in config.upstreams],
             build=build_name(),
         )
+        # What a process begins with stays: each full collection would look through all of it, and hold up all streams.
+        gc.freeze()
         if announce is not None:
             announce(running)
         await stop.wait()
