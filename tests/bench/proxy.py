@@ -105,7 +105,7 @@ SCENARIOS = {
     "m1": Scenario(1, 1, 20, 20_000, only=("guard",), rounds=1),
     "m100": Scenario(100, 1, 20, 50_000, 0.2, only=("guard",), rounds=1),
     "m1000": Scenario(1000, 1, 16, 250_000, 2.0, only=OURS, rounds=2),
-    "m5000": Scenario(5000, 1, 6, 5_000_000, 20.0, only=OURS, rounds=2),
+    "m5000": Scenario(5000, 1, 12, 2_500_000, 20.0, only=OURS, rounds=2),
 }
 QUICK = {
     "ttft": Scenario(1, 40, 2, 1_000, slow=(2, 1_000)),
@@ -114,7 +114,7 @@ QUICK = {
     "m1": Scenario(1, 1, 20, 20_000, only=("guard",), rounds=1),
     "m100": Scenario(100, 1, 20, 50_000, 0.2, only=("guard",), rounds=1),
     "m1000": Scenario(1000, 1, 10, 250_000, 1.5, only=("guard",), rounds=1),
-    "m5000": Scenario(5000, 1, 6, 5_000_000, 20.0, only=("guard",), rounds=1),
+    "m5000": Scenario(5000, 1, 12, 2_500_000, 20.0, only=("guard",), rounds=1),
 }
 
 
