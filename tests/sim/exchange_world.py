@@ -92,7 +92,7 @@ def plan_of(dice: random.Random) -> Plan:
         body["logprobs"] = True
     if dice.random() < 0.2:
         body["max_tokens"] = dice.choice((5, 40, 4096))
-    if dice.random() < 0.2:
+    if dice.random() < 0.2 and stream:  # where nothing is streamed, vLLM refuses it
         body["stream_options"] = {"include_usage": True}
     return Plan(
         policy=_policy(dice),
