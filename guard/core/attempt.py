@@ -12,6 +12,7 @@ from guard.core.monitor import CLEAN, Monitor
 from guard.core.record import MAX_STEPS, AttemptRecord
 from guard.core.settings import ExchangeSettings, Target
 from guard.core.shadow import ShadowMonitor
+from guard.core.wary import Wary
 from guard.errors import ProtocolError
 from guard.proto.chunks import LastChunk, sample_texts
 from guard.proto.family import Identity, Reader, Rewriter
@@ -108,6 +109,9 @@ class Attempt:
             if settings.shadow is None
             else ShadowMonitor(settings.judge, target.baseline, settings.shadow, record, prompt)
         )
+        wariness = target.wariness
+        #: Looks more closely while its replica is suspect.
+        self.wary = Wary(wariness, settings.judge, self.monitor, record) if wariness is not None else None
         #: What is needed to score it again; None where that is not wanted or not possible.
         self.emitted: Emitted | None = None
         self._parser = SseParser(max_event_bytes=settings.max_event_bytes)
@@ -194,7 +198,7 @@ class Attempt:
         tokens = self._account(samples)
         if self.ended and self._is_dropped(chunk, tokens):
             return Judged(chunk, (), CLEAN)
-        verdict = self.monitor.observe(samples) if watch else CLEAN
+        verdict = self._observe(samples) if watch else CLEAN
         if (suspicion := self.monitor.suspicion) != self._suspicion:
             self._suspicion = suspicion
             self.record.suspect(suspicion)
@@ -215,7 +219,7 @@ class Attempt:
     def plain(self) -> bool:
         """Whether its plain chunks may be passed on at once, and taken in later with `take_plain`."""
         recorded = self._tapes is not None or self.emitted is not None
-        return self._rewriter.plain and not (self._annotate or self.whole or recorded)
+        return self._rewriter.plain and not (self._annotate or self.whole or recorded or self.record.suspected)
 
     def take_plain(self, sample: Sample, data: bytes, events: int) -> Verdict:
         """
@@ -229,7 +233,7 @@ class Attempt:
         self._events += events
         self._data = data
         self._account((sample,))
-        verdict = self.monitor.observe((sample,))
+        verdict = self._observe((sample,))
         if (suspicion := self.monitor.suspicion) != self._suspicion:
             self._suspicion = suspicion
             self.record.suspect(suspicion)
@@ -248,12 +252,26 @@ class Attempt:
             watch: As of `judge`.
         """
         tokens = self._account((sample,))
-        verdict = self.monitor.observe((sample,)) if watch else CLEAN
+        verdict = self._observe((sample,)) if watch else CLEAN
         if (suspicion := self.monitor.suspicion) != self._suspicion:
             self._suspicion = suspicion
             self.record.suspect(suspicion)
         self.hold.push(Held(b"", "", tokens, self._counts[sample.choice], sample.choice))
         return verdict
+
+    def _observe(self, samples: Sequence[Sample]) -> Verdict:
+        verdict = self.monitor.observe(samples)
+        return verdict if self.wary is None else self.wary.temper(verdict)
+
+    def doubts(self, verdict: Verdict) -> bool:
+        """Whether a verdict is not the policy's own, but rests on its replica being suspect."""
+        return self.wary is not None and verdict is self.wary.doubt
+
+    def trust(self) -> None:
+        """From here on it is judged like any other."""
+        if self.wary is not None:
+            self.wary.drop()
+            self.wary = None
 
     def end_choice(self, choice: int, onset_token: int, event: bytes) -> None:
         """Drop what is held of a choice from its onset on, and all that will come; `event` tells the client."""

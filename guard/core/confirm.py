@@ -72,6 +72,7 @@ class Confirming(Passing, abc.ABC):
         self._shown.bypass = self._shown.bypass or result.verdict is CacheVerdict.WRONG
         verdict = pending.verdict
         if result.verdict is CacheVerdict.RIGHT:
+            attempt.trust()
             by_text = attempt.monitor.rest_on_text()
             verdict = by_text if leans_on_acceptance(verdict) else verdict
         out = self._on_verdict(verdict)
@@ -82,7 +83,7 @@ class Confirming(Passing, abc.ABC):
         return out + (self._finish() if self._is_closing else self._on_stream_end(attempt))
 
     @abc.abstractmethod
-    def _on_verdict(self, verdict: Verdict) -> list[Command]: ...
+    def _on_verdict(self, verdict: Verdict, *, last: bool = False) -> list[Command]: ...
 
     @abc.abstractmethod
     def _on_events(self, attempt: Attempt, events: list[SseEvent]) -> list[Command]: ...

@@ -34,6 +34,7 @@ from guard.core.events import (
 )
 from guard.core.factory import make_attempt
 from guard.core.failure import of_fault, of_refusal, of_verdict
+from guard.core.outgoing import NO_ROOM
 from guard.core.own_error import OwnErrors
 from guard.core.phases import LEGAL, Phase
 from guard.core.record import Outcome
@@ -41,8 +42,8 @@ from guard.core.settings import Target
 from guard.errors import ProtocolError, UpstreamError
 from guard.proto.request import stream_hazards
 from guard.proto.sse import SseEvent
-from guard.retry.planner import Plan, Step, plan
-from guard.types import Action, Kind, Verdict, WhenExhausted
+from guard.retry.planner import Plan, Step
+from guard.types import Action, Verdict, WhenExhausted
 
 #: Answers to a first attempt after which another replica is asked, if there is one.
 _ASK_ELSEWHERE: Final = frozenset({429, 500, 502, 503, 504})
@@ -52,9 +53,6 @@ _LATE: Final = frozenset({"reset", "timeout", "truncated"})
 
 #: Looking a member up in an enumeration takes longer than most of what is done for a chunk.
 _STREAMING: Final = Phase.STREAMING
-
-#: Why a retry is refused.
-NO_ROOM: Final = "the retry budget is used up"
 
 
 class Exchange(OwnErrors):
@@ -328,19 +326,23 @@ class Exchange(OwnErrors):
         out = self._send(list(kept.held)) if kept is not None and kind is not None and self._request.stream else []
         return [*out, *self._fail(Outcome.EXHAUSTED if kind else Outcome.UPSTREAM_ERROR, failure)]
 
-    def _on_verdict(self, verdict: Verdict) -> list[Command]:
+    def _on_verdict(self, verdict: Verdict, *, last: bool = False) -> list[Command]:
         if verdict.action in (Action.PASS, Action.HOLD):
             return []
         attempt = self._current()
+        if attempt.doubts(verdict) and not self._mends(attempt, verdict):
+            attempt.trust()
+            return []
         if verdict.action is Action.NOTE:
             # Watching goes on: a rule that does more than note may still act.
             attempt.record.note(verdict)
             if self.record.outcome is Outcome.HEALTHY:
                 self.record.outcome, self.record.plan_reason = Outcome.NOTED, "the policy only notes"
             return []
-        if covers(self._policy, verdict, attempt):
+        if not last and covers(self._policy, verdict, attempt):
             return self._ask(attempt, verdict)
         attempt.record.judge(verdict)
+        attempt.record.doubted = attempt.doubts(verdict)
         if verdict.action is Action.CUT:
             return self._cut(verdict, "the policy cuts", "guard_cut")
         self._recovery.keep(attempt, verdict, begun=self._delivery.text_released)
@@ -357,20 +359,6 @@ class Exchange(OwnErrors):
         self.record.outcome = Outcome.RESCUED
         return [*out, *self._again(decision)]
 
-    def _plan(self, kind: Kind | None, *, alive: bool, refused: str = "") -> Plan:
-        released = self._delivery.text_released
-        return plan(
-            self._recovery.situation(
-                self._current(),
-                self._shown,
-                number=self._number,
-                kind=kind,
-                released=released,
-                alive=alive,
-                refused=refused,
-            )
-        )
-
     def _again(self, decision: Plan) -> list[Command]:
         self._current().hold.drop()
         if decision.step is Step.RESTART:
@@ -380,7 +368,10 @@ class Exchange(OwnErrors):
     def _complete(self, closing: bytes) -> list[Command]:
         attempt = self._current()
         attempt.finish()
-        out = self._flush()
+        out = self._last_doubt(attempt)
+        if self._phase is not Phase.STREAMING:
+            return out
+        out += self._flush()
         again = self._looks_again(closing)
         if again is not None:
             return out + again

@@ -54,6 +54,7 @@ class Monitor:
         self._baseline = baseline
         self._prompt = prompt
         self._choices: dict[int, Watched] = {}
+        #: By choice; by ~choice what another measure suspects of it.
         self._suspicion: dict[int, float] = {}
         self.suspicion = 0.0
         #: Highest suspicion so far.
@@ -108,6 +109,20 @@ class Monitor:
             watched.suspicion = self._suspicion[choice] = suspicion
             self.suspicion = max(self._suspicion.values())
 
+    def watched(self) -> list[tuple[int, Watched]]:
+        """What is known of each choice."""
+        return list(self._choices.items())
+
+    def tokens(self, choice: int) -> int:
+        """Tokens of a choice so far. Unit: tokens."""
+        return self._choices[choice].bank.tokens
+
+    def suspect_also(self, choice: int, suspicion: float) -> None:
+        """Take in what another measure suspects of a choice."""
+        self._suspicion[~choice] = suspicion
+        self.suspicion = max(self._suspicion.values())
+        self.peak = max(self.peak, self.suspicion)
+
     def rest_on_text(self) -> Verdict:
         """
         The cache was proven right, so low or high acceptance is the draft's doing: from here on readings of it count
@@ -146,6 +161,7 @@ class Monitor:
     def forget(self, choice: int) -> None:
         """A choice was ended: what it was suspected of no longer counts."""
         self._suspicion.pop(choice, None)
+        self._suspicion.pop(~choice, None)
         if choice in self._choices:
             self._choices[choice].suspicion = 0.0
         self.suspicion = max(self._suspicion.values(), default=0.0)

@@ -6,7 +6,11 @@ The client's side of an exchange: what is held and released, and the ways in whi
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
+from typing import Final
+
+import msgspec
 
 from guard.core.attempt import Attempt
 from guard.core.delivery import delivery_for
@@ -21,10 +25,14 @@ from guard.core.recovery import Recovery
 from guard.core.settings import ExchangeSettings
 from guard.errors import ProtocolError, UpstreamError
 from guard.proto.client import ClientRequest
-from guard.types import Verdict
+from guard.retry.planner import Plan, Step, plan
+from guard.types import Kind, Verdict
+
+#: Why a retry is refused.
+NO_ROOM: Final = "the retry budget is used up"
 
 
-class Outgoing:
+class Outgoing(abc.ABC):
     """
     State of an exchange, and what it sends. See the module.
 
@@ -67,6 +75,31 @@ class Outgoing:
     def done(self) -> bool:
         """Whether Finish was given."""
         return self._phase is Phase.DONE
+
+    def _mends(self, attempt: Attempt, verdict: Verdict) -> bool:
+        """Whether another attempt would follow a verdict, as far as can be known before it is asked for."""
+        record = attempt.record
+        shown = max(record.tokens_shown - max(verdict.onset_token - record.began_at, 0), 0)
+        refused = "" if self.room() else NO_ROOM
+        return self._plan(verdict.kind, alive=True, refused=refused, shown=shown).step in (Step.RESTART, Step.RESUME)
+
+    def _plan(self, kind: Kind | None, *, alive: bool, refused: str = "", shown: int = 0) -> Plan:
+        """What follows; `shown` are bad tokens that the client has and the record does not know of yet."""
+        situation = self._recovery.situation(
+            self._current(),
+            self._shown,
+            number=self._number,
+            kind=kind,
+            released=self._delivery.text_released,
+            alive=alive,
+            refused=refused,
+        )
+        return plan(msgspec.structs.replace(situation, bad_shown=situation.bad_shown + shown) if shown else situation)
+
+    def _last_doubt(self, attempt: Attempt) -> list[Command]:
+        """The answer is over: a doubt that still waits for the policy to follow is acted on, if it can be mended."""
+        doubt = attempt.wary.doubt if attempt.wary is not None and self._watching else None
+        return self._on_verdict(doubt, last=True) if doubt is not None else []
 
     def _let_pass(self, reason: str) -> list[Command]:
         self.record.outcome, self.record.plan_reason = Outcome.NOTED, reason
@@ -184,3 +217,6 @@ class Outgoing:
     def _current(self) -> Attempt:
         assert self._attempt is not None
         return self._attempt
+
+    @abc.abstractmethod
+    def _on_verdict(self, verdict: Verdict, *, last: bool = False) -> list[Command]: ...

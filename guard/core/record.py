@@ -60,6 +60,8 @@ class AttemptRecord(msgspec.Struct):
         shadow: First verdict of the shadow policy that acts, if any.
         started: Arrival of the request until the attempt was asked for. Unit: seconds.
         baseline: Healthy acceptance probability that it was judged by, if one was known.
+        suspected: Why less evidence than the policy's was enough, where it was; empty elsewhere.
+        doubted: Whether its verdict rests on that, and not on the policy's own measure.
         findings: The evidence, signal by signal.
         suspicions: Token and suspicion wherever the suspicion changed; none while it stays 0.
     """
@@ -90,6 +92,8 @@ class AttemptRecord(msgspec.Struct):
     suspicion_peak: float = 0.0
     started: float = 0.0
     baseline: float | None = None
+    suspected: str = ""
+    doubted: bool = False
     findings: tuple[Finding, ...] = ()
     suspicions: list[tuple[int, float]] = []
 

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from guard.core.tape import Tapes
 from guard.detect.baseline import Baseline
 from guard.policy.judge import Judge
 from guard.types import Capabilities, ReplicaId, RequestId
+
+
+class Wariness(msgspec.Struct, frozen=True):
+    """
+    How the answers of a replica are looked at while it is suspect.
+
+    Args:
+        why: What it is suspected for at the moment, readable; empty while it is above suspicion.
+        evidence: Part of a policy's evidence that is enough then. In (0, 1).
+        kinds: Verdicts that it may be suspected of.
+    """
+
+    why: Callable[[], str]
+    evidence: float
+    kinds: tuple[str, ...]
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -20,6 +37,7 @@ class Target(msgspec.Struct, frozen=True):
         num_speculative_tokens: Draft depth k, if known. Unit: tokens.
         baseline: Healthy acceptance of this deployment, if known.
         capabilities: What it was proven to be able to do; None while that is not known.
+        wariness: How its answers are looked at while it is suspect; None to look at none more closely.
     """
 
     replica: ReplicaId
@@ -27,6 +45,7 @@ class Target(msgspec.Struct, frozen=True):
     num_speculative_tokens: int | None = None
     baseline: Baseline | None = None
     capabilities: Capabilities | None = None
+    wariness: Wariness | None = None
 
 
 class ExchangeSettings(msgspec.Struct, frozen=True):

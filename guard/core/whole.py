@@ -93,7 +93,11 @@ class WholeAnswers(Confirming, abc.ABC):
             out += self._on_verdict(verdict)
             if self._phase is not Phase.STREAMING:
                 return out
-        if self._first is not None:
+        if self._first is None:
+            out += self._last_doubt(attempt)
+            if self._phase is not Phase.STREAMING:
+                return out
+        else:
             self._first = None
             self._ledger.taken_back()
         attempt.finish()
@@ -107,4 +111,4 @@ class WholeAnswers(Confirming, abc.ABC):
     def _on_fault(self, fault: UpstreamError, *, alive: bool) -> list[Command]: ...
 
     @abc.abstractmethod
-    def _on_verdict(self, verdict: Verdict) -> list[Command]: ...
+    def _on_verdict(self, verdict: Verdict, *, last: bool = False) -> list[Command]: ...

@@ -18,7 +18,7 @@ from guard.errors import UpstreamError
 from guard.fleet.affinity import distance
 from guard.fleet.outlier import outliers
 from guard.fleet.replica import Replica, Standing
-from guard.fleet.settings import PoolSettings
+from guard.fleet.settings import PoolSettings, QualitySettings
 from guard.fleet.tally import Counts
 from guard.types import ReplicaId
 
@@ -53,6 +53,8 @@ class Fleet:
         self.settings = settings or PoolSettings()
         self._replicas: dict[ReplicaId, Replica] = {}
         self._turn = 0
+        #: Replicas that begin to stand out, and the evidence.
+        self._standing_out: dict[ReplicaId, str] = {}
 
     def __len__(self) -> int:
         return len(self._replicas)
@@ -160,11 +162,12 @@ class Fleet:
             New ejections, for the other guards to know; as many as the cap allows, the worst first.
         """
         present = [r for r in self._replicas.values() if not r.quality.holds(now)]
+        theirs = {r.name: counts[r.name] for r in present if r.name in counts}
+        self._standing_out = {o.replica: o.reason for o in outliers(theirs, self._suspecting())}
         out = len(self._replicas) - len(present)
         room = self._most_out() - out
         if room <= 0:
             return []
-        theirs = {r.name: counts[r.name] for r in present if r.name in counts}
         returning = {r.name for r in present if r.on_probation(now)}
         ejections: list[Ejection] = []
         for outlier in outliers(theirs, self.settings.quality, returning=returning)[:room]:
@@ -186,6 +189,29 @@ class Fleet:
             if replica is not None and replica.quality.begin(now, now + ejection.seconds, ejection.reason):
                 taken.append(replica.name)
         return taken
+
+    def suspicion(self, name: ReplicaId, now: float) -> str:
+        """
+        Why the answers of a replica need less evidence to be tried again; empty where they do not.
+
+        A wrong alarm then costs one more attempt, so there must be a replica free of suspicion for it.
+        """
+        replica = self._replicas.get(name)
+        reason = self._shadow_on(replica, now) if replica is not None else ""
+        if not reason or self.panics(now):
+            return ""
+        others = [r for r in self._replicas.values() if r is not replica and r.standing(now) is Standing.READY]
+        return reason if any(not self._shadow_on(other, now) for other in others) else ""
+
+    def _shadow_on(self, replica: Replica, now: float) -> str:
+        """What a replica is suspected for; empty for one above suspicion."""
+        if replica.shady(now):
+            return f"left out before ({replica.quality.number} times): {replica.quality.reason}"
+        return self._standing_out.get(replica.name, "")
+
+    def _suspecting(self) -> QualitySettings:
+        suspect = self.settings.suspect
+        return msgspec.structs.replace(self.settings.quality, sample=suspect.sample, false_alarm=suspect.false_alarm)
 
     def _most_out(self) -> int:
         """Most replicas that may be out for bad answers at a time."""

@@ -167,6 +167,10 @@ class Replica:
         grown = (now - since) / self._ejection.slow_start
         return min(1.0, max(self._ejection.slow_start_least, grown))
 
+    def shady(self, now: float) -> bool:
+        """Whether it was ejected for bad answers, and the next time would count as a further one."""
+        return self.quality.number > 0 and now - self.quality.until <= self._ejection.forgive
+
     def on_probation(self, now: float) -> bool:
         """Whether it was ejected for bad answers not long ago, so that less evidence is enough."""
         return self.quality.number > 0 and 0 <= now - self.quality.until < self._ejection.slow_start * 2

@@ -51,6 +51,23 @@ class QualitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     kinds: tuple[str, ...] = ("garbled", "rare_chars")
 
 
+class SuspectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    When the answers of a replica are looked at more closely: after its return from an ejection for bad answers, until
+    `ejection.forgive`; and while it begins to stand out. Only where another replica is free of suspicion.
+
+    Args:
+        evidence: Part of a policy's evidence on `quality.kinds` that is then enough for a retry, as a share of the way
+            from a condition's `from` to its `to`; 1 judges all replicas alike.
+        sample: Answers before a replica can begin to stand out, and least answers of all the others together.
+        false_alarm: As `quality.false_alarm`: chance that a healthy fleet has any suspect in one look.
+    """
+
+    evidence: Annotated[float, Meta(gt=0, le=1)] = 0.4
+    sample: Count = 5
+    false_alarm: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+
+
 class EjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
     How long a replica stays out, and how it comes back.
@@ -144,6 +161,7 @@ class PoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     affinity: AffinitySettings = AffinitySettings()
     quality: QualitySettings = QualitySettings()
+    suspect: SuspectSettings = SuspectSettings()
     ejection: EjectionSettings = EjectionSettings()
     transport: TransportSettings = TransportSettings()
     health: HealthSettings = HealthSettings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Protocol
 
 from guard.observe.series import SECONDS, Histogram
@@ -49,6 +50,10 @@ class PoolCounts(Protocol):
         """Replicas by standing."""
         ...
 
+    def suspects(self) -> Mapping[str, str]:
+        """Replicas whose answers are looked at more closely now, and why."""
+        ...
+
 
 class RescoreCounts(Protocol):
     """What came of scoring answers again."""
@@ -89,6 +94,10 @@ class NoPool:
     def standings(self) -> Counter[str]:
         """None."""
         return Counter()
+
+    def suspects(self) -> Mapping[str, str]:
+        """None."""
+        return {}
 
 
 class NoPolicies:

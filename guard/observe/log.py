@@ -90,6 +90,10 @@ def exchange_fields(record: ExchangeRecord) -> dict[str, object]:
         fields["reason"] = bad[0].reason
         fields["onset_token"] = bad[0].onset_token
         fields["verdict_token"] = bad[0].verdict_token
+    suspected = {attempt.replica: attempt.suspected for attempt in record.attempts if attempt.suspected}
+    if suspected:
+        fields["suspected"] = suspected
+        fields["doubted"] = [attempt.number for attempt in record.attempts if attempt.doubted]
     faults = [attempt.fault for attempt in record.attempts if attempt.fault]
     if faults:
         fields["faults"] = faults

@@ -63,6 +63,8 @@ NAMES = {
     "guard_retries_refused": "Retries that the fleet's budget did not allow.",
     "guard_replicas": "Replicas, by whether they are in choice or why not.",
     "guard_replica_ejections": "Replicas left out for a time, by cause.",
+    "guard_replicas_suspect": "Replicas whose answers need less evidence to be tried again, as they were bad before.",
+    "guard_doubts": "Attempts given up on less evidence than their policy asks for, as their replica was suspect.",
     "guard_tokens_shown": "Tokens delivered to clients.",
     "guard_tokens_burned": "Tokens generated and thrown away, by what was wrong: a kind, a fault, or the client left.",
     "guard_bad_tokens_shown": "Tokens after an estimated onset that had been delivered before the verdict.",
@@ -151,6 +153,7 @@ class Metrics(Collector):
         self._modes: Counter[str] = Counter()
         self._replicas: Counter[tuple[str, str]] = Counter()
         self._verdicts: Counter[tuple[str, str]] = Counter()
+        self._doubts: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._burned: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
@@ -186,6 +189,8 @@ class Metrics(Collector):
         self._replicas[(replica, result_of(attempt))] += 1
         if attempt.fault:
             self._faults[attempt.fault] += 1
+        if attempt.doubted and attempt.kind is not None:
+            self._doubts[attempt.kind.value] += 1
         if attempt.kind is not None:
             self._verdicts[(attempt.kind.value, attempt.verdict)] += 1
         if attempt.verdict_token is not None and attempt.onset_token is not None:
@@ -228,6 +233,7 @@ class Metrics(Collector):
         yield _counter("guard_attempts", ("mode",), _one_label(self._modes))
         yield _counter("guard_replica_attempts", ("replica", "result"), self._replicas.items())
         yield _counter("guard_verdicts", ("kind", "action"), self._verdicts.items())
+        yield _counter("guard_doubts", ("kind",), _one_label(self._doubts))
         yield _counter("guard_upstream_faults", ("fault",), _one_label(self._faults))
         yield _counter("guard_tokens_burned", ("cause",), _one_label(self._burned))
         recorded = self._recorder
@@ -269,6 +275,7 @@ def _of_pool(pool: PoolCounts) -> Iterator[Metric]:
     yield _counter("guard_aborts_unconfirmed", (), [((), pool.aborter.unconfirmed)])
     yield _counter("guard_retries_refused", (), [((), pool.retries_refused)])
     yield _counter("guard_replica_ejections", ("cause",), _one_label(pool.ejections))
+    yield _gauge("guard_replicas_suspect", len(pool.suspects()))
     name = "guard_replicas"
     standings = [((standing,), count) for standing, count in pool.standings().items()]
     yield gauges(name, NAMES[name], ("standing",), standings)

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from guard.policy.gates import Read, bits, gates_of
+from guard.policy.prior import sharpened
 from guard.policy.schema import All, Condition, HoldMode, Leaf, Not, Policy
 from guard.types import Action, Cadence, Finding, SignalRef, Verdict
 
@@ -82,6 +83,14 @@ class Judge:
         self._holds = policy.hold_back.mode is not HoldMode.OFF
         # Where nothing is ever held, the suspicion of rules that only note is worth showing.
         self._suspects = tuple(not self._holds or rule.action is not Action.NOTE for rule in policy.rules)
+        self._sharper: dict[tuple[float, tuple[str, ...]], Judge] = {}
+
+    def sharper(self, evidence: float, kinds: tuple[str, ...]) -> Judge:
+        """The judge of `sharpened` rules, on the same signals; compiled once."""
+        found = self._sharper.get((evidence, kinds))
+        if found is None:
+            found = self._sharper[evidence, kinds] = Judge(sharpened(self.policy, evidence, kinds), self.refs)
+        return found
 
     def state(self) -> JudgeState:
         """A fresh state for one choice."""

@@ -201,7 +201,9 @@ class Guard:
         self.history.count(record)
         if self.policies.shadowed:
             for attempt in record.attempts:
-                self.policies.compare(record.request_id, attempt.verdict, attempt.shadow)
+                # What rests on a replica being suspect is not the policy's doing.
+                live = "pass" if attempt.doubted else attempt.verdict
+                self.policies.compare(record.request_id, live, attempt.shadow)
         self.baselines.learn(record)
         if self.rescorer is not None:
             self.rescorer.offer(exchange, random.random())

@@ -24,7 +24,8 @@ from guard.core.events import (
     UpstreamFailed,
     UpstreamHead,
 )
-from guard.core.exchange import NO_ROOM, Exchange
+from guard.core.exchange import Exchange
+from guard.core.outgoing import NO_ROOM
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
 from guard.observe.tracing import Trace

@@ -13,14 +13,13 @@ import structlog
 
 from guard.clock import Clock
 from guard.config import TimeoutSettings, UpstreamSettings
-from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
-from guard.core.settings import Target
+from guard.core.record import ExchangeRecord
+from guard.core.settings import Target, Wariness
 from guard.errors import UpstreamError
-from guard.fleet.evidence import Answer, charges
+from guard.fleet.evidence import charges
 from guard.fleet.fleet import Ejection, Fleet
 from guard.fleet.replica import Replica
 from guard.fleet.settings import PoolSettings
-from guard.rescore.compare import CacheVerdict
 from guard.server.abort import Aborter
 from guard.server.baselines import Baselines
 from guard.server.capabilities import CapabilityCache
@@ -28,6 +27,7 @@ from guard.server.connections import Connections, Origin
 from guard.server.heartbeat import Heartbeats
 from guard.server.outgoing import Outgoing
 from guard.server.probe import probe_engine
+from guard.server.quality import answers_of, line_of
 from guard.server.shared import LocalShared, Shared
 from guard.server.watchdog import Watchdog
 from guard.types import ReplicaId
@@ -55,10 +55,16 @@ class Upstream:
         baselines: Healthy acceptance by replica.
         replica: Its state in the fleet.
         capabilities: What replicas were proven to be able to do.
+        wariness: How its answers are looked at while it is suspect, if they are.
     """
 
     def __init__(
-        self, settings: UpstreamSettings, baselines: Baselines, replica: Replica, capabilities: CapabilityCache
+        self,
+        settings: UpstreamSettings,
+        baselines: Baselines,
+        replica: Replica,
+        capabilities: CapabilityCache,
+        wariness: Wariness | None = None,
     ) -> None:
         self.url = settings.url.rstrip("/")
         self.name = replica.name
@@ -66,6 +72,7 @@ class Upstream:
         self._settings = settings
         self._baselines = baselines
         self._capabilities = capabilities
+        self._wariness = wariness
         replica.engine = None if settings.engine == "auto" else settings.engine
         self._probing = asyncio.Lock()
 
@@ -112,6 +119,7 @@ class Upstream:
             num_speculative_tokens=self._settings.num_speculative_tokens,
             baseline=self._baselines.of(self.name),
             capabilities=self._capabilities.of(self.name),
+            wariness=self._wariness,
         )
 
 
@@ -193,7 +201,8 @@ class UpstreamPool:
         if like is not None:
             self._baselines.measured_like(name, like)
         late = self._clock.now() if self._session is not None else None
-        self._by_name[name] = Upstream(settings, self._baselines, self.fleet.add(name, late), self.capabilities)
+        replica = self.fleet.add(name, late)
+        self._by_name[name] = Upstream(settings, self._baselines, replica, self.capabilities, self._wariness(name))
 
     def leave(self, name: ReplicaId) -> None:
         """Choose a replica no more; streams open on it go on to their end."""
@@ -254,6 +263,12 @@ class UpstreamPool:
         """
         return self._by_name[self.fleet.choose(self._clock.now(), key=key, tried=tried, engine=engine).name]
 
+    def _wariness(self, name: ReplicaId) -> Wariness | None:
+        evidence, kinds = self.settings.suspect.evidence, self.settings.quality.kinds
+        if evidence >= 1:
+            return None
+        return Wariness(lambda: self.fleet.suspicion(name, self._clock.now()), evidence, kinds)
+
     def has_other(self, tried: Collection[ReplicaId]) -> bool:
         """Whether a replica is in choice that was not tried yet."""
         now = self._clock.now()
@@ -293,8 +308,7 @@ class UpstreamPool:
 
     def learn(self, record: ExchangeRecord) -> None:
         """Count for and against the replicas what a finished exchange says of them."""
-        answers = [Answer(ReplicaId(a.replica), _badness(a, record, self.settings)) for a in record.attempts]
-        for replica, bad in charges(answers):
+        for replica, bad in charges(answers_of(record, self.settings)):
             self.charge(replica, bad=bad)
         for attempt in record.attempts:
             upstream = self._by_name.get(ReplicaId(attempt.replica))
@@ -349,37 +363,21 @@ class UpstreamPool:
 
     def report(self) -> dict[str, dict[str, object]]:
         """For the admin port: what is known of each replica."""
+        now, suspects = self._clock.now(), self.suspects()
+        return {
+            name: {"url": u.url, **line_of(u.replica, now), "suspected": suspects.get(name, "")}
+            for name, u in self._by_name.items()
+        }
+
+    def suspects(self) -> dict[str, str]:
+        """Replicas whose answers are looked at more closely now, and why."""
         now = self._clock.now()
-        return {u.name: _line(u, now) for u in self._by_name.values()}
+        return {name: why for name in self._by_name if (why := self.fleet.suspicion(name, now))}
 
     def standings(self) -> Counter[str]:
         """How many replicas are in choice, and how many are out for which reason."""
         now = self._clock.now()
         return Counter(replica.standing(now).value for replica in self.fleet)
-
-
-def _line(upstream: Upstream, now: float) -> dict[str, object]:
-    replica = upstream.replica
-    return {
-        "url": upstream.url,
-        "engine": upstream.engine,
-        "standing": replica.standing(now).value,
-        "in_flight": replica.in_flight,
-        "weight": round(replica.weight(now), 3),
-        "ejections": {"quality": replica.quality.number, "transport": replica.faults.number},
-        "reason": replica.quality.reason if replica.quality.holds(now) else replica.faults.reason,
-    }
-
-
-def _badness(attempt: AttemptRecord, record: ExchangeRecord, settings: PoolSettings) -> bool | None:
-    """What an attempt says of its replica: bad, good, or nothing."""
-    proven = attempt.confirm is not None and attempt.confirm.verdict is not CacheVerdict.UNDECIDED
-    if attempt.verdict in ("retry", "cut") and proven:
-        return None  # the re-scoring has charged the replica already, or has cleared it
-    if attempt.verdict in ("retry", "cut"):
-        return True if attempt.kind is not None and attempt.kind.value in settings.quality.kinds else None
-    ended = attempt is record.attempts[-1] and record.outcome in (Outcome.HEALTHY, Outcome.RESCUED)
-    return False if ended and attempt.verdict == "pass" and attempt.tokens and not attempt.fault else None
 
 
 def as_fault(error: BaseException) -> UpstreamError:

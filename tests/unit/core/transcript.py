@@ -19,7 +19,7 @@ from guard.core.events import (
     UpstreamHead,
 )
 from guard.core.exchange import Exchange
-from guard.core.settings import ExchangeSettings, Target
+from guard.core.settings import ExchangeSettings, Target, Wariness
 from guard.policy.judge import Judge
 from guard.policy.schema import HoldBack, HoldMode, Leaf, Policy, Retry, Rule
 from guard.proto.openai import Route, parse_request
@@ -85,7 +85,7 @@ DONE = b"data: [DONE]\n\n"
 class Client:
     """
     Drives one exchange and keeps what a client would have seen. Attempts after `retries` more than the first
-    are refused.
+    are refused. `why` says what the first attempt's replica is suspected for; it may change meanwhile.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Client:
         engine: str = "vllm",
         retries: int = 99,
         second_look: bool = True,
+        why: str | None = None,
         **fields: Any,
     ) -> None:
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **fields}
@@ -105,6 +106,7 @@ class Client:
         )
         self.exchange = Exchange(request, settings, now=0.0)
         self.engine = engine
+        self.why = why
         self._retries = retries
         self.status: int | None = None
         self.headers: dict[str, str] = {}
@@ -139,7 +141,10 @@ class Client:
             if isinstance(command, OpenAttempt) and command.attempt > 1 + self._retries:
                 self._take(self.exchange.handle(RetryRefused(command.attempt, "used up"), now=1.0))
             elif isinstance(command, OpenAttempt):
-                body = self.exchange.begin(Target(ReplicaId(f"replica-{command.attempt}"), self.engine))
+                wary = command.attempt == 1 and self.why is not None
+                wariness = Wariness(lambda: self.why or "", 0.4, ("garbled",)) if wary else None
+                target = Target(ReplicaId(f"replica-{command.attempt}"), self.engine, wariness=wariness)
+                body = self.exchange.begin(target)
                 self.opened.append(json.loads(body))
             elif isinstance(command, AbortAttempt):
                 self.aborted.append(command.attempt)

@@ -180,3 +180,52 @@ def test_a_returned_replica_that_is_still_bad_goes_at_once_and_for_longer() -> N
     made.judge(counts(a=(14, 6), b=(140, 0)), 0.0)
     (again,) = made.judge(counts(a=(2, 3), b=(300, 0)), 70.0)
     assert again.seconds == 180.0
+
+
+# -- suspicion ------------------------------------------------------------------------------------------
+
+
+def test_a_replica_that_came_back_is_suspect_until_it_is_forgiven() -> None:
+    made = fleet("a", "b", "c")
+    a = ReplicaId("a")
+    assert made.suspicion(a, 0.0) == ""
+    eject(made, "a")
+    forgiven = 60.0 + made.settings.ejection.forgive
+    for now in (1.0, 61.0, forgiven):
+        assert "bad" in made.suspicion(a, now)
+    assert made.suspicion(a, forgiven + 1.0) == ""
+    assert made.suspicion(ReplicaId("b"), 61.0) == ""
+    assert made.suspicion(ReplicaId("nobody"), 61.0) == ""
+
+
+def test_one_that_begins_to_stand_out_is_suspect_before_it_is_left_out() -> None:
+    made = fleet()
+    counts = {ReplicaId(f"r{i}"): (20, 0) for i in range(8)}
+    assert made.judge({**counts, ReplicaId("r0"): (10, 1)}, 0.0) == []
+    assert made.suspicion(ReplicaId("r0"), 0.0) == ""
+    assert made.judge({**counts, ReplicaId("r0"): (10, 2)}, 1.0) == []
+    assert made.suspicion(ReplicaId("r0"), 1.0).startswith("2 of 12 answers bad, 0 of 140 elsewhere")
+    assert made.judge(counts, 2.0) == []
+    assert made.suspicion(ReplicaId("r0"), 2.0) == "", "the window has passed"
+
+
+def test_nobody_is_suspect_where_a_wrong_alarm_could_not_be_mended() -> None:
+    alone = fleet("a")
+    eject(alone, "a")
+    assert alone.suspicion(ReplicaId("a"), 61.0) == ""
+    both = fleet("a", "b")
+    eject(both, "a", "b")
+    assert both.suspicion(ReplicaId("a"), 61.0) == ""
+    panicking = fleet("a", "b", "c", "d")
+    eject(panicking, "a")
+    assert panicking.suspicion(ReplicaId("a"), 61.0)
+    for name in ("b", "c", "d"):
+        for _ in range(2):
+            named(panicking, name).checked(good=False, now=60.0)
+    assert panicking.suspicion(ReplicaId("a"), 61.0) == ""
+
+
+def test_a_fleet_that_is_bad_throughout_has_no_suspect() -> None:
+    made = fleet()
+    made.judge({ReplicaId(f"r{i}"): (14, 6) for i in range(8)}, 0.0)
+    assert all(made.suspicion(r.name, 0.0) == "" for r in made)
