@@ -44,7 +44,7 @@ from guard.core.exchange import Exchange
 from guard.core.settings import ExchangeSettings
 from guard.fleet.affinity import prefix_key
 from guard.fleet.replica import Standing
-from guard.fleet.settings import PoolSettings
+from guard.fleet.settings import PoolSettings, SuspectSettings
 from guard.lab.cases import Case, CaseChunk, read_cases, run_case
 from guard.policy.judge import Judge
 from guard.policy.schema import Leaf, Policy, Rule
@@ -146,12 +146,14 @@ class SimReplica:
         garbles: Share of its answers that turn into garbage.
         dice: Its own.
         kinds: Which garbage it says, by number.
+        drafts: Whether its draft works; without, the target model rejects all of it, and the text stays good.
     """
 
     name: str
     garbles: float
     dice: random.Random
     kinds: tuple[int, ...]
+    drafts: bool = True
     running: int = 0
     tokens: int = 0
     asked: int = 0
@@ -164,7 +166,18 @@ class SimReplica:
             bad = garbage(self.dice.choice(self.kinds))
             chunks = chunks[: self.dice.randrange(max(len(chunks) * 2 // 3, 1))] + list(bad)
         depth = question.answer.num_speculative_tokens
+        if not self.drafts:
+            chunks = [one for whole in chunks for one in undrafted(whole, depth)]
         return [*(wire(one, depth) for one in chunks), LAST]
+
+
+def undrafted(one: CaseChunk, depth: int) -> list[CaseChunk]:
+    """One recorded chunk as it comes when nothing of the draft is kept: token by token."""
+    if one.tokens <= 1 or not depth:
+        return [one._replace(accepted=0, drafted=depth)]
+    size, count = len(one.text), one.tokens
+    texts = [one.text[size * i // count : size * (i + 1) // count] for i in range(count)]
+    return [CaseChunk(text, 1, 0, depth) for text in texts]
 
 
 def continued(chunks: tuple[CaseChunk, ...], shown: str) -> list[CaseChunk]:
@@ -362,6 +375,8 @@ class Plan:
         policy: Name of the policy; empty for one that never finds anything.
         budget: Of retries; None for a world without a guard's retries.
         ejects: Whether replicas are left out for bad answers.
+        suspects: Whether less evidence is enough on replicas that were bad before.
+        undrafted: Replicas whose draft is of no use, by place.
         all_garbage: Also the recorded garbage that the policy is known to miss: what the detectors miss, no fleet
             can mend.
         seed: Of everything.
@@ -374,6 +389,8 @@ class Plan:
     policy: str = "default"
     budget: Budget = field(default_factory=Budget)
     ejects: bool = True
+    suspects: bool = True
+    undrafted: tuple[int, ...] = ()
     all_garbage: bool = False
     seed: int = 1
 
@@ -389,15 +406,19 @@ class World:
         self._order = 0
         kinds = tuple(range(len(recorded()[1]))) if plan.all_garbage else found("demo")
         self.replicas = {
-            f"replica-{i}": SimReplica(f"replica-{i}", share, random.Random(f"{plan.seed}/{i}"), kinds)
+            f"replica-{i}": SimReplica(
+                f"replica-{i}", share, random.Random(f"{plan.seed}/{i}"), kinds, i not in plan.undrafted
+            )
             for i, share in enumerate(plan.garbles)
         }
         settings = PoolSettings()
+        if not plan.suspects:
+            settings = msgspec.structs.replace(settings, suspect=SuspectSettings(evidence=1.0))
         if not plan.ejects:
             settings = msgspec.structs.replace(settings, quality=msgspec.structs.replace(settings.quality, kinds=()))
         self.shared = FleetState(self, plan.budget, settings.quality.window)
         judge = Judge(find_policy(plan.policy) if plan.policy else UNWATCHED)
-        self.active = self.attempts = self.left = 0
+        self.active = self.attempts = self.left = self.doubted = 0
         self.most_retries = 0.0
         self.seen: list[Seen] = []
         self.tokens: Counter[str] = Counter()
@@ -412,6 +433,7 @@ class World:
         self.active -= 1
         self.left -= 1
         record = running.exchange.record
+        self.doubted += sum(attempt.doubted for attempt in record.attempts)
         self.tokens["shown"] += record.tokens_shown
         self.tokens["burned"] += record.tokens_burned
         self.tokens["wanted"] += sum(one.tokens for one in running.seen.question.answer.chunks)
@@ -458,6 +480,7 @@ class Figures:
         garbage_characters: Characters that clients got and no healthy replica would have said.
         honest_errors: Answers that ended with an error, or marked as cut short.
         dishonest: Exchanges that ended otherwise than whole or with an error.
+        doubted: Attempts given up on less evidence than the policy asks for.
         load: Tokens generated, against those that the answers have.
         refused: Retries that the budget did not allow.
         asked: Attempts on each replica.
@@ -471,6 +494,7 @@ class Figures:
     honest_errors: int
     dishonest: int
     attempts_per_exchange: float
+    doubted: int
     load: float
     refused: int
     outcomes: dict[str, int]
@@ -500,6 +524,7 @@ def figures(world: World) -> Figures:
         honest_errors=honest,
         dishonest=dishonest,
         attempts_per_exchange=world.attempts / done,
+        doubted=world.doubted,
         load=(world.tokens["shown"] + world.tokens["burned"]) / world.tokens["wanted"],
         refused=world.shared.refused,
         outcomes=dict(Counter(seen.outcome for seen in world.seen)),
@@ -523,6 +548,7 @@ def main() -> None:
     runs: dict[str, dict[str, Any]] = {
         "one replica garbles 30 %, no guard": {"garbles": sick, **UNGUARDED},
         "one replica garbles 30 %, demo policy": {"garbles": sick, "policy": "demo"},
+        "one replica garbles 30 %, demo policy, no suspects": {"garbles": sick, "policy": "demo", "suspects": False},
         "one replica garbles 30 %, demo policy, garbage that it misses as well": {
             "garbles": sick,
             "policy": "demo",
@@ -531,6 +557,8 @@ def main() -> None:
         "one replica garbles 30 %, default policy": {"garbles": sick},
         "all garble 30 %, demo policy": {"garbles": (0.3,) * 8, "policy": "demo"},
         "all garble always, demo policy": {"garbles": (1.0,) * 8, "policy": "demo"},
+        "no replica garbles, demo policy": {"garbles": (0.0,) * 8, "policy": "demo"},
+        "one replica's draft is of no use, demo policy": {"garbles": (0.0,) * 8, "policy": "demo", "undrafted": (0,)},
     }
     for title, fields in runs.items():
         if args.only and args.only not in title:

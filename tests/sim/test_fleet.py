@@ -68,6 +68,24 @@ def test_a_fleet_in_health_loses_nobody_and_pays_next_to_nothing() -> None:
     assert all(r.standing(world.clock.now()) is Standing.READY for guard in world.guards for r in guard.pool.fleet)
 
 
+def test_on_a_replica_that_begins_to_stand_out_less_evidence_is_enough() -> None:
+    _, found = run(policy="demo", exchanges=330)
+    _, plain = run(policy="demo", exchanges=330, suspects=False)
+    assert found.doubted > 0
+    assert plain.doubted == 0
+    assert found.bad < plain.bad
+    # What is only doubted charges nobody: the same verdicts, at the same time.
+    assert found.ejections == plain.ejections
+    assert found.honest_errors == 0
+
+
+def test_a_draft_of_no_use_makes_no_suspect() -> None:
+    world, found = run(policy="demo", garbles=(0.0,) * 8, undrafted=(0,), exchanges=250)
+    assert found.asked[0] > 20
+    assert (found.bad, found.doubted, found.attempts_per_exchange) == (0, 0, 1.0)
+    assert all(guard.pool.suspects() == {} for guard in world.guards)
+
+
 def test_an_ejected_replica_comes_back_and_is_kept_once_it_is_well() -> None:
     world = World(Plan(exchanges=1000, per_second=8.0, policy="demo", garbles=SICK))
     world.after(40.0, lambda: setattr(world.replicas["replica-0"], "garbles", 0.0))

@@ -39,6 +39,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("failed"), st.sampled_from(["reset", "timeout", "connect"])),
     st.tuples(st.just("gone"), st.none()),
     st.tuples(st.just("stale"), PIECES),
+    st.tuples(st.just("suspect"), st.sampled_from(["it was bad before", ""])),
 )
 HOLDS = st.sampled_from([HoldBack(), WINDOW_8, FULL])
 
@@ -46,6 +47,9 @@ HOLDS = st.sampled_from([HoldBack(), WINDOW_8, FULL])
 def play(client: Client, action: str, value: object) -> None:
     exchange = client.exchange
     attempt = client.attempt
+    if action == "suspect":
+        client.why = str(value)
+        return
     event = {
         "head": lambda: UpstreamHead(attempt, value, SSE),  # type: ignore[arg-type]
         "data": lambda: UpstreamData(attempt, value),  # type: ignore[arg-type]
@@ -68,6 +72,7 @@ def play(client: Client, action: str, value: object) -> None:
     st.sampled_from(list(WhenExhausted)),
     st.integers(1, 3),
     st.sampled_from([99, 99, 1, 0]),
+    st.sampled_from([None, "", "it was bad before"]),
 )
 def test_promises(
     actions: list[tuple[str, object]],
@@ -76,8 +81,10 @@ def test_promises(
     exhausted: WhenExhausted,
     attempts: int,
     retries: int,
+    why: str | None,
 ) -> None:
-    client = Client(policy(attempts=attempts, hold=hold, exhausted=exhausted), stream=stream, retries=retries)
+    judged = policy(attempts=attempts, hold=hold, exhausted=exhausted)
+    client = Client(judged, stream=stream, retries=retries, why=why)
     for action, value in actions:
         play(client, action, value)
     if not client.exchange.done:
