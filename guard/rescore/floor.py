@@ -80,15 +80,18 @@ class FloorLearner:
 
     def add(self, differences: Sequence[float]) -> None:
         """Take in one healthy answer."""
-        counts = count_beyond(differences)
+        self.count(count_beyond(differences), len(differences))
+
+    def count(self, beyond: Sequence[int], tokens: int) -> None:
+        """The same, for an answer of which these are beyond each of EDGES."""
         if not self.settled:
-            self._first.append((counts, len(differences)))
-            total = sum(tokens for _, tokens in self._first)
+            self._first.append((tuple(beyond), tokens))
+            total = sum(size for _, size in self._first)
             if len(self._first) < self._needed or total < LEAST_TOKENS:
                 return
             self._settle()
         else:
-            self._count(counts, len(differences))
+            self._count(beyond, tokens)
         self.floor = measured(self._beyond, self._tokens)
 
     def _settle(self) -> None:

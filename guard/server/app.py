@@ -95,7 +95,11 @@ class Guard:
         self.cut = 0
         self.metrics.store = store
         self.sharing = Sharing(
-            store, baselines, lambda: self.metrics.in_flight, lambda: [upstream.name for upstream in pool.upstreams]
+            store,
+            baselines,
+            lambda: self.metrics.in_flight,
+            lambda: [upstream.name for upstream in pool.upstreams],
+            rescorer.floors if rescorer is not None else None,
         )
 
     def application(self) -> web.Application:

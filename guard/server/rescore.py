@@ -26,7 +26,7 @@ from guard.policy.schema import Confirm, Policy
 from guard.rescore.bucket import TokenBucket
 from guard.rescore.compare import CacheVerdict, Rescored, compare, differences_of, undecided
 from guard.rescore.emitted import Emitted
-from guard.rescore.floor import FloorLearner
+from guard.server.floors import Floors
 from guard.server.probes import read_scores, score_request
 from guard.server.upstream import Upstream, UpstreamPool
 from guard.types import ReplicaId
@@ -41,8 +41,6 @@ MAX_AUDITS = 2
 AUDIT_SECONDS = 60.0
 #: A backend that fails so many audits of a model in a row is asked for none any more.
 MAX_REFUSALS = 20
-#: Models whose floors are kept.
-MAX_MODELS = 256
 #: An answer under more suspicion than this tells nothing about what is healthy.
 CALM = 0.2
 
@@ -80,8 +78,7 @@ class Rescorer:
         self.charge = charge
         self._bucket = TokenBucket(self._settings.prefill_per_second)
         self._buckets: dict[int, TokenBucket] = {}
-        #: By model.
-        self.floors: dict[str, FloorLearner] = {}
+        self.floors = Floors(self._settings.calibrate)
         self._refusals: Counter[str] = Counter()
         self._running: set[asyncio.Task[None]] = set()
         self._in_flight = 0
@@ -94,20 +91,11 @@ class Rescorer:
     @property
     def settled(self) -> int:
         """Models whose floor was measured."""
-        return sum(floor.settled for floor in self.floors.values())
+        return self.floors.settled
 
     def wants(self, policy: Policy) -> bool:
         """Whether answers under this policy are kept for scoring."""
         return self._audits or policy.confirm is not None
-
-    def floor(self, model: str) -> FloorLearner:
-        """The healthy floor of a model."""
-        learner = self.floors.get(model)
-        if learner is None:
-            learner = FloorLearner(self._settings.calibrate)
-            if len(self.floors) < MAX_MODELS:
-                self.floors[model] = learner
-        return learner
 
     async def confirm(self, exchange: Exchange, onset_token: int) -> Rescored:
         """
@@ -168,7 +156,7 @@ class Rescorer:
         if attempt.record.confirm is not None and attempt.record.confirm.verdict is not CacheVerdict.UNDECIDED:
             return
         peak = attempt.monitor.peak
-        calibrates = peak <= CALM and not self.floor(exchange.record.model).settled
+        calibrates = peak <= CALM and not self.floors.of(exchange.record.model).settled
         drawn = self._audits and (draw < self._settings.share or peak >= self._settings.suspicion)
         if not (calibrates or drawn):
             return
@@ -208,10 +196,10 @@ class Rescorer:
             self.revised(exchange.record)
         model = exchange.record.model
         self._refusals[model] = 0 if differences else self._refusals[model] + 1
-        learner = self.floor(model)
+        learner = self.floors.of(model)
         calm = attempt.monitor.peak <= CALM and attempt.record.verdict == "pass"
         if differences and calm and (not learner.settled or result.verdict is not CacheVerdict.WRONG):
-            learner.add(differences)
+            self.floors.add(model, differences)
 
     async def _score(
         self, model: str, attempt: Attempt, emitted: Emitted, onset_token: int
@@ -235,7 +223,7 @@ class Rescorer:
         self.prefill_tokens += len(prompt) + len(tokens)
         if status != 200:
             return undecided(f"the backend refused with status {status}"), []
-        learner = self.floor(model)
+        learner = self.floors.of(model)
         try:
             again = await asyncio.to_thread(read_scores, answer, prompt, tokens)
             result = await asyncio.to_thread(

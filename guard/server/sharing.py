@@ -14,6 +14,7 @@ from guard.clock import Clock
 from guard.config import Config
 from guard.core.record import ExchangeRecord, Outcome
 from guard.server.baselines import Baselines
+from guard.server.floors import Floors
 from guard.state.memory import MemoryFleet, MemoryStore
 from guard.state.store import BEAT, KEPT_VERDICTS, StateStore
 
@@ -52,6 +53,7 @@ class Sharing:
     Args:
         store: Where state is shared.
         baselines: Shared through it.
+        floors: The same, where answers are scored again.
         active: Client requests now in flight here.
         replicas: Names of all replicas.
     """
@@ -62,9 +64,11 @@ class Sharing:
         baselines: Baselines,
         active: Callable[[], int],
         replicas: Callable[[], Iterable[str]],
+        floors: Floors | None = None,
     ) -> None:
         self.store = store
         self._baselines = baselines
+        self._floors = floors
         self._active = active
         self._replicas = replicas
         self._ended: deque[dict[str, object]] = deque(maxlen=KEPT_VERDICTS)
@@ -107,6 +111,8 @@ class Sharing:
             began = loop.time()
             if beats % BASELINE_BEATS == 0:
                 await self._baselines.share(self.store, self._replicas())
+                if self._floors is not None:
+                    await self._floors.share(self.store)
             await self.beat()
             beats += 1
             await asyncio.sleep(max(BEAT - (loop.time() - began), BEAT / 10))

@@ -11,7 +11,17 @@ import msgspec
 from guard.clock import Clock
 from guard.retry.budget import Budget
 from guard.state.own import Own, newest
-from guard.state.store import BEAT, KEPT_MEANS, KEPT_VERDICTS, WINDOW, Ejection, Fleet, StoreCounts
+from guard.state.store import (
+    BEAT,
+    KEPT_MEANS,
+    KEPT_TALLIES,
+    KEPT_VERDICTS,
+    WINDOW,
+    Ejection,
+    Fleet,
+    StoreCounts,
+    Tally,
+)
 from guard.state.window import summed
 from guard.types import ReplicaId
 
@@ -51,6 +61,7 @@ class MemoryFleet:
         self.members: dict[str, _Member] = {}
         self.ejected: dict[ReplicaId, Ejection] = {}
         self.means: dict[str, deque[float]] = {}
+        self.tallies: dict[str, deque[Tally]] = {}
         self.verdicts: deque[dict[str, object]] = deque(maxlen=KEPT_VERDICTS)
 
     def report(self, guard: str, retries: int, active: int) -> Fleet:
@@ -165,6 +176,12 @@ class MemoryStore:
         """Told at once."""
         kept = self._fleet.means.setdefault(deployment, deque(maxlen=KEPT_MEANS))
         kept.extend(means)
+        return tuple(kept)
+
+    async def share_tallies(self, model: str, tallies: Sequence[Tally]) -> tuple[Tally, ...]:
+        """Told at once."""
+        kept = self._fleet.tallies.setdefault(model, deque(maxlen=KEPT_TALLIES))
+        kept.extend(tallies)
         return tuple(kept)
 
     async def note_verdict(self, entry: Mapping[str, object]) -> None:

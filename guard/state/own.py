@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from guard.retry.budget import Budget, LocalBudget
-from guard.state.store import KEPT_MEANS, KEPT_VERDICTS, WINDOW, Ejection
+from guard.state.lists import SharedLists
+from guard.state.store import KEPT_MEANS, KEPT_TALLIES, KEPT_VERDICTS, WINDOW, Ejection, Tally
 from guard.state.window import QualityWindow, summed
 from guard.types import ReplicaId
 
@@ -59,8 +60,8 @@ class Own:
         self._verdicts: deque[dict[str, object]] = deque(maxlen=KEPT_VERDICTS)
         self.unsent_verdicts: deque[dict[str, object]] = deque(maxlen=KEPT_VERDICTS)
         self._noted = 0
-        self._means: dict[str, deque[float]] = {}
-        self.unsent_means: dict[str, deque[float]] = {}
+        self.means: SharedLists[float] = SharedLists(KEPT_MEANS)
+        self.tallies: SharedLists[Tally] = SharedLists(KEPT_TALLIES)
 
     # -- retries ------------------------------------------------------------------------------------
 
@@ -111,32 +112,6 @@ class Own:
     def verdicts(self, limit: int) -> list[dict[str, object]]:
         """This guard's latest, newest first."""
         return list(self._verdicts)[::-1][:limit]
-
-    # -- means --------------------------------------------------------------------------------------
-
-    def add_means(self, deployment: str, means: Iterable[float]) -> None:
-        """New means of this guard."""
-        fresh = list(means)
-        for kept in (self._means, self.unsent_means):
-            kept.setdefault(deployment, deque(maxlen=KEPT_MEANS)).extend(fresh)
-
-    def take_unsent(self, deployment: str) -> tuple[float, ...]:
-        """Means that the store has not been told of; they are about to be."""
-        return tuple(self.unsent_means.pop(deployment, ()))
-
-    def put_back_unsent(self, deployment: str, means: Iterable[float]) -> None:
-        """The store was not reached."""
-        later = self.unsent_means.get(deployment, ())
-        self.unsent_means[deployment] = deque([*means, *later], maxlen=KEPT_MEANS)
-
-    def learn_means(self, deployment: str, fleet: Sequence[float]) -> None:
-        """Take over the fleet's means; those not sent yet follow them."""
-        latest = [*fleet, *self.unsent_means.get(deployment, ())]
-        self._means[deployment] = deque(latest, maxlen=KEPT_MEANS)
-
-    def means(self, deployment: str) -> tuple[float, ...]:
-        """The latest known, oldest first."""
-        return tuple(self._means.get(deployment, ()))
 
 
 def newest(entries: Iterable[dict[str, object]], limit: int) -> list[dict[str, object]]:

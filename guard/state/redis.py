@@ -18,10 +18,11 @@ from guard.clock import Clock
 from guard.retry.budget import Budget
 from guard.state.calls import Calls
 from guard.state.connect import PATIENCE, connect
+from guard.state.lists import SharedLists
 from guard.state.own import Others, Own, newest
 from guard.state.scripts import Script
 from guard.state.settings import StoreSettings
-from guard.state.store import BEAT, KEPT_MEANS, KEPT_VERDICTS, WINDOW, Ejection, Fleet, StoreCounts
+from guard.state.store import BEAT, KEPT_VERDICTS, WINDOW, Ejection, Fleet, StoreCounts, Tally
 from guard.state.window import summed
 from guard.types import ReplicaId
 
@@ -49,6 +50,8 @@ class _Told(msgspec.Struct):
     guard: str
 
 
+_floats_of = msgspec.json.Decoder(float).decode
+_tallies_of = msgspec.json.Decoder(Tally).decode
 _told_of = msgspec.json.Decoder(_Told).decode
 
 
@@ -300,22 +303,36 @@ class RedisStore:
 
     async def share_means(self, deployment: str, means: Sequence[float]) -> tuple[float, ...]:
         """Means that the store could not be told are kept for the next time."""
-        own = self._own
-        own.add_means(deployment, means)
+        return await self._share(f"means:{deployment}", self._own.means, deployment, means, "{:.4f}".format, _mean_of)
+
+    async def share_tallies(self, model: str, tallies: Sequence[Tally]) -> tuple[Tally, ...]:
+        """As for means."""
+        return await self._share(f"tallies:{model}", self._own.tallies, model, tallies, _tally_text, _tally_of)
+
+    async def _share(
+        self,
+        key: str,
+        lists: SharedLists[T],
+        name: str,
+        items: Sequence[T],
+        text: Callable[[T], str],
+        read: Callable[[bytes], T | None],
+    ) -> tuple[T, ...]:
+        lists.add(name, items)
         if not self._calls.closed:
-            return own.means(deployment)
-        key = f"{self._prefix}means:{deployment}"
-        sending = own.take_unsent(deployment)
-        told = own.means(deployment)
+            return lists.of(name)
+        sending = lists.take_unsent(name)
+        told = lists.of(name)
         told = told[: len(told) - len(sending)]
-        texts = [f"{mean:.4f}" for mean in (*told, *sending)]
-        arguments: list[str | int] = [KEPT_MEANS, MEANS_LIVE * 1000, len(told), *texts]
-        reply = await self._calls.probe("means", lambda: self._means.run(self._client, key, *arguments), PATIENCE)
+        texts = [text(item) for item in (*told, *sending)]
+        arguments: list[str | int] = [lists.most, MEANS_LIVE * 1000, len(told), *texts]
+        at = self._prefix + key
+        reply = await self._calls.probe("means", lambda: self._means.run(self._client, at, *arguments), PATIENCE)
         if reply is None:
-            own.put_back_unsent(deployment, sending)
+            lists.put_back_unsent(name, sending)
         else:
-            own.learn_means(deployment, [float(mean) for mean in reply[1:]])
-        return own.means(deployment)
+            lists.learn(name, [item for item in map(read, reply[1:]) if item is not None])
+        return lists.of(name)
 
     async def note_verdict(self, entry: Mapping[str, object]) -> None:
         """Told with the next beat."""
@@ -337,6 +354,18 @@ def _decoded(decode: Callable[[bytes], T], raw: bytes) -> T | None:
         return decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _mean_of(raw: bytes) -> float | None:
+    return _decoded(_floats_of, raw)
+
+
+def _tally_text(tally: Tally) -> str:
+    return _encode(tally).decode()
+
+
+def _tally_of(raw: bytes) -> Tally | None:
+    return _decoded(_tallies_of, raw)
 
 
 def _ejections_of(parts: Sequence[bytes], now: float) -> dict[ReplicaId, Ejection]:

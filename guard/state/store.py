@@ -23,6 +23,11 @@ WINDOW = 60.0
 KEPT_VERDICTS = 500
 #: Means kept of each deployment.
 KEPT_MEANS = 256
+#: Scored answers kept of each model.
+KEPT_TALLIES = 256
+
+#: One healthy answer scored again: tokens beyond each edge of `guard.rescore.floor`, then all its tokens.
+Tally = tuple[int, ...]
 
 
 class Ejection(msgspec.Struct, frozen=True):
@@ -71,8 +76,8 @@ class StateStore(Protocol):
     """
     Shared state, seen from one guard.
 
-    What others did is as of the last `beat`; only `admit_retry`, `eject`, `share_means` and
-    `recent_verdicts` ask the store there and then.
+    What others did is as of the last `beat`; only `admit_retry`, `eject`, `share_means`,
+    `share_tallies` and `recent_verdicts` ask the store there and then.
     """
 
     guard: str
@@ -165,6 +170,19 @@ class StateStore(Protocol):
 
         Returns:
             The latest KEPT_MEANS of all guards, oldest first; this guard's own while degraded.
+        """
+        ...
+
+    async def share_tallies(self, model: str, tallies: Sequence[Tally]) -> tuple[Tally, ...]:
+        """
+        Add healthy answers that were scored again, and get the fleet's.
+
+        Args:
+            model: Which said them.
+            tallies: New ones of this guard, oldest first; all of one length.
+
+        Returns:
+            The latest KEPT_TALLIES of all guards, oldest first; this guard's own while degraded.
         """
         ...
 

@@ -15,7 +15,7 @@ from guard.retry.budget import Budget
 from guard.state.memory import MemoryFleet, MemoryStore
 from guard.state.redis import SETTLING, RedisStore
 from guard.state.settings import StoreSettings
-from guard.state.store import KEPT_MEANS, KEPT_VERDICTS, StateStore
+from guard.state.store import KEPT_MEANS, KEPT_TALLIES, KEPT_VERDICTS, StateStore
 from guard.types import ReplicaId
 from tests.integration.state.servers import Cluster, Sentinels, Server
 
@@ -162,6 +162,16 @@ async def test_means_of_all_guards_come_together_in_order(join: Join) -> None:
     assert await two.share_means("d", [0.75]) == (0.5, 0.25, 0.75)
     assert await one.share_means("d", []) == (0.5, 0.25, 0.75)
     assert await one.share_means("another", []) == ()
+
+
+async def test_scored_answers_of_all_guards_come_together_in_order_and_are_capped(join: Join) -> None:
+    one, two = await join("one"), await join("two")
+    assert await one.share_tallies("m", [(1, 0, 20)]) == ((1, 0, 20),)
+    assert await two.share_tallies("m", [(2, 1, 30)]) == ((1, 0, 20), (2, 1, 30))
+    assert await one.share_tallies("m", []) == ((1, 0, 20), (2, 1, 30))
+    assert await one.share_tallies("another", []) == ()
+    assert await one.share_means("m", []) == ()
+    assert await one.share_tallies("m", [(0, 9)] * KEPT_TALLIES) == ((0, 9),) * KEPT_TALLIES
 
 
 async def test_means_are_capped(join: Join) -> None:

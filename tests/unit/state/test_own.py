@@ -76,22 +76,3 @@ def test_an_entry_that_was_told_twice_is_shown_once() -> None:
     ]
     assert newest(entries, 5) == [entries[0], entries[2]]
     assert newest(entries, 1) == [entries[0]]
-
-
-def test_means_that_could_not_be_told_are_told_later_in_order() -> None:
-    mine = own()
-    mine.add_means("d", [0.1])
-    sending = mine.take_unsent("d")
-    mine.add_means("d", [0.2])
-    mine.put_back_unsent("d", sending)
-    assert mine.means("d") == (0.1, 0.2)
-    assert mine.take_unsent("d") == (0.1, 0.2)
-    mine.learn_means("d", [0.9, 0.1, 0.2])
-    assert mine.means("d") == (0.9, 0.1, 0.2)
-
-
-def test_means_that_were_not_told_yet_follow_the_fleets() -> None:
-    mine = own()
-    mine.add_means("d", [0.1])
-    mine.learn_means("d", [0.9])
-    assert mine.means("d") == (0.9, 0.1)
