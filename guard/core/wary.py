@@ -20,7 +20,7 @@ from guard.policy.schema import HoldMode
 from guard.types import Action, Verdict
 
 #: How long the policy has to follow. Unit: tokens.
-GRACE: Final = 48
+GRACE: Final = 96
 
 
 class Wary:

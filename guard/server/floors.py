@@ -44,6 +44,10 @@ class Floors:
                 self._learners[model] = learner
         return learner
 
+    def take(self, model: str, learner: FloorLearner) -> None:
+        """A floor that was measured elsewhere."""
+        self._learners[model] = learner
+
     def add(self, model: str, differences: Sequence[float]) -> None:
         """Take in one healthy answer."""
         learner, counts = self.of(model), count_beyond(differences)

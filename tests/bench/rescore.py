@@ -261,7 +261,7 @@ async def alarms(url: str, learner: FloorLearner, confirm: Confirm | None) -> di
     slow = aiohttp.ClientTimeout(total=1800)
     async with running_guard(config, Judge(policy)) as running, aiohttp.ClientSession(timeout=slow) as client:
         assert running.guard.rescorer is not None
-        running.guard.rescorer.floors[MODEL] = learner
+        running.guard.rescorer.floors.take(MODEL, learner)
 
         async def one(number: int) -> None:
             body = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guard.clock import VirtualClock
-from guard.rescore.floor import LEAST_TOKENS
+from guard.rescore.floor import LEAST_TOKENS, FloorLearner
 from guard.retry.budget import Budget
 from guard.server.floors import MAX_MODELS, Floors
 from guard.state.memory import MemoryFleet, MemoryStore
@@ -51,6 +51,19 @@ async def test_tallies_of_another_version_are_left_alone() -> None:
     await store.share_tallies("m", [(1, 2, 3), (0, 0, 0, 0, 0, LEAST_TOKENS)])
     floors = Floors(1)
     floors.of("m")
+    await floors.share(store)
+    assert floors.of("m").floor.tokens == LEAST_TOKENS
+
+
+async def test_a_floor_from_elsewhere_stays_until_the_fleet_knows_better() -> None:
+    (store,) = stores("one")
+    elsewhere = FloorLearner(1)
+    elsewhere.add([*CLEAN, 0.3])
+    floors = Floors(1)
+    floors.take("m", elsewhere)
+    await floors.share(store)
+    assert floors.of("m") is elsewhere
+    await store.share_tallies("m", [(0, 0, 0, 0, 0, LEAST_TOKENS)])
     await floors.share(store)
     assert floors.of("m").floor.tokens == LEAST_TOKENS
 
