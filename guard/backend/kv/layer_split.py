@@ -140,7 +140,7 @@ def plan_memory(
     if min(kept, largest, step_blocks) <= 0:
         raise LayerSplitError(f"sizes must be positive: kept {kept}, largest {largest}, step_blocks {step_blocks}")
     blocks = memory // (kept + SLOTS * largest)
-    if blocks > step_blocks:
+    if blocks >= step_blocks:
         blocks = (memory - SLOTS * step_blocks * largest) // kept
     if blocks < 1:
         raise LayerSplitError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guard.backend.kv.layer_split import (
@@ -58,6 +58,7 @@ def test_ranks_that_replicate_nothing_or_unequally_are_refused(ranks: int, heads
     extra=st.integers(0, 1 << 20),
     step_blocks=st.integers(1, 5000),
 )
+@example(memory=422, owned=[73], draft=[], extra=0, step_blocks=1)
 def test_the_plan_fits_and_one_block_more_would_not(
     memory: int, owned: list[int], draft: list[int], extra: int, step_blocks: int
 ) -> None:
