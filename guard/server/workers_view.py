@@ -64,6 +64,7 @@ def _replica(lines: Sequence[Answer]) -> Answer:
         "in_flight": sum(line["in_flight"] for line in lines),
         "weight": round(sum(line["weight"] for line in lines) / len(lines), 3),
         "ejections": dict(_sums(line["ejections"] for line in lines)),
+        "suspected": next((line["suspected"] for line in lines if line["suspected"]), ""),
         "baseline": _baseline([line["baseline"] for line in lines if line["baseline"] is not None]),
         # How many of the workers see it like that: without a store each decides for itself.
         "seen_by": {"workers": sum(line["standing"] == worst["standing"] for line in lines), "of": len(lines)},

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 from playwright.async_api import Browser, Page, expect
 
+from guard.fleet.settings import QualitySettings
 from tests.browser.conftest import opened, picture
 from tests.browser.traffic import drive, fleet
+from tests.integration.server.conftest import QUIET
 
 PAGES = ("#/", "#/live", "#/exchanges", "#/replicas", "#/policies", "#/exchange/not-there")
 
@@ -143,4 +146,18 @@ async def test_names_from_clients_are_never_markup(browser: Browser, tmp_path: P
             await expect(page.get_by_text(evil).first).to_be_visible()
             await page.goto(f"{running.admin_url}/dashboard#/exchange/evil")
             await expect(page.get_by_text(evil).first).to_be_visible()
+            assert (found.console, found.policy, found.elsewhere) == ([], [], [])
+
+
+async def test_a_replica_that_begins_to_stand_out_is_shown_as_suspect(browser: Browser, tmp_path: Path) -> None:
+    """It is not left out yet, but its answers need less evidence to be tried again."""
+    pool = msgspec.structs.replace(QUIET, quality=QualitySettings(sample=1000))
+    async with fleet(tmp_path, share=0.8, pool=pool) as (running, _):
+        await drive(running.url, 40)
+        async with opened(browser, f"{running.admin_url}/dashboard#/replicas") as (page, found):
+            card = page.locator(".replica", has_text="gpu-2")
+            await expect(card.locator(".badge")).to_have_text("Serving")
+            await expect(card).to_contain_text("Suspect, so that less evidence is enough", timeout=15_000)
+            await expect(page.locator(".replica", has_text="gpu-1")).not_to_contain_text("Suspect")
+            await picture(page, "replicas-suspect-light", whole=True)
             assert (found.console, found.policy, found.elsewhere) == ([], [], [])

@@ -124,6 +124,7 @@ function verdictBox(attempt, found) {
   return h("div", { class: "verdict" },
     h("h3", {}, "Why: rule ", h("code", {}, attempt.rule), kindMark(attempt.kind), h("span", { class: "badge bad" }, verb(attempt.verdict))),
     h("p", { class: "why" }, attempt.reason),
+    attempt.doubted ? h("p", { class: "note" }, `Its replica was suspect, so that part of the evidence was enough: ${attempt.suspected}`) : null,
     table([
       { name: "Signal", of: ({ finding }) => h("code", {}, finding.signal.name) },
       { name: "Over", of: ({ finding }) => (finding.signal.window ? `${finding.signal.window.size} ${finding.signal.window.unit}` : "all") },

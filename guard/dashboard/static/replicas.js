@@ -51,7 +51,7 @@ function card(replica) {
     const seen = one.seen_by && one.seen_by.workers < one.seen_by.of ? ` (${one.seen_by.workers} of ${one.seen_by.of} workers)` : "";
     state.replaceChildren(h("span", { class: `badge ${style}` }, name + seen));
     const out = one.ejections.quality + one.ejections.transport;
-    reason.textContent = one.standing === "ready" ? "" : one.reason;
+    reason.textContent = one.standing !== "ready" ? one.reason : one.suspected ? `Suspect, so that less evidence is enough to try its answers again: ${one.suspected}` : "";
     reason.hidden = !reason.textContent;
     const known = one.baseline;
     facts.replaceChildren(...[

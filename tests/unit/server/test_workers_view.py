@@ -23,6 +23,7 @@ def replica(**fields: Any) -> dict[str, Any]:
     base = {
         "name": "a", "url": "http://a", "engine": None, "standing": "ready", "in_flight": 2, "weight": 1.0,
         "ejections": {"quality": 0, "transport": 1}, "reason": "", "baseline": None,
+        "suspected": "",
     }  # fmt: skip
     return base | fields
 
@@ -54,9 +55,10 @@ def test_a_replica_is_as_the_worker_sees_it_that_thinks_least_of_it() -> None:
         [
             [replica(baseline=learned)],
             [replica(standing="ejected", reason="bad", engine="vllm", weight=0.5, baseline=other)],
-            [replica(baseline=young)],
+            [replica(baseline=young, suspected="2 of 6 answers bad")],
         ]
     )
+    assert told["suspected"] == "2 of 6 answers bad"
     assert (told["standing"], told["reason"], told["engine"]) == ("ejected", "bad", "vllm")
     assert (told["in_flight"], told["weight"]) == (6, 0.833)
     assert told["ejections"] == {"quality": 0, "transport": 3}
