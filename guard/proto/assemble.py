@@ -176,7 +176,8 @@ class Assembler:
         """
         chat = self._route is Route.CHAT
         for index, choice in self._choices.items():
-            if self._calls and choice.ends_in_call and (choice.cut or choice.stopped or not choice.calls_whole):
+            begun = choice.ends_in_call or not self._all_told
+            if self._calls and begun and (choice.cut or choice.stopped or not choice.calls_whole):
                 return CUT_CALL
             if not choice.cut:
                 continue
@@ -185,6 +186,13 @@ class Assembler:
             if self._stops and not chat and self._unsaid.kept_back(index):
                 return KEPT_BACK
         return ""
+
+    @property
+    def _all_told(self) -> bool:
+        """Whether the chunks had the ids of all tokens: vLLM leaves some chunks out that say nothing."""
+        usage = self._top.get("usage")
+        count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        return not isinstance(count, int) or sum(choice.told for choice in self._choices.values()) >= count
 
     def result(self) -> bytes:
         """
@@ -248,6 +256,8 @@ class _Choice:
         self._arguments: dict[int, list[str]] = {}
         self._call: list[str] = []
         self._silent = False  # tokens came of which perhaps not all was said
+        #: Token ids that came. Unit: tokens.
+        self.told = 0
 
     @property
     def cut(self) -> bool:
@@ -271,6 +281,7 @@ class _Choice:
 
     def add(self, choice: Object, *, cut_ids: bool = False) -> None:
         if choice.get("token_ids"):
+            self.told += len(choice["token_ids"])
             # Of several tokens the last ones may be kept back: the beginning of a call, behind some words.
             self._silent = len(choice["token_ids"]) > 1 or not _says(choice.get("delta"))
         if cut_ids:

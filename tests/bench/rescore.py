@@ -296,7 +296,9 @@ async def alarms(url: str, learner: FloorLearner, confirm: Confirm | None) -> di
 
 async def bench(url: str, arguments: argparse.Namespace) -> bool:
     """The parts that are wanted; whether the figures are as they have to be."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=600)) as client:
+    # No connection is kept: vLLM closes those that were idle for 5 s, perhaps as the next request is on its way.
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=600), connector=connector) as client:
         learner = await calibrate(client, url)
         good = True
         if arguments.part != "alarms":

@@ -341,6 +341,16 @@ def test_the_beginning_of_a_call_may_be_kept_back_behind_words_of_the_same_step(
     assert bool(assembler.unsure) is unsure
 
 
+@pytest.mark.parametrize(("tokens", "unsure"), [(1, False), (2, True)])
+def test_a_call_may_have_begun_in_tokens_of_which_no_chunk_came(tokens: int, unsure: bool) -> None:
+    """Without reasoning vLLM sends no chunk for a token whose text it keeps back; its usage has it."""
+    assembler = Assembler(Route.CHAT, "vllm", tools=True, token_ids=False)
+    assembler.add(json.dumps(vllm_delta({"content": "Hello "}, token_ids=[1])).encode())
+    assembler.add(json.dumps(vllm_delta({}, "length")).encode())
+    assembler.add(json.dumps({"choices": [], "usage": {"completion_tokens": tokens}}).encode())
+    assert bool(assembler.unsure) is unsure
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason", "unsure"),
     [('{"a":1}', None, False), ('{"a":', None, True), ('{"a":1}', ",", True), ('{"a":1}', 28, True)],
