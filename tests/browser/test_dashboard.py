@@ -117,7 +117,7 @@ async def test_live_streams_come_and_go(browser: Browser, tmp_path: Path) -> Non
         fleet(tmp_path, share=0.0, pace=40.0) as (running, _),
         opened(browser, f"{running.admin_url}/dashboard#/live") as (page, found),
     ):
-        await expect(page.locator(".badge.good")).to_have_text("Connected")
+        await expect(page.locator(".badge.good", has_text="Connected")).to_be_visible()
         traffic = asyncio.create_task(drive(running.url, 12, at_once=12))
         await expect(page.locator(".live-body .live-row:visible")).to_have_count(12, timeout=15_000)
         # The keyboard walks through the rows.

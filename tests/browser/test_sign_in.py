@@ -54,7 +54,7 @@ async def test_from_a_link_through_the_form_to_the_exchange_and_out_again(
             assert not [url for url in asked if "token" in url.partition("/login")[2]]
             # The live feed is an EventSource, which can send no header: the cookie opens it.
             await page.goto(f"{dashboard}#/live")
-            await expect(page.locator(".badge.good")).to_have_text("Connected")
+            await expect(page.locator(".badge.good", has_text="Connected")).to_be_visible()
             # Out again, and what a page does once its session is over.
             await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
             other = await page.context.new_page()

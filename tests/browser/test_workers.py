@@ -20,7 +20,7 @@ async def test_streams_and_figures_of_both_workers_are_on_one_page(browser: Brow
         fleet(replica.url) as guard,
         opened(browser, f"{guard.admin}/dashboard#/live") as (page, found),
     ):
-        await expect(page.locator(".badge.good")).to_have_text("Connected")
+        await expect(page.locator(".badge.good", has_text="Connected")).to_be_visible()
         await expect(page.locator("#status")).to_contain_text("2 of 2 workers")
         traffic = asyncio.create_task(drive(guard.url, STREAMS, at_once=STREAMS))
         # Both workers count their streams from one: none may stand in the other's row.
