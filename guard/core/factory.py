@@ -110,7 +110,9 @@ def make_attempt(
         The attempt, and the upstream request body.
     """
     policy = settings.judge.policy
-    adapter = adapter_for(target.engine, target.num_speculative_tokens)
+    # The engine as far as its signal goes: what it is not asked for, it does not add.
+    signal_of = "text" if target.exact_stops and _stops_show(request, target.engine) else target.engine
+    adapter = adapter_for(signal_of, target.num_speculative_tokens)
     family = request.family
     changes = changes_for(
         target.engine,
@@ -143,7 +145,7 @@ def make_attempt(
     )
     rewriter = family.rewriter(
         request,
-        engine=target.engine,
+        engine=signal_of,
         annotate=settings.annotate,
         continuation=_continuation(shown, resumes=resumes),
     )
@@ -153,6 +155,12 @@ def make_attempt(
         attempt.recall(shown.text, shown.tokens)
     attempt.emitted = Emitted() if rescores else None
     return attempt, body
+
+
+def _stops_show(request: ClientRequest, engine: str) -> bool:
+    """Whether a stream shows beside a stop word that the guard asked for acceptance (see proto/rewrite.py)."""
+    asked = request.stream and not request.timings_per_token
+    return engine == "llama.cpp" and asked and bool(request.body.get("stop"))
 
 
 def _can_rescore(request: ClientRequest, target: Target) -> bool:

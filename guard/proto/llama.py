@@ -95,16 +95,19 @@ class CompletionRewriter:
 
     Args:
         request: The client's request.
+        engine: Engine name, which says what the guard's switches added.
         annotate: Add a `guard` object with the steps' counts.
         continuation: For an attempt whose chunks follow those of an earlier one.
     """
 
     plain = False
 
-    def __init__(self, request: ClientRequest, *, annotate: bool, continuation: Continuation | None) -> None:
+    def __init__(
+        self, request: ClientRequest, *, engine: str, annotate: bool, continuation: Continuation | None
+    ) -> None:
         self._request = request
         self._continuation = continuation
-        self._chunks = ChunkRewriter(request, engine="llama.cpp", annotate=annotate)
+        self._chunks = ChunkRewriter(request, engine=engine, annotate=annotate)
         #: Chunks have nothing that would tell attempts apart.
         self.identity: Identity | None = Identity(None, None)
 
@@ -243,7 +246,7 @@ class CompletionFamily(Family):
         self, request: ClientRequest, *, engine: str, annotate: bool, continuation: Continuation | None
     ) -> CompletionRewriter:
         """See Family."""
-        return CompletionRewriter(request, annotate=annotate, continuation=continuation)
+        return CompletionRewriter(request, engine=engine, annotate=annotate, continuation=continuation)
 
     def gatherer(self, request: ClientRequest, engine: str) -> CompletionAssembler:
         """See Family."""

@@ -9,6 +9,7 @@ decode of the top level into raw values (such a chunk comes out compact, member 
 Two things cannot be told apart, both about `timings` in one chunk. Where a stop word begins inside a token,
 llama.cpp's last chunk with text has them even stock; here they go. Where an answer on `/v1/completions` ends by
 itself though stop words were asked for, its last chunk without text has none stock; here they stay, as at a stop word.
+Where that must not be, `exact_stops` of an upstream has the guard ask for no timings in such streams (core/factory.py).
 
 Source:
     llama.cpp tools/server/server-task.cpp (`to_json_oaicompat*`): stock `timings` stand in the

@@ -120,6 +120,7 @@ class Upstream:
             baseline=self._baselines.of(self.name),
             capabilities=self._capabilities.of(self.name),
             wariness=self._wariness,
+            exact_stops=self._settings.exact_stops,
         )
 
 

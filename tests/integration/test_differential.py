@@ -52,13 +52,32 @@ UNSEEN = {
 }
 
 
+def unseen(stop: dict[str, object], *, stream: bool) -> Shape:
+    asked = {"model": "m", "temperature": 0, "max_tokens": 9, "prompt": "The colours are", "stream": stream}
+    return "/v1/completions", {**asked, **ENDS, **stop}
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+async def test_nothing_differs_there_where_no_acceptance_is_asked(embedded: LiveBackend, case: str) -> None:
+    shape = unseen(UNSEEN[case][0], stream=True)
+    upstream = UpstreamSettings(url=embedded.url, exact_stops=True)
+    config = Config(upstreams=[upstream], listen=Listen(port=0), admin=Listen(port=0))
+    async with running_guard(config, Judge(find_policy("observe"))) as running, aiohttp.ClientSession() as client:
+        await answer(client, embedded.url, shape)
+        assert await answer(client, running.url, shape) == await answer(client, embedded.url, shape)
+
+
+async def test_random_shapes_do_not_even_differ_by_times_where_that_is_asked(embedded: LiveBackend) -> None:
+    report = await fuzz(embedded.url, "llama.cpp", seconds=8, seed=22, exact_stops=True)
+    assert (report["differ"], report["only_times"]) == (0, 0), report
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("case", UNSEEN)
 async def test_only_times_differ_where_the_stop_is_not_told(embedded: LiveBackend, stream: bool, case: str) -> None:
     """Nothing but llama.cpp's object of times, in one chunk; the last chunk has it either way."""
     stop, text, timed = UNSEEN[case]
-    asked = {"model": "m", "temperature": 0, "max_tokens": 9, "prompt": "The colours are", "stream": stream}
-    shape: Shape = ("/v1/completions", {**asked, **ENDS, **stop})
+    shape = unseen(stop, stream=stream)
     config = Config(upstreams=[UpstreamSettings(url=embedded.url)], listen=Listen(port=0), admin=Listen(port=0))
     async with running_guard(config, Judge(find_policy("observe"))) as running, aiohttp.ClientSession() as client:
         await answer(client, embedded.url, shape)

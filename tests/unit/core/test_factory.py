@@ -20,9 +20,17 @@ def request(**fields: object) -> ClientRequest:
     return parse_request(Route.CHAT, json.dumps(body).encode())
 
 
-def body_of(engine: str, *, number: int = 1, mode: str = "first", shown: Shown | None = None, **fields: object) -> dict:
+def body_of(
+    engine: str,
+    *,
+    number: int = 1,
+    mode: str = "first",
+    shown: Shown | None = None,
+    exact_stops: bool = False,
+    **fields: object,
+) -> dict:
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
-    target = Target(ReplicaId("a"), engine)
+    target = Target(ReplicaId("a"), engine, exact_stops=exact_stops)
     _, body = make_attempt(
         request(**fields),
         settings,
@@ -45,6 +53,36 @@ def body_of(engine: str, *, number: int = 1, mode: str = "first", shown: Shown |
 )
 def test_the_engines_signal_is_switched_on(engine: str, switch: dict[str, object]) -> None:
     assert switch.items() <= body_of(engine).items()
+
+
+@pytest.mark.parametrize(
+    ("exact", "fields", "asks"),
+    [
+        (False, {"stop": "x"}, True),
+        (True, {"stop": "x"}, False),
+        (True, {"stop": ["x", "y"]}, False),
+        (True, {"stop": []}, True),
+        (True, {}, True),
+        # Not streamed, nothing shows of what the guard asked for.
+        (True, {"stop": "x", "stream": False}, True),
+    ],
+)
+def test_streams_with_stop_words_may_be_asked_for_nothing(exact: bool, fields: dict[str, object], asks: bool) -> None:
+    body = body_of("llama.cpp", exact_stops=exact, **fields)
+    assert body.get("timings_per_token", False) is asks
+
+
+def test_what_a_client_asks_for_itself_is_read_beside_stop_words_too() -> None:
+    asked = request(stop="x", timings_per_token=True)
+    settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
+    target = Target(ReplicaId("a"), "llama.cpp", exact_stops=True)
+    attempt, body = make_attempt(asked, settings, target, number=1, mode="first", shown=Shown())
+    assert json.loads(body)["timings_per_token"] is True
+    timings = {"predicted_n": 2, "draft_n": 3, "draft_n_accepted": 1}
+    chunk = {"choices": [{"index": 0, "delta": {"content": "a"}}], "timings": timings}
+    (event,) = attempt.feed(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+    attempt.judge(event, watch=True)
+    assert (attempt.record.accepted, attempt.record.drafted) == ([1], [3])
 
 
 def test_an_unknown_backend_is_sent_what_the_client_sent() -> None:
