@@ -181,7 +181,7 @@ class Reply(asyncio.Protocol):
         while (found := _HEAD_END.search(head, start)) is not None:
             start = 0
             try:
-                message = self._parse(bytes(head[: found.end()]))
+                message = head_of(bytes(head[: found.end()]), self._loop)
             except HttpProcessingError as error:
                 # The error itself quotes what the backend said.
                 self._fail(UpstreamError("protocol", f"{_IMPROPER} ({type(error).__name__})"))
@@ -210,22 +210,6 @@ class Reply(asyncio.Protocol):
             self._body_over(self._body)
         elif rest:
             self.data_received(rest)
-
-    def _parse(self, head: bytes) -> RawResponseMessage:
-        # The protocol would control the flow of a body, which the parser never sees.
-        parser = HttpResponseParser(
-            BaseProtocol(self._loop),
-            self._loop,
-            MAX_UNREAD,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            read_until_eof=True,
-            auto_decompress=False,
-        )
-        messages, _, _ = parser.feed_data(head)
-        if not messages:
-            raise HttpProcessingError(message="no head")
-        return messages[0][0]
 
     def _body_over(self, body: Body) -> None:
         if body.failure is not None:
@@ -267,6 +251,33 @@ class Reply(asyncio.Protocol):
             transport.pause_reading()
         elif not transport.is_reading():
             transport.resume_reading()
+
+
+def head_of(head: bytes, loop: asyncio.AbstractEventLoop) -> RawResponseMessage:
+    """
+    Read the head of an answer.
+
+    Args:
+        head: All of it, with the empty line.
+        loop: The running loop.
+
+    Raises:
+        HttpProcessingError: It is none.
+    """
+    # The protocol would control the flow of a body, which the parser never sees.
+    parser = HttpResponseParser(
+        BaseProtocol(loop),
+        loop,
+        MAX_UNREAD,
+        max_line_size=MAX_LINE,
+        max_field_size=MAX_LINE,
+        read_until_eof=True,
+        auto_decompress=False,
+    )
+    messages, _, _ = parser.feed_data(head)
+    if not messages:
+        raise HttpProcessingError(message="no head")
+    return messages[0][0]
 
 
 def body_of(message: RawResponseMessage) -> Body:

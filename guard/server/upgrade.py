@@ -1,8 +1,9 @@
 """
 WebSocket upgrades: the request's head goes to a replica, and from then on bytes pass both ways as they come.
 
-Nothing is parsed after the heads, so that frames, compression, pings and close codes are the peers' own,
-and so is a refusal of the upgrade.
+Nothing is parsed after the heads, so that frames, compression, pings and close codes are the peers' own. A refusal
+of the upgrade is the backend's own as well, but the connections stay HTTP: were they joined, the requests that a client
+sends next on its connection would reach the backend past the guard, and past its keys.
 """
 
 from __future__ import annotations
@@ -11,18 +12,24 @@ import asyncio
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 from yarl import URL
 
+from guard.errors import UpstreamError
 from guard.server.headers import end_to_end
 from guard.server.outgoing import Outgoing
+from guard.server.reply import body_of, head_of
 from guard.server.upstream import UpstreamPool
 
 #: Most that is read at once, that a response head may have, and that waits for one side. Unit: bytes.
 PIECE = 64 * 1024
+_SWITCHED = 101
 
 
 def is_upgrade(request: web.Request) -> bool:
-    """Whether a request asks for a WebSocket."""
+    """Whether a request asks for a WebSocket; RFC 6455 has only GET do so."""
+    if request.method != "GET":
+        return False
     tokens = {token.strip().lower() for token in request.headers.get("Connection", "").split(",")}
     return "upgrade" in tokens and request.headers.get("Upgrade", "").lower() == "websocket"
 
@@ -40,7 +47,7 @@ async def tunnel(request: web.Request, pool: UpstreamPool, request_id: str) -> w
         A response that is written already.
 
     Raises:
-        OSError, TimeoutError: No replica could be reached; nothing was sent to the client.
+        OSError, TimeoutError, UpstreamError: No replica answered; nothing was sent to the client.
     """
     upstream = pool.choose()
     url = URL(upstream.url + request.raw_path, encoded=True)
@@ -52,7 +59,9 @@ async def tunnel(request: web.Request, pool: UpstreamPool, request_id: str) -> w
                 url.host, url.port, ssl=pool.outgoing.ssl if url.scheme == "https" else None, limit=PIECE
             )
             writer.write(_head(request, url, request_id, pool.outgoing))
-            head = await reader.readuntil(b"\r\n\r\n")
+            head, message = await _answered(reader)
+        if message.code != _SWITCHED:
+            return await _refused(request, message, reader, pool, request_id)
         client = Client(request, writer)
         await client.send(_with_id(head, request_id))
         while data := await reader.read(PIECE):
@@ -67,6 +76,49 @@ async def tunnel(request: web.Request, pool: UpstreamPool, request_id: str) -> w
     written = Written()
     written.force_close()
     return written
+
+
+async def _answered(reader: asyncio.StreamReader) -> tuple[bytes, RawResponseMessage]:
+    """The head that answers an upgrade, as it came and as it reads; what comes before it (100, 103) is left out."""
+    loop = asyncio.get_running_loop()
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        try:
+            message = head_of(head, loop)
+        except HttpProcessingError as error:
+            # The error itself quotes what the backend said.
+            fault = f"the backend does not speak HTTP properly ({type(error).__name__})"
+            raise UpstreamError("protocol", fault) from error
+        if message.code >= _SWITCHED and message.code not in (102, 103):
+            return head, message
+
+
+async def _refused(
+    request: web.Request, message: RawResponseMessage, reader: asyncio.StreamReader, pool: UpstreamPool, request_id: str
+) -> web.StreamResponse:
+    """Pass on an answer that is no upgrade; the client's connection is HTTP before and after it."""
+    response = web.StreamResponse(status=message.code, reason=message.reason, headers=end_to_end(message.headers))
+    response.headers["X-Request-Id"] = request_id
+    body = body_of(message)
+    await response.prepare(request)
+    try:
+        while not body.over:
+            async with asyncio.timeout(pool.idle):
+                data = await reader.read(PIECE)
+            if data:
+                async with asyncio.timeout(pool.unread):
+                    await response.write(body.feed(data))
+            elif not body.closed():
+                raise ConnectionResetError
+        if body.failure is not None:
+            raise ConnectionResetError
+    except (ConnectionError, TimeoutError):
+        # The head is out: the only honest end is to break the connection off.
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    await response.write_eof()
+    return response
 
 
 class Client:

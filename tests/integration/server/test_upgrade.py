@@ -78,6 +78,69 @@ async def test_the_backends_refusal_is_the_clients(backend: tuple[str, asyncio.E
             assert response.headers["X-Request-Id"] == "r-2"
 
 
+async def raw(url: str, *requests: bytes) -> bytes:
+    """What one connection is answered, request upon request; the last one has to end it."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    for request in requests[:-1]:
+        writer.write(request)
+        await reader.readuntil(b"not you")
+    writer.write(requests[-1])
+    said = await reader.read()
+    writer.close()
+    return said
+
+
+ASKS = b"GET /refused?k=1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Request-Id: r-3\r\n\r\n"
+
+
+async def test_what_follows_a_refusal_on_the_same_connection_goes_through_the_guard(
+    backend: tuple[str, asyncio.Event],
+) -> None:
+    """The backend keeps its connection open: joined to the client's, it would take the next request unwatched."""
+    url, _ = backend
+    async with guarded(url, policy=policy()) as (running, _client):
+        body = b'{"stream": 1}'
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        said = await raw(running.url, ASKS, head % len(body) + body)
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert b"stream must be true or false" in said  # the guard's own word
+        assert running.guard.metrics.passthrough == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnot\r\n4\r\n you\r\n0\r\n\r\n", b"not you"),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nnot you", b"not you"),
+        (b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 403 No\r\nContent-Length: 7\r\n\r\nnot you", b"not you"),
+        (b"HTTP/1.1 204 No\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nnot you", None),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnot\r\nx", None),
+        (b"nonsense\r\n\r\n", b"does not speak HTTP"),
+        (b"HTTP/1.1 200", b"closed the connection"),
+    ],
+)
+async def test_any_answer_that_is_no_upgrade_keeps_its_body_and_its_end(answer: bytes, wanted: bytes | None) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with guarded(url, policy=policy()) as (running, client):
+            headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+            if wanted is None:
+                with pytest.raises(aiohttp.ClientError):
+                    await (await client.get(running.url + "/x", headers=headers)).read()
+            else:
+                async with client.get(running.url + "/x", headers=headers) as response:
+                    assert wanted in await response.read()
+            assert not any(upstream.in_flight for upstream in running.guard.pool.upstreams)
+
+
 async def test_a_client_that_leaves_closes_the_backends_side(backend: tuple[str, asyncio.Event]) -> None:
     url, ended = backend
     async with guarded(url, policy=policy()) as (running, client):
