@@ -49,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has left (`guard ... | head`).
         sys.stderr.close()
         return EXIT_ERROR
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A file that was named to us: a folder that may not be looked into, a name too long, a disk that is full.
+        print(f"guard: {error.filename}: {error.strerror}", file=sys.stderr)
+        return EXIT_ERROR
 
 
 def _parser() -> argparse.ArgumentParser:

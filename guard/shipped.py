@@ -11,6 +11,9 @@ from guard.policy.load import load_policy
 from guard.policy.schema import Policy
 from guard.yamldoc import nearest
 
+#: Largest text file read, keys of many clients included. Unit: bytes.
+MAX_TEXT = 16 * 1024 * 1024
+
 
 def shipped_policies() -> list[str]:
     """Names of the policies that ship."""
@@ -55,7 +58,8 @@ def _policy_path(name: str, folder: Path) -> Path:
     if "/" in name or Path(name).suffix:
         return folder / name
     path = data_dir("policies") / f"{name}.yaml"
-    if not path.is_file():
+    # Not asked for by name: what is too long for one is none that ships.
+    if name not in shipped_policies():
         raise ConfigError(f"no shipped policy is called {name!r}; {nearest(name, shipped_policies())}")
     return path
 
@@ -65,11 +69,19 @@ def read_text(path: Path) -> str:
     A text file's content.
 
     Raises:
-        ConfigError: It cannot be read, or is not UTF-8.
+        ConfigError: It cannot be read, is not UTF-8, or is larger than any such file: a model, a device.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT + 1)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", path=str(path)) from error
+    except ValueError as error:  # no path has a NUL
+        raise ConfigError(f"cannot be read: {error}", path=repr(str(path))) from error
+    if len(data) > MAX_TEXT:
+        raise ConfigError(f"larger than {MAX_TEXT} bytes; is this the right file?", path=str(path))
+    try:
+        # As text files are read: each kind of line end is one.
+        return data.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ConfigError(f"not UTF-8: {error}", path=str(path)) from error

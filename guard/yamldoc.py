@@ -152,7 +152,10 @@ class Document:
             return result
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(loader, item, f"{where}[{index}]", depth + 1) for index, item in enumerate(node.value)]
-        value = loader.construct_object(node)
+        try:
+            value = loader.construct_object(node)
+        except ValueError as error:  # a date that there is not, a number without end
+            self.fail(where, f"not valid YAML: {error}")
         if value is None or isinstance(value, bool | int | float | str):
             return value
         return str(node.value)

@@ -149,6 +149,9 @@ class _Line(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_Line)
 
+#: Longest line: an answer of a hundred thousand chunks is shorter. Unit: bytes.
+MAX_LINE = 32 * 1024 * 1024
+
 
 def read_cases(path: Path) -> Iterator[Case]:
     """
@@ -160,7 +163,9 @@ def read_cases(path: Path) -> Iterator[Case]:
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
+                if len(line) > MAX_LINE:
+                    raise ConfigError(f"the line has more than {MAX_LINE} bytes", path=str(path), line=number)
                 if not line.isspace():
                     yield _parse(line, str(path), number)
     except (OSError, EOFError, zlib.error) as error:
@@ -171,7 +176,7 @@ def read_cases(path: Path) -> Iterator[Case]:
 def _parse(line: bytes, path: str, number: int) -> Case:
     try:
         found = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message, _, where = str(error).partition(" - at `$")
         raise ConfigError(f"not a case: {message}", path=path, line=number, where=where.strip("`.")) from error
     problem, where = _problem(found)

@@ -9,6 +9,8 @@ import msgspec
 
 from guard.data import data_dir
 from guard.errors import ConfigError
+from guard.shipped import read_text
+from guard.yamldoc import Document, to_struct
 
 #: Quantiles over prompts that a profile gives.
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -112,18 +114,29 @@ def read_profile(path: Path) -> Profile:
     Read a profile from its file.
 
     Raises:
-        ConfigError: It is absent or not valid.
+        ConfigError: It is absent or not valid; with its line.
     """
     try:
-        return msgspec.yaml.decode(path.read_bytes(), type=Profile)
-    except FileNotFoundError as error:
+        text = read_text(path)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         raise ConfigError(
             "no such profile; `guard calibrate` makes one from recorded traffic, "
             "`python -m guard.lab.measure` measures one of draft_models/",
             path=str(path),
         ) from error
-    except (OSError, msgspec.DecodeError) as error:
-        raise ConfigError(str(error), path=str(path)) from error
+    document = Document(text, str(path))
+    profile = to_struct(document, Profile)
+    if not profile.rows:
+        document.fail("rows", "nothing was measured: there is no row")
+    for number, row in enumerate(profile.rows):
+        # What a baseline is made of; a NaN is in no range.
+        if not 0 <= row.acceptance_probability <= 1:
+            document.fail(f"rows[{number}].acceptance_probability", "a probability is between 0 and 1")
+        if row.positions_tested < 0 or row.num_speculative_tokens < 1:
+            document.fail(f"rows[{number}]", "depth and positions tested are counts; the depth is 1 at least")
+    return profile
 
 
 def position_acceptance(steps: Sequence[Step], depth: int) -> tuple[tuple[float, ...], int, int]:

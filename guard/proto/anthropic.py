@@ -148,12 +148,14 @@ class MessagesRewriter:
         return without_metrics(event, steps if self._annotate else (), cut=self._cut_metrics)
 
     def _follow(self, event: SseEvent, data: bytes, continuation: Continuation) -> bytes:
-        fields = _FIELDS.decode(data)
+        fields = decode_event(_FIELDS, data)
+        if fields is None:
+            return event.raw
         kind = fields.get("type")
         if kind == "message_start":
             return b""
         if kind == "content_block_start" and fields.get("index") == 0:
-            if (fields.get("content_block") or {}).get("type") == "text":
+            if number_of(fields.get("content_block"), "type") == "text":
                 return b""
             raise ProtocolError("the continuation does not begin with text", where="$.content_block.type")
         if kind == "content_block_stop" and fields.get("index") == 0:

@@ -49,6 +49,8 @@ class MessageAssembler:
 
     def add(self, data: bytes) -> None:
         """See Gatherer."""
+        if data.strip() == b"null":
+            return  # says nothing, see `decode_event`
         try:
             event = _FIELDS.decode(data)
         except (msgspec.DecodeError, RecursionError) as error:

@@ -122,7 +122,9 @@ class CompletionRewriter:
 
     def _edited(self, data: bytes) -> bytes | None:
         """None when nothing changes."""
-        fields = _FIELDS.decode(data)
+        fields = decode_event(_FIELDS, data)
+        if fields is None:
+            return None
         settings = fields.get("generation_settings")
         changed = self._continuation is not None and self._continue(fields, settings, self._continuation)
         if isinstance(settings, dict) and settings.get("timings_per_token") is not self._request.timings_per_token:
@@ -162,10 +164,9 @@ class CompletionAssembler:
 
     def add(self, data: bytes) -> None:
         """See Gatherer."""
-        said = decode_event(_DECODER, data)
-        if said is None:
+        said, fields = decode_event(_DECODER, data), decode_event(_FIELDS, data)
+        if said is None or fields is None:
             return
-        fields = _FIELDS.decode(data)
         index = said.index or 0
         self._pieces.setdefault(index, []).append(said.content)
         if isinstance(fields.get("tokens"), list):

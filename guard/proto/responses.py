@@ -66,7 +66,12 @@ class _Event(msgspec.Struct, gc=False):
     error: Any = None
 
 
+class _Numbered(msgspec.Struct, gc=False):
+    sequence_number: Any = None
+
+
 _DECODER = msgspec.json.Decoder(_Event)
+_NUMBERED = msgspec.json.Decoder(_Numbered)
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NOTHING = Chunk()
 
@@ -127,17 +132,18 @@ class ResponseAssembler:
 
     def add(self, data: bytes) -> None:
         """See Gatherer."""
+        if data.strip() == b"null":
+            return
         try:
             fields = _TOP.decode(data)
             kind = msgspec.json.decode(fields["type"]) if "type" in fields else ""
+            counted = msgspec.json.decode(fields["timings"]) if self._llama and "timings" in fields else None
         except (msgspec.DecodeError, RecursionError) as error:
             raise ProtocolError(f"the event is no JSON object: {error}") from error
-        if self._llama and "timings" in fields:
-            counted = msgspec.json.decode(fields["timings"])
-            told = counted.get("predicted_n") if isinstance(counted, dict) else None
-            self._unsaid.count(0, told, last=kind in _ENDS)
-        if kind in _ENDS and "response" in fields:
-            self._response = fields["response"].copy()
+        if isinstance(counted, dict):
+            self._unsaid.count(0, counted.get("predicted_n"), last=kind in _ENDS)
+        if kind in _ENDS and (response := fields.get("response")) is not None and bytes(response) != b"null":
+            self._response = response.copy()
 
     @property
     def unsure(self) -> str:
@@ -150,10 +156,15 @@ class ResponseAssembler:
             raise ProtocolError("the stream ended without its response")
         if not self._llama:
             return bytes(self._response)
-        fields = _TOP.decode(self._response)
+        half = self._unsaid.of(0, self._limit)
+        try:
+            fields = _TOP.decode(self._response)
+            half = half and msgspec.json.decode(fields.get("output", b"[]")) == []
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ProtocolError(f"the response is not JSON: {error}") from error
         if "created_at" in fields:
             fields.setdefault("completed_at", fields["created_at"])
-        if self._unsaid.of(0, self._limit) and msgspec.json.decode(fields.get("output", b"[]")) == []:
+        if half:
             fields["output"] = msgspec.Raw(msgspec.json.encode([_half(bytes(fields.get("id", b"")))]))
         return msgspec.json.encode(fields)
 
@@ -246,8 +257,11 @@ def _last_number(sent: bytes) -> int | None:
     """`sequence_number` of the last of these events that has one."""
     for event in reversed(SseParser(max_event_bytes=len(sent) + 1).feed(sent)):
         if event.data is not None and _NUMBER in event.data:
-            number = msgspec.json.decode(_TOP.decode(event.data).get(_NUMBER_KEY, b"null"))
-            return number if is_int(number) else None
+            try:
+                said = decode_event(_NUMBERED, event.data)
+            except ProtocolError:
+                return None
+            return said.sequence_number if said is not None and is_int(said.sequence_number) else None
     return None
 
 

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
-from guard.proto.chunks import LastChunk
+from guard.proto.chunks import LastChunk, decode_event
 from guard.proto.client import ClientRequest
 from guard.proto.cuts import cut_bytes, cut_metrics, cut_step, delta_says_something, has_token_ids
 from guard.proto.family import Continuation, Identity
@@ -36,6 +36,7 @@ from guard.wire import Chunk
 
 _NULL: Final = msgspec.Raw(b"null")
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ANY: Final = msgspec.json.Decoder()
 _LIST: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encode = msgspec.json.Encoder().encode
 
@@ -268,7 +269,9 @@ def _blank_tokens(fields: dict[str, Any]) -> bool:
     """
     if "prompt_token_ids" in fields:
         fields["prompt_token_ids"] = _NULL
-    choices = _LIST.decode(fields["choices"])
+    choices = _LIST.decode(fields.get("choices", b"[]"))
+    if not choices:
+        return True
     left = False
     for choice in choices:
         if "prompt_token_ids" in choice:
@@ -301,7 +304,7 @@ def _continue(fields: dict[str, Any], continuation: Continuation) -> None:
             fields[name] = msgspec.Raw(value)
     if not (continuation.prompt_tokens or continuation.completion_tokens) or "usage" not in fields:
         return
-    usage = msgspec.json.decode(fields["usage"])
+    usage = decode_event(_ANY, bytes(fields["usage"]))
     if not isinstance(usage, dict):
         return
     added = {

@@ -162,10 +162,9 @@ class GenerateAssembler:
         """See Gatherer."""
         if is_done(data):
             return
-        said = decode_event(_DECODER, data)
-        if said is None:
+        said, fields = decode_event(_DECODER, data), decode_event(_FIELDS, data)
+        if said is None or fields is None:
             return
-        fields = _FIELDS.decode(data)
         self._numbered = self._numbered or "index" in fields
         progress = self._progress.setdefault(said.index, Progress())
         whole = progress.is_whole(said)

@@ -62,6 +62,8 @@ def test_policy_explain(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--config", "/nowhere/guard.yaml"], "cannot be read"),
         (["serve", "--backend", "embedded", "--upstream", "http://h"], "its own upstream"),
         (["policy", "explain", "/nowhere.yaml"], "cannot be read"),
+        (["policy", "test", "x" * 300], "File name too long"),
+        (["policy", "explain", "x" * 300], "no shipped policy is called"),
     ],
 )
 def test_what_cannot_be_carried_out_is_exit_2_with_one_line(

@@ -53,6 +53,8 @@ def test_missing_setting_is_named() -> None:
         ("- a\n", "found a list"),
         ("name: &a x\nitems: [*a]\n", "anchors are not followed"),
         ("name: \x00\n", "not valid YAML"),
+        ("a: 1\nname: 2020-13-45\n", "f.yaml:2: name: not valid YAML: month"),
+        (f"name: {'9' * 5000}\n", "f.yaml:1: name: not valid YAML"),
     ],
 )
 def test_refusals(text: str, says: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.proto.registry import FAMILIES
+from guard.errors import ProtocolError
+from guard.proto.family import Continuation, Identity, Notice
+from guard.proto.registry import FAMILIES, family_at
+from guard.proto.responses import RESPONSES
 from guard.proto.sse import SseParser
 from tests.property.core.any_stream import BODIES, ENGINES, play, read_request
 from tests.property.core.recorded import STREAMS
@@ -47,6 +51,55 @@ PIECES = st.one_of(
 )
 def test_any_stream_comes_to_an_end(family: Any, pieces: list[bytes], engine: str, body: bytes, annotate: bool) -> None:
     play(family, engine, body, pieces, annotate=annotate)
+
+
+#: Valid where nobody looks, so that the first reading of an event passes over them.
+UNSEEN = (b'"odd":1e400', b'"odd":"\\ud800"', b'"response":null', b'"usage":{"x":1e400}', b'"timings":{"x":1e400}',
+          b'"prompt_token_ids":[1]', b'"content_block":"text"', b'"sequence_number":1e400')  # fmt: skip
+
+
+def _odd(stream: bytes) -> list[bytes]:
+    """The stream with one more field in one of its first or last events, or with an event that is null."""
+    events = [event.raw for event in SseParser().feed(stream)]
+    places = sorted({*range(len(events))[:3], *range(len(events))[-4:]})
+    out = [b"".join([*events[:at], b"data: null\n\n", *events[at:]]) for at in places]
+    for at in places:
+        for field in UNSEEN:
+            changed = events[at].replace(b"data: {", b"data: {" + field + b",", 1)
+            out.append(b"".join([*events[:at], changed, *events[at + 1 :]]))
+    return out
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_what_the_first_reading_passes_over_breaks_no_second_one(name: str) -> None:
+    engine, path, stream = STREAMS[name]
+    family = family_at(path)
+    assert family is not None
+    for odd in _odd(stream):
+        for body in BODIES[:2]:
+            play(family, engine, body, [odd])
+        asked = family.parse(path, b'{"stream": true, "prompt": "a"}')
+        follows = Continuation(Identity(None, None), prompt_tokens=-2, completion_tokens=2, text="a")
+        reader = family.reader()
+        rewriter = family.rewriter(asked, engine=engine, annotate=True, continuation=follows)
+        for event in SseParser().feed(odd):
+            if event.data is not None:
+                with contextlib.suppress(ProtocolError):
+                    rewriter.apply(event, reader.read(event))
+
+
+def test_an_error_event_has_no_number_where_the_last_one_is_none() -> None:
+    notice = Notice("broke", 502)
+    for sent, number in ((b"7", b'"sequence_number":8'), (b"1e400", b""), (b'"7"', b"")):
+        event = RESPONSES.error_event(notice, b'data: {"sequence_number":' + sent + b"}\n\n")
+        assert (b"sequence_number" in event) is bool(number)
+        assert number in event
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_response_that_is_null_is_no_answer(engine: str) -> None:
+    said = play(RESPONSES, engine, b'{"stream": false}', [b'data: {"type":"response.completed","response":null}\n\n'])
+    assert b"guard_error" in said
 
 
 FIELDS = st.one_of(NAMES, st.sampled_from(ASKED.split()))

@@ -13,7 +13,7 @@ from guard.core.monitor import Monitor
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
 from guard.lab import cases as module
-from guard.lab.cases import CaseKind, acceptance_trace, read_cases, run_case, samples
+from guard.lab.cases import MAX_LINE, CaseKind, acceptance_trace, read_cases, run_case, samples
 from guard.policy.judge import Judge
 from guard.types import Action, Channel, Kind
 from tests.unit.lab.streams import POLICY, bad, good, judge, line
@@ -64,6 +64,8 @@ def test_compressed_files_and_blank_lines(tmp_path: Path) -> None:
     [
         ('{"id": "x"', "not a case"),
         ("\udcff", "not a case"),
+        (f'{{"x": {"[" * 100_000}', "not a case"),
+        ("1" * (MAX_LINE + 1), f"the line has more than {MAX_LINE} bytes"),
         (line("x", good(1), kind="odd"), "kind: not a case: Invalid enum value 'odd'"),
         (line("", good(1)), "id: a case needs a name"),
         (line("x", []), "chunks: a case needs at least one chunk"),

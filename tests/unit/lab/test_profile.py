@@ -73,6 +73,35 @@ def test_an_absent_profile_says_how_to_make_it(tmp_path: Path) -> None:
         load_profile("small", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("draft: ", "draft: 2020-13-45 # ", r"profile.yaml:1: draft: not valid YAML"),
+        ("draft: ", "draft: [ ", "not valid YAML"),
+        ("draft: ", "draft: \x00", "not valid YAML"),
+        ("rows:", "rows: []\nold:", "unknown setting 'old'"),
+        ("acceptance_probability: ", "acceptance_probability: .nan # ", r"rows\[0\].acceptance_probability"),
+        ("acceptance_probability: ", "acceptance_probability: 5 # ", "between 0 and 1"),
+        ("positions_tested: ", "positions_tested: -1 # ", "are counts"),
+        ("positions_tested: ", "positions_tested: many # ", r"profile.yaml:\d+: .*expected `int`"),
+    ],
+)
+def test_a_broken_profile_is_told_by_its_line(old: str, new: str, said: str, tmp_path: Path) -> None:
+    good = (data_dir("draft_models") / "smollm2-135m-drop17" / "profile.yaml").read_text()
+    bad = "\n".join(line for line in good.splitlines() if not line.startswith("#")).replace(old, new, 1)
+    (tmp_path / "profile.yaml").write_text(bad)
+    with pytest.raises(ConfigError, match=said) as failed:
+        load_profile("", tmp_path)
+    assert "\n" not in str(failed.value)
+
+
+def test_a_profile_without_rows_is_none(tmp_path: Path) -> None:
+    good = (data_dir("draft_models") / "smollm2-135m-drop17" / "profile.yaml").read_text()
+    (tmp_path / "profile.yaml").write_text(good.partition("rows:")[0] + "rows: []\n")
+    with pytest.raises(ConfigError, match="nothing was measured"):
+        load_profile("", tmp_path)
+
+
 def test_every_shipped_draft_has_a_valid_profile() -> None:
     for path in data_dir("draft_models").glob("*/recipe.yaml"):
         profile = load_profile(path.parent.name)
