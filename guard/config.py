@@ -11,13 +11,13 @@ import msgspec
 from msgspec import Meta
 
 from guard.config_rules import problems
+from guard.data import read_text
 from guard.environment import SECRET, apply
 from guard.errors import ConfigError
 from guard.fleet.settings import PoolSettings
 from guard.observe.recorder import RecorderSettings, Share
 from guard.observe.tracing import TracingSettings
 from guard.retry.budget import Budget, parse_share
-from guard.shipped import read_text
 from guard.state.settings import StoreSettings
 from guard.yamldoc import Document, Plain, to_struct
 

@@ -1,11 +1,16 @@
-"""Where the data folders are that ship beside the code."""
+"""Where the data folders are that ship beside the code, and how text files are read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
+from guard.errors import ConfigError
+
 _PACKAGE = Path(__file__).resolve().parent
+
+#: Largest text file read, keys of many clients included. Unit: bytes.
+MAX_TEXT = 16 * 1024 * 1024
 
 
 def data_dir(name: Literal["policies", "draft_models"]) -> Path:
@@ -18,3 +23,26 @@ def data_dir(name: Literal["policies", "draft_models"]) -> Path:
     beside = _PACKAGE.parent / name
     inside = _PACKAGE / "_data" / name
     return inside if inside.is_dir() else beside
+
+
+def read_text(path: Path) -> str:
+    """
+    A text file's content.
+
+    Raises:
+        ConfigError: It cannot be read, is not UTF-8, or is larger than any such file: a model, a device.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", path=str(path)) from error
+    except ValueError as error:  # no path has a NUL
+        raise ConfigError(f"cannot be read: {error}", path=repr(str(path))) from error
+    if len(data) > MAX_TEXT:
+        raise ConfigError(f"larger than {MAX_TEXT} bytes; is this the right file?", path=str(path))
+    try:
+        # As text files are read: each kind of line end is one.
+        return data.decode().replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not UTF-8: {error}", path=str(path)) from error

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guard.data import data_dir
+from guard.data import data_dir, read_text
 from guard.detect.catalogue import CATALOGUE
 from guard.errors import ConfigError
 from guard.policy.load import load_policy
 from guard.policy.schema import Policy
 from guard.yamldoc import nearest
-
-#: Largest text file read, keys of many clients included. Unit: bytes.
-MAX_TEXT = 16 * 1024 * 1024
 
 
 def shipped_policies() -> list[str]:
@@ -62,26 +59,3 @@ def _policy_path(name: str, folder: Path) -> Path:
     if name not in shipped_policies():
         raise ConfigError(f"no shipped policy is called {name!r}; {nearest(name, shipped_policies())}")
     return path
-
-
-def read_text(path: Path) -> str:
-    """
-    A text file's content.
-
-    Raises:
-        ConfigError: It cannot be read, is not UTF-8, or is larger than any such file: a model, a device.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TEXT + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", path=str(path)) from error
-    except ValueError as error:  # no path has a NUL
-        raise ConfigError(f"cannot be read: {error}", path=repr(str(path))) from error
-    if len(data) > MAX_TEXT:
-        raise ConfigError(f"larger than {MAX_TEXT} bytes; is this the right file?", path=str(path))
-    try:
-        # As text files are read: each kind of line end is one.
-        return data.decode().replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"not UTF-8: {error}", path=str(path)) from error

@@ -16,12 +16,11 @@ import msgspec
 from msgspec import Meta
 
 from guard.core.monitor import Monitor
-from guard.data import data_dir
+from guard.data import data_dir, read_text
 from guard.detect.baseline import MIN_WEIGHT, Baseline
 from guard.errors import ConfigError
 from guard.policy.judge import Judge
 from guard.policy.schema import Policy
-from guard.shipped import read_text
 from guard.types import Action, Channel, Kind, Sample, StepAcceptance, Verdict
 from guard.yamldoc import Document, nearest, to_struct
 

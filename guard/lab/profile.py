@@ -7,9 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from guard.data import data_dir
+from guard.data import data_dir, read_text
 from guard.errors import ConfigError
-from guard.shipped import read_text
 from guard.yamldoc import Document, to_struct
 
 #: Quantiles over prompts that a profile gives.

@@ -12,8 +12,8 @@ from pathlib import Path
 from multidict import CIMultiDictProxy
 
 from guard.config import AccessSettings, ApiKey
+from guard.data import read_text
 from guard.errors import ConfigError
-from guard.shipped import read_text
 
 #: Longest key that is looked at. Unit: characters.
 MAX_KEY = 512

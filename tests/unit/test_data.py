@@ -19,3 +19,8 @@ def test_inside_the_package_in_a_wheel(tmp_path: Path, monkeypatch: pytest.Monke
     inside.mkdir(parents=True)
     monkeypatch.setattr(data, "_PACKAGE", tmp_path / "guard")
     assert data.data_dir("policies") == inside
+
+
+def test_a_text_file_may_have_any_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes("\u00e9\r\nb\rc\n".encode())
+    assert data.read_text(tmp_path / "a") == "\u00e9\nb\nc\n"

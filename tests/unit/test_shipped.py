@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from guard.errors import ConfigError
-from guard.shipped import find_policy, read_text, shipped_policies
+from guard.shipped import find_policy, shipped_policies
 
 
 @pytest.mark.parametrize("name", shipped_policies())
@@ -39,11 +39,6 @@ def test_what_is_no_text_file_of_ours_is_refused_before_it_fills_the_memory(tmp_
         find_policy("a\0.yaml")
     with pytest.raises(ConfigError, match="no shipped policy is called 'xxx"):
         find_policy("x" * 5000)
-
-
-def test_a_text_file_may_have_any_line_ends(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes("\u00e9\r\nb\rc\n".encode())
-    assert read_text(tmp_path / "a") == "\u00e9\nb\nc\n"
 
 
 def test_a_file_can_extend_a_shipped_policy_and_one_beside_it(tmp_path: Path) -> None:
