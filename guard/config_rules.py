@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +19,10 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
     """What the types cannot say: setting and what is wrong with it."""
     yield from _upstream_problems(config.upstreams)
     yield from _access_problems(config)
+    for name, listen in (("listen", config.listen), ("admin", config.admin)):
+        if not listen.host:
+            # The system takes it for all addresses, and an empty variable is seldom meant so.
+            yield f"{name}.host", "give an address; all of them as 0.0.0.0 or ::"
     found = pool_problem(config.pool)
     if found is not None:
         yield f"pool.{found[0]}", found[1]
@@ -72,6 +77,9 @@ def _resolve_problem(upstream: UpstreamSettings) -> str:
     return ""
 
 
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
+
+
 def url_problem(url: str) -> str:
     """What is wrong with an upstream's URL; empty when nothing is."""
     try:
@@ -79,8 +87,12 @@ def url_problem(url: str) -> str:
         port = parts.port
     except ValueError as error:
         return f"{url!r} is not a URL: {error}"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or _BLANK.search(url):
         return f"{url!r} is not a base URL; write it like http://127.0.0.1:8080"
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        return f"{url!r}: no host can have this name: {error}"
     if parts.username is not None or parts.password is not None:
         # Not quoted: it would stand in logs.
         return "a base URL has no user and password; give the backends' key as access.upstream_key_file"

@@ -323,6 +323,8 @@ def backtest_command(args: argparse.Namespace) -> int:
     if not cases:
         raise ConfigError("no cases in " + ", ".join(map(str, args.cases)))
     baselines = baselines_for(args.baseline, (case.num_speculative_tokens for case in cases)) if args.baseline else {}
+    if args.jobs is not None and args.jobs < 1:
+        raise ConfigError("give a number from 1 on", where="--jobs")
     jobs = args.jobs or os.cpu_count() or 1
     tried = backtest(policy, cases, baselines, jobs=jobs, trace=args.html is not None)
     found = figures(policy.name, tried)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from guard.config import Config, load
+from guard.config_rules import url_problem
 from guard.errors import ConfigError
 
 #: How long one question may take. Unit: seconds.
@@ -28,7 +30,15 @@ def healthcheck_command(url: str | None, wait: float = 0.0) -> int:
 
     Returns:
         0 when it is ready, 1 when it is not or cannot be reached.
+
+    Raises:
+        ConfigError: The URL is none, or the time is no length of time.
     """
+    problem = url_problem(url) if url else ""
+    if problem:
+        raise ConfigError(problem, where="--url")
+    if not 0 <= wait < math.inf:
+        raise ConfigError("give a number of seconds from 0 on", where="--wait")
     target = (url or admin_url()).rstrip("/") + "/readyz"
     deadline = time.monotonic() + wait
     while True:
@@ -44,7 +54,7 @@ def _ask(target: str) -> tuple[bool, str]:
     try:
         # The certificate is for the name that others use, and this never leaves the machine.
         answer = httpx.get(target, timeout=TIMEOUT, verify=False, trust_env=False)  # noqa: S501
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # of a host in the configuration, too
         return False, f"{target}: {error}"
     return answer.status_code == 200, answer.text
 

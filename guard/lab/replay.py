@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import ipaddress
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ import httpx
 import msgspec
 
 from guard.config import AdminListen, Config, Listen, TimeoutSettings, UpstreamSettings
+from guard.config_rules import url_problem
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError, ProtocolError, SetupError
 from guard.lab.backtest import baselines_for
@@ -296,6 +298,13 @@ def replay_command(args: argparse.Namespace) -> int:
     Raises:
         GuardError: See replay.
     """
+    problem = url_problem(args.url) if args.url is not None else ""
+    if problem:
+        raise ConfigError(problem, where="--url")
+    if not 0 <= args.listen < 65536:
+        raise ConfigError("give a port, 0 for a free one", where="--listen")
+    if not 0 <= args.speed < math.inf:
+        raise ConfigError("give tokens per second, 0 for all speed", where="--speed")
     recorded = load(Path(args.file))
     if args.case:
         recorded = [one for one in recorded if one.name in args.case]

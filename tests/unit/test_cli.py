@@ -14,6 +14,8 @@ from guard import __version__
 from guard.cli import main
 from guard.data import data_dir
 
+TRACES = next((Path(__file__).parents[1] / "data" / "traces").glob("*.jsonl*"))
+
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -63,6 +65,14 @@ def test_policy_explain(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--backend", "embedded", "--upstream", "http://h"], "its own upstream"),
         (["policy", "explain", "/nowhere.yaml"], "cannot be read"),
         (["policy", "test", "x" * 300], "File name too long"),
+        (["serve", "--upstream", "http://h", "--host", ""], "listen.host: give an address"),
+        (["healthcheck", "--url", "http://[::1"], "--url: 'http://[::1' is not a URL"),
+        (["healthcheck", "--url", "http://."], "--url: 'http://.': no host can have this name"),
+        (["healthcheck", "--wait", "nan"], "--wait: give a number of seconds"),
+        (["replay", "c.jsonl", "--listen", "99999999999"], "--listen: give a port"),
+        (["replay", "c.jsonl", "--url", "http://[::1"], "--url: 'http://[::1' is not a URL"),
+        (["replay", "c.jsonl", "--speed", "nan"], "--speed: give tokens per second"),
+        (["backtest", "--policy", "default", "--jobs", "-1", str(TRACES)], "--jobs: give a number from 1 on"),
         (["policy", "explain", "x" * 300], "no shipped policy is called"),
     ],
 )

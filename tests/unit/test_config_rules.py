@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guard.config import AccessSettings, AdminListen, Config, UpstreamSettings
+from guard.config import AccessSettings, AdminListen, Config, Listen, UpstreamSettings
 from guard.config_rules import problems
 
 
@@ -12,6 +12,11 @@ from guard.config_rules import problems
     ("config", "where"),
     [
         (Config(upstreams=[UpstreamSettings(url="ftp://h")]), "upstreams[0].url"),
+        (Config(upstreams=[UpstreamSettings(url="http://a b")]), "upstreams[0].url"),
+        (Config(upstreams=[UpstreamSettings(url="http://h\n")]), "upstreams[0].url"),
+        (Config(upstreams=[UpstreamSettings(url="http://.")]), "upstreams[0].url"),
+        (Config(upstreams=[UpstreamSettings(url=f"http://{'a' * 64}.x")]), "upstreams[0].url"),
+        (Config(upstreams=[], listen=Listen(host="")), "listen.host"),
         (Config(upstreams=[UpstreamSettings(url="http://h"), UpstreamSettings(url="http://h/")]), "upstreams[1].url"),
         (Config(upstreams=[UpstreamSettings(url="https://h", resolve="host")]), "upstreams[0].url"),
         (Config(upstreams=[], access=AccessSettings(admin_token="a", admin_token_file="b")), "access.admin_token"),
@@ -25,4 +30,5 @@ def test_each_has_its_place_and_a_reason(config: Config, where: str) -> None:
 
 
 def test_a_good_one_has_none() -> None:
-    assert list(problems(Config(upstreams=[UpstreamSettings(url="http://h")]))) == []
+    for url in ("http://h", "https://[::1]:8080/v1", "http://b\u00fccher.example", "http://under_score.svc:80"):
+        assert list(problems(Config(upstreams=[UpstreamSettings(url=url)]))) == []
