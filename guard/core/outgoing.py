@@ -67,6 +67,23 @@ class Outgoing(abc.ABC):
         self._ledger = Ledger(self.record, now)
         self._recovery = Recovery(request, policy, self.record)
 
+    def broke(self, why: str) -> list[Command]:
+        """
+        Whoever runs the exchange cannot go on, through a defect of its own: it must not be told as healthy.
+
+        Args:
+            why: For the record.
+
+        Returns:
+            The abort of the attempt, if one is open. Nothing else follows; the client's connection is to be broken off.
+        """
+        self.record.outcome, self.record.plan_reason = Outcome.UPSTREAM_ERROR, f"the guard itself failed: {why}"
+        if self._attempt is not None:
+            self._attempt.record.fault = self._attempt.record.fault or "guard"
+        out = self._abort("the guard itself failed")
+        self._finish(whole=False)
+        return out
+
     @property
     def _is_closing(self) -> bool:
         return self._phase is Phase.CLOSING

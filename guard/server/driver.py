@@ -131,6 +131,9 @@ class Driver:
             raise
         except ClientLeft:
             self._client_gone()
+        except Exception as error:
+            self._let_go(self._exchange.broke(type(error).__name__))
+            raise
         finally:
             self._pool.exchanges -= 1
             self._leave()
@@ -284,8 +287,11 @@ class Driver:
         await self._perform(self._exchange.handle(UpstreamFailed(self._number, fault), self._clock.now()))
 
     def _client_gone(self) -> None:
+        self._let_go(self._exchange.handle(ClientGone(), self._clock.now()))
+
+    def _let_go(self, commands: list[Command]) -> None:
         # Only an abort can come of it, and that needs no waiting.
-        for command in self._exchange.handle(ClientGone(), self._clock.now()):
+        for command in commands:
             if isinstance(command, AbortAttempt):
                 self._abort(command)
         self._leave()

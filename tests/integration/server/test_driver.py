@@ -183,6 +183,37 @@ async def test_the_client_leaving_at_the_backends_own_error_aborts_once() -> Non
         assert record.outcome.value == "upstream_error"
 
 
+class Defect:
+    """A listener with a bug."""
+
+    active = True
+
+    def observed(self, *_: object) -> None:
+        raise ZeroDivisionError
+
+    def ended(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+async def test_a_defect_of_the_guard_breaks_the_stream_off_aborts_once_and_is_not_told_as_healthy() -> None:
+    async with (
+        backend(lambda _: [OK_SSE, chunk("one"), chunk("two"), None]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        running.guard.live = Defect()  # type: ignore[assignment]
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            assert "[DONE]" not in await response.text()
+        await asyncio.wait_for(upstream.peer_gone.wait(), 2)
+        (record,) = running.guard.records.latest(1)
+        assert (record.outcome, record.attempts[0].fault) == ("upstream_error", "guard")
+        assert record.plan_reason == "the guard itself failed: ZeroDivisionError"
+        assert running.guard.metrics.aborts_sent == 1
+        assert running.guard.gate.inside == 0
+
+
 async def test_an_event_past_the_cap_is_refused_without_holding_it() -> None:
     def endless(_: int) -> list[bytes | float | None]:
         return [OK_SSE, chunk("Before "), b"data: ", *[b"x" * 65536] * 1600, b"\n\n", END]
