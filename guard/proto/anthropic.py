@@ -24,7 +24,7 @@ import msgspec
 from guard.errors import ProtocolError
 from guard.proto.blocks import MessageAssembler
 from guard.proto.chunks import LastChunk, decode_event
-from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Identity, Notice
 from guard.proto.frame import event_of, reframe
 from guard.proto.rewrite import cuts_metrics, for_plugin, without_metrics
@@ -187,7 +187,6 @@ class MessagesFamily(Family):
     def parse(self, path: str, body: bytes) -> ClientRequest:
         """See Family."""
         fields = decode_object(body)
-        limit = fields.get("max_tokens")
         return ClientRequest(
             family=self,
             route=path,
@@ -195,7 +194,7 @@ class MessagesFamily(Family):
             body=fields,
             stream=wants_stream(fields),
             model=text_or_empty(fields.get("model")),
-            max_tokens=limit if is_int(limit) else None,
+            max_tokens=asked_int(fields.get("max_tokens")),
             resume_hazards=tuple(_resume_hazards(fields)),
             prefill=_prefill(fields),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
@@ -83,6 +85,24 @@ def wants_stream(fields: dict[str, Any]) -> bool:
 def is_int(value: object) -> TypeGuard[int]:
     """Whether a JSON value is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+_WHOLE = re.compile(r"\s*\+?(\d{1,18})(?:\.0*)?\s*")
+
+
+def asked_int(value: object) -> int | None:
+    """
+    A number that a client asks for, as the engines read it; None for what is none.
+
+    vLLM takes "2" and 2.0 for 2 (pydantic's lax mode), llama.cpp cuts 2.5 down to 2: what is more to them than 1 must
+    not be 1 here.
+    """
+    if is_int(value):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value)
+    found = _WHOLE.fullmatch(value) if isinstance(value, str) else None
+    return int(found[1]) if found else None
 
 
 def text_or_empty(value: object) -> str:

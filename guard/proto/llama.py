@@ -18,7 +18,7 @@ import msgspec
 
 from guard.errors import ProtocolError
 from guard.proto.chunks import decode_event
-from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Identity, Notice
 from guard.proto.frame import event_of, reframe
 from guard.proto.rewrite import ChunkRewriter
@@ -222,8 +222,8 @@ class CompletionFamily(Family):
         """See Family."""
         fields = decode_object(body)
         prompt = fields.get("prompt")
-        n = next((fields[name] for name in ("n_cmpl", "n") if is_int(fields.get(name))), 1)
-        limit = next((fields[name] for name in _LIMITS if is_int(fields.get(name))), -1)
+        n = next((found for name in ("n_cmpl", "n") if (found := asked_int(fields.get(name))) is not None), 1)
+        limit = next((found for name in _LIMITS if (found := asked_int(fields.get(name))) is not None), -1)
         several = isinstance(prompt, list) and any(isinstance(part, (list, dict)) for part in prompt)
         several = several or (isinstance(prompt, list) and all(isinstance(part, str) for part in prompt))
         return ClientRequest(
@@ -292,8 +292,8 @@ class CompletionFamily(Family):
             raise ValueError(f"it cannot be resumed: {request.resume_hazards[0]}")
         fields: dict[str, Any] = {"prompt": request.body["prompt"] + text}
         for name in _LIMITS:
-            limit = request.body.get(name)
-            if is_int(limit) and limit >= 0:
+            limit = asked_int(request.body.get(name))
+            if limit is not None and limit >= 0:
                 fields[name] = max(limit - released, 1)
         return fields
 

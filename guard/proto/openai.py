@@ -15,7 +15,7 @@ import msgspec
 
 from guard.proto.assemble import Assembler
 from guard.proto.chunks import LastChunk, Route, decode_chunk, is_done, sample_texts
-from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Notice
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter
@@ -96,10 +96,10 @@ class OpenAiFamily(Family):
         )
 
     def _choices(self, fields: dict[str, Any]) -> int:
-        n = fields.get("n")
+        n = asked_int(fields.get("n"))
         prompt = fields.get("prompt") if self.route is Route.COMPLETIONS else None
         prompts = len(prompt) if isinstance(prompt, list) and prompt and not is_int(prompt[0]) else 1
-        return (n if is_int(n) else 1) * prompts
+        return (1 if n is None else n) * prompts
 
     def reader(self) -> OpenAiReader:
         """See Family."""
@@ -189,10 +189,10 @@ class OpenAiFamily(Family):
         """See Family. What the client asked for itself stays as it is. Pictures and sounds have no token ids."""
         if request.body.get("prompt_embeds") or not _only_text(request.body.get("messages")):
             return {}
-        asked = request.body.get("logprobs")
+        asked = asked_int(request.body.get("logprobs"))
         if self.route is Route.CHAT:
             return {"return_token_ids": True, "logprobs": True}
-        return {"return_token_ids": True, "logprobs": asked if is_int(asked) else 0}
+        return {"return_token_ids": True, "logprobs": 0 if asked is None else asked}
 
     def rid_field(self, request: ClientRequest) -> str:
         """See Family."""
@@ -217,11 +217,11 @@ class OpenAiFamily(Family):
                 fields["continue_final_message"] = True
                 fields["add_generation_prompt"] = False
         for name in _LIMITS:
-            limit = body.get(name)
-            if is_int(limit):
+            limit = asked_int(body.get(name))
+            if limit is not None:
                 fields[name] = max(limit - released, 1)
-        least = body.get("min_tokens")
-        if is_int(least):
+        least = asked_int(body.get("min_tokens"))
+        if least is not None:
             fields["min_tokens"] = max(least - released, 0)
         return fields
 
@@ -254,8 +254,8 @@ def _error(notice: Notice) -> dict[str, Any]:
 
 
 def _max_tokens(fields: dict[str, Any]) -> int | None:
-    limits = [fields.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    return next((limit for limit in limits if is_int(limit)), None)
+    limits = [asked_int(fields.get(name)) for name in ("max_completion_tokens", "max_tokens")]
+    return next((limit for limit in limits if limit is not None), None)
 
 
 def _resume_hazards(route: Route, fields: dict[str, Any]) -> list[str]:
@@ -267,8 +267,8 @@ def _resume_hazards(route: Route, fields: dict[str, Any]) -> list[str]:
         hazards.append("response_format is set")
     hazards.extend(f"{name} is set" for name in _GRAMMAR_FIELDS if fields.get(name))
     for name in ("n", "best_of"):
-        value = fields.get(name)
-        if is_int(value) and value > 1:
+        value = asked_int(fields.get(name))
+        if value is not None and value > 1:
             hazards.append(f"{name} > 1")
     logprobs = fields.get("logprobs")
     if logprobs is not None and logprobs is not False:

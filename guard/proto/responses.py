@@ -21,7 +21,7 @@ import msgspec
 
 from guard.errors import ProtocolError
 from guard.proto.chunks import LastChunk, decode_event
-from guard.proto.client import ClientRequest, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Notice
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter, for_plugin
@@ -184,7 +184,6 @@ class ResponsesFamily(Family):
     def parse(self, path: str, body: bytes) -> ClientRequest:
         """See Family."""
         fields = decode_object(body)
-        limit = fields.get("max_output_tokens")
         return ClientRequest(
             family=self,
             route=path,
@@ -193,7 +192,7 @@ class ResponsesFamily(Family):
             stream=wants_stream(fields),
             model=text_or_empty(fields.get("model")),
             timings_per_token=fields.get("timings_per_token") is True,
-            max_tokens=limit if is_int(limit) else None,
+            max_tokens=asked_int(fields.get("max_output_tokens")),
             resume_hazards=("this route cannot continue a text",),
         )
 

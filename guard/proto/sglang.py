@@ -21,7 +21,7 @@ import msgspec
 
 from guard.errors import ProtocolError
 from guard.proto.chunks import LastChunk, decode_event, is_done
-from guard.proto.client import ClientRequest, decode_object, is_int, wants_stream
+from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, wants_stream
 from guard.proto.family import Continuation, Family, Identity, Notice
 from guard.proto.frame import event_of
 from guard.proto.sse import SseEvent
@@ -209,7 +209,7 @@ class GenerateFamily(Family):
         fields = decode_object(body)
         sampling = fields.get("sampling_params")
         sampling = sampling if isinstance(sampling, dict) else {}
-        limit, n = sampling.get("max_new_tokens"), sampling.get("n")
+        n = asked_int(sampling.get("n"))
         return ClientRequest(
             family=self,
             route=path,
@@ -217,8 +217,8 @@ class GenerateFamily(Family):
             body=fields,
             stream=wants_stream(fields),
             model="",
-            n=(n if is_int(n) else 1) * _prompts(fields),
-            max_tokens=limit if is_int(limit) else None,
+            n=(1 if n is None else n) * _prompts(fields),
+            max_tokens=asked_int(sampling.get("max_new_tokens")),
             resume_hazards=("this route is not known to continue a text",),
         )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from guard.errors import RequestError
-from guard.proto.client import decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.client import asked_int, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.family import Family
+from guard.proto.registry import FAMILIES
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,28 @@ def test_stream_must_be_a_boolean(stream: object) -> None:
 
 def test_a_null_stream_is_no_stream() -> None:
     assert wants_stream({"stream": None}) is False
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [(2, 2), (2.0, 2), (2.7, 2), ("2", 2), (" 2.0 ", 2), ("+7", 7), (-1, -1), (2**70, 2**70)]
+    + [(odd, None) for odd in (None, True, "", "two", "2.5", "9" * 5000, float("inf"), [2], {})],
+)
+def test_a_number_is_read_as_the_engines_read_it(value: object, read: int | None) -> None:
+    assert asked_int(value) == read
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.paths[0])
+@pytest.mark.parametrize("two", ["2", "2.0", '"2"'])
+def test_two_choices_however_they_are_written_are_two(family: Family, two: str) -> None:
+    name = "sampling_params" if family.paths[0] == "/generate" else ""
+    fields = f'"n": {two}, "max_tokens": {two}, "max_new_tokens": {two}, "max_output_tokens": {two}'
+    body = f'{{"{name}": {{{fields}}}}}' if name else f"{{{fields}}}"
+    asked = family.parse(family.paths[0], body.encode())
+    assert asked.max_tokens == 2
+    if family.paths[0] not in ("/v1/messages", "/v1/responses"):  # these have one choice only
+        assert asked.n == 2
+        assert asked.resume_hazards
 
 
 def test_small_readers() -> None:

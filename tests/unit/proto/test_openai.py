@@ -63,6 +63,7 @@ def test_fields_of_a_wrong_type_are_left_for_the_backend_to_refuse() -> None:
         ({"guided_json": {}, "grammar": "root ::= x"}, "grammar is set"),
         ({"json_schema": {"type": "object"}}, "json_schema is set"),
         ({"n": 2}, "n > 1"),
+        ({"n": "2"}, "n > 1"),
         ({"best_of": 2}, "best_of > 1"),
         ({"logprobs": True}, "logprobs are asked"),
         ({"echo": True}, "echo is set"),

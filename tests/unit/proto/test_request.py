@@ -110,9 +110,10 @@ def test_a_turn_the_client_began_is_continued_not_doubled(
 
 
 def test_every_limit_is_lowered_but_never_to_nothing() -> None:
-    request = chat(stream=True, max_tokens=10, max_completion_tokens=3, min_tokens=2)
-    body = sent(request, resume_text="a", released_tokens=5)
-    assert (body["max_tokens"], body["max_completion_tokens"], body["min_tokens"]) == (5, 1, 0)
+    for ten in (10, 10.0, "10"):
+        request = chat(stream=True, max_tokens=ten, max_completion_tokens=3, min_tokens=2)
+        body = sent(request, resume_text="a", released_tokens=5)
+        assert (body["max_tokens"], body["max_completion_tokens"], body["min_tokens"]) == (5, 1, 0)
 
 
 @pytest.mark.parametrize(
