@@ -26,7 +26,7 @@ from guard.server.capabilities import CapabilityCache
 from guard.server.connections import Connections, Origin
 from guard.server.heartbeat import Heartbeats
 from guard.server.outgoing import Outgoing
-from guard.server.probe import probe_engine
+from guard.server.probe import EngineProbe
 from guard.server.quality import answers_of, line_of
 from guard.server.shared import LocalShared, Shared
 from guard.server.watchdog import Watchdog
@@ -74,7 +74,7 @@ class Upstream:
         self._capabilities = capabilities
         self._wariness = wariness
         replica.engine = None if settings.engine == "auto" else settings.engine
-        self._probing = asyncio.Lock()
+        self._probe = EngineProbe(self.url, PROBE_TIMEOUT)
 
     @functools.cached_property
     def origin(self) -> Origin:
@@ -108,11 +108,9 @@ class Upstream:
         return proven is not None and proven.withdraw is True
 
     async def target(self, session: aiohttp.ClientSession) -> Target:
-        """What an attempt on this replica needs to know; asks the backend once for its engine."""
+        """What an attempt on this replica needs to know; asks the backend for its engine until it is known."""
         if self.replica.engine is None:
-            async with self._probing:
-                if self.replica.engine is None:
-                    self.replica.engine = await probe_engine(session, self.url, PROBE_TIMEOUT)
+            self.replica.engine = await self._probe.ask(session)
         return Target(
             replica=self.name,
             engine=self.replica.engine or "text",
