@@ -72,12 +72,14 @@ class Sample(msgspec.Struct, gc=False):
         texts: Text by channel, in the order it stands in the chunk.
         tokens: Tokens this chunk adds to the choice. Unit: tokens. Text without a count counts 1.
         steps: Verify steps that this chunk completes; empty without an acceptance signal.
+        logprobs: Log-probabilities of its tokens, of those for which the backend told one. Unit: nats.
     """
 
     choice: int
     texts: tuple[tuple[Channel, str], ...]
     tokens: int
     steps: tuple[StepAcceptance, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
 
 class Unit(enum.StrEnum):
@@ -117,7 +119,7 @@ class SignalRef(msgspec.Struct, frozen=True, gc=False):
         """How often its reading can change, which its name tells."""
         if self.name == "topic_break":  # of the text where acceptance fell
             return Cadence.PAGE
-        if self.name == "tokens" or self.of_acceptance:
+        if self.name == "tokens" or self.of_acceptance or self.of_logprobs:
             return Cadence.STEP
         if self.name == "blank_lines" or self.name.startswith("repetition_"):
             return Cadence.BLOCK
@@ -127,6 +129,11 @@ class SignalRef(msgspec.Struct, frozen=True, gc=False):
     def of_acceptance(self) -> bool:
         """Whether it reads what verify steps kept of their drafts."""
         return self.name in ("undrafted", "topic_break") or self.name.startswith("acceptance_")
+
+    @property
+    def of_logprobs(self) -> bool:
+        """Whether it reads the log-probabilities of the tokens."""
+        return self.name.startswith("logprob_")
 
     def __str__(self) -> str:
         return self.name if self.window is None else f"{self.name} over {self.window}"
@@ -144,6 +151,8 @@ class SignalSpec(msgspec.Struct, frozen=True, gc=False):
         window_units: Units its window may have; empty when it takes no window.
         needs_acceptance: True when it is unknown without an acceptance signal.
         help: One sentence on what it measures.
+        needs_logprobs: True when it is unknown where the backend tells no log-probabilities.
+        needs_window: True when it cannot be read over the whole stream.
     """
 
     name: str
@@ -153,6 +162,8 @@ class SignalSpec(msgspec.Struct, frozen=True, gc=False):
     window_units: tuple[Unit, ...]
     needs_acceptance: bool
     help: str
+    needs_logprobs: bool = False
+    needs_window: bool = False
 
 
 class Kind(enum.StrEnum):

@@ -43,7 +43,7 @@ class Choice(msgspec.Struct, gc=False):
     """
     One choice of a chunk: `delta` on the chat route, `text` on completions.
 
-    What only re-scoring reads is left undecoded: it is long, and rarely wanted.
+    What is long, and rarely wanted, is left undecoded. `logprobs` has the form of one of OpenAI's two routes.
     """
 
     index: int = 0

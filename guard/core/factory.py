@@ -15,6 +15,8 @@ from guard.proto.prompt import prompt_text
 from guard.proto.request import upstream_body
 from guard.rescore.emitted import Emitted
 from guard.retry.changes import changes_for
+from guard.signals.base import SignalAdapter
+from guard.signals.logprobs import LogprobAdapter
 from guard.signals.registry import adapter_for
 from guard.types import Change, WhenExhausted
 
@@ -110,12 +112,15 @@ def make_attempt(
         The attempt, and the upstream request body.
     """
     policy = settings.judge.policy
+    family, engine = request.family, target.engine
     # The engine as far as its signal goes: what it is not asked for, it does not add.
-    signal_of = "text" if target.exact_stops and _stops_show(request, target.engine) else target.engine
-    adapter = adapter_for(signal_of, target.num_speculative_tokens)
-    family = request.family
+    signal_of = "text" if target.exact_stops and _stops_show(request, engine) else engine
+    reads = settings.reads_logprobs
+    adapter: SignalAdapter = adapter_for(signal_of, target.num_speculative_tokens)
+    if reads or (settings.tapes is not None and settings.tapes.logprobs):
+        adapter = LogprobAdapter(adapter)
     changes = changes_for(
-        target.engine,
+        engine,
         (Change.CACHE, *wanted) if shown.bypass else wanted,
         attempt=verdicts + 1,
         nonce=settings.nonce,
@@ -123,22 +128,23 @@ def make_attempt(
     )
     resumes = mode == "resume"
     rescores = settings.rescore and not whole and _can_rescore(request, target)
+    asks = rescores or (reads and not whole and _can_ask(request, target))
     signal = {} if whole else adapter.switches()
-    switches = {**signal, **(family.logprob_fields(request) if rescores else {})}
-    rid = _rid(request, target.engine, settings.nonce, number)
+    switches = {**signal, **(family.logprob_fields(request) if asks else {})}
+    rid = _rid(request, engine, settings.nonce, number)
     body = upstream_body(
         request,
         switches={**switches, family.rid_field(request): rid} if rid else switches,
         changes=changes,
         resume_text=shown.text if resumes else None,
         released_tokens=shown.tokens if resumes else 0,
-        engine=target.engine,
+        engine=engine,
         whole=whole,
     )
     record = AttemptRecord(
         number=number,
         replica=target.replica,
-        engine=target.engine,
+        engine=engine,
         mode=mode,
         changes=dict(changes),
         baseline=target.baseline.probability if target.baseline is not None else None,
@@ -163,9 +169,14 @@ def _stops_show(request: ClientRequest, engine: str) -> bool:
     return engine == "llama.cpp" and asked and bool(request.body.get("stop"))
 
 
+def _can_ask(request: ClientRequest, target: Target) -> bool:
+    """Whether log-probabilities can be asked for, and kept from a client that did not: vLLM's."""
+    return target.engine == "vllm" and not request.body.get("echo")
+
+
 def _can_rescore(request: ClientRequest, target: Target) -> bool:
     """Whether the answer of this replica could be scored again."""
-    if target.engine != "vllm" or request.n != 1 or request.body.get("echo"):
+    if request.n != 1 or not _can_ask(request, target):
         return False
     proven = target.capabilities is None or target.capabilities.rescore is not False
     return proven and bool(request.family.logprob_fields(request))

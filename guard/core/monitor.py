@@ -7,6 +7,7 @@ from typing import Final
 
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
+from guard.detect.told import bank_for
 from guard.policy.judge import Judge, JudgeState
 from guard.types import Action, Channel, Sample, Verdict
 
@@ -167,7 +168,9 @@ class Monitor:
         self.suspicion = max(self._suspicion.values(), default=0.0)
 
     def _new_choice(self) -> Watched:
-        return Watched(DetectorBank(self._judge.refs, self._baseline, self._prompt), self._judge.state())
+        judge = self._judge
+        bank = bank_for(judge.refs, self._baseline, self._prompt, told=judge.reads_logprobs)
+        return Watched(bank, judge.state())
 
 
 _ORDER: Final = {action: rank for rank, action in enumerate(Action)}

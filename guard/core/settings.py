@@ -76,3 +76,8 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
     tapes: Tapes | None = None
     rescore: bool = False
     second_look: bool = True
+
+    @property
+    def reads_logprobs(self) -> bool:
+        """Whether a policy reads log-probabilities."""
+        return self.judge.reads_logprobs or (self.shadow is not None and self.shadow.reads_logprobs)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from guard.core.monitor import Monitor, Watched
 from guard.core.record import AttemptRecord
-from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
+from guard.detect.told import bank_for
 from guard.policy.judge import Judge, JudgeState
 from guard.types import Action, Sample, Verdict
 
@@ -49,4 +49,5 @@ class ShadowMonitor(Monitor):
 
     def _new_choice(self) -> Watched:
         refs = (*self._judge.refs, *self._shadow.refs)
-        return Watched(DetectorBank(refs, self._baseline, self._prompt), self._judge.state())
+        told = self._judge.reads_logprobs or self._shadow.reads_logprobs
+        return Watched(bank_for(refs, self._baseline, self._prompt, told=told), self._judge.state())

@@ -13,9 +13,15 @@ MAX_CHARACTERS = 256 * 1024
 
 
 class Tapes:
-    """Samples by attempt, bounded over the whole exchange."""
+    """
+    Samples by attempt, bounded over the whole exchange.
 
-    def __init__(self) -> None:
+    Args:
+        logprobs: Keep log-probabilities too, where the backend tells them.
+    """
+
+    def __init__(self, *, logprobs: bool = False) -> None:
+        self.logprobs = logprobs
         self.attempts: list[tuple[AttemptRecord, list[Sample]]] = []
         self._samples = MAX_SAMPLES
         self._characters = MAX_CHARACTERS

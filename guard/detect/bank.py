@@ -37,7 +37,8 @@ class _Plan:
         self.refs = tuple(dict.fromkeys(refs))
         for ref in self.refs:
             CATALOGUE[ref.name]
-        self.text_refs = tuple(r for r in self.refs if r.name not in _ACCEPTANCE and r.name != "tokens")
+        told = {"tokens", *_ACCEPTANCE, *(ref.name for ref in self.refs if ref.of_logprobs)}
+        self.text_refs = tuple(ref for ref in self.refs if ref.name not in told)
         steps = [ref for ref in self.refs if ref.name in _ACCEPTANCE]
         self.windows: set[Window | None] = {ref.window for ref in steps}
         self.falls: set[Window | None] = {ref.window for ref in steps if ref.name == "acceptance_fall"}

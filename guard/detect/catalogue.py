@@ -6,10 +6,18 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from guard.detect.logprob import LEAST
 from guard.types import SignalSpec, Unit
 
 _STEPS = (Unit.TOKENS, Unit.STEPS)
 _TEXT = (Unit.CHARACTERS,)
+
+
+def _told(name: str, low: float, high: float, text: str, *, needs_window: bool = False) -> SignalSpec:
+    """A signal of log-probabilities."""
+    return SignalSpec(
+        name, low, high, "nats", (Unit.TOKENS,), False, text, needs_logprobs=True, needs_window=needs_window
+    )
 
 
 def _spec(
@@ -44,6 +52,17 @@ _ALL = (
         "at most 0.5 before 60 words have come, unknown with fewer than 180 words before.",
     ),
     _spec("undrafted", 0, 1, "share", _STEPS, True, "Verify steps that had no draft, of all steps."),
+    _told(
+        "logprob_mean", -LEAST, 0,
+        "Mean log-probability of the tokens, each counted as at least -20; unknown unless the client, or the guard of "
+        "vLLM, asked for them.",
+    ),
+    _told(
+        "logprob_fall", 0, LEAST,
+        "How far that mean is below the median of this stream's own earlier part, of which 48 tokens must have left "
+        "the window.",
+        needs_window=True,
+    ),
     _spec(
         "repetition_count", 1, math.inf, "times", (), False,
         "Whole repeats of the passage the text ends in; 1 when nothing repeats.",
@@ -174,12 +193,12 @@ CATALOGUE: Mapping[str, SignalSpec] = MappingProxyType({spec.name: spec for spec
 def markdown_table(catalogue: Mapping[str, SignalSpec] = CATALOGUE) -> str:
     """The catalogue as a Markdown table, as it stands in policies/README.md."""
     lines = [
-        "| signal | range | unit | window in | needs acceptance | measures |",
+        "| signal | range | unit | window in | needs | measures |",
         "|---|---|---|---|---|---|",
     ]
     for spec in catalogue.values():
         high = "" if math.isinf(spec.high) else f"{spec.high:g}"
         windows = ", ".join(spec.window_units) or "takes none"
-        needs = "yes" if spec.needs_acceptance else "no"
+        needs = "acceptance" if spec.needs_acceptance else "log-probabilities" if spec.needs_logprobs else ""
         lines.append(f"| `{spec.name}` | {spec.low:g} to {high} | {spec.unit} | {windows} | {needs} | {spec.help} |")
     return "\n".join(line.replace("to  |", "up |") for line in lines)

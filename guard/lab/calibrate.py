@@ -15,6 +15,7 @@ from guard.core.record import UNKNOWN_DRAFT
 from guard.detect.acceptance import PRIOR
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
+from guard.detect.told import bank_for
 from guard.errors import ConfigError
 from guard.lab.cases import Case, CaseKind, read_cases, samples
 from guard.lab.files import replacing
@@ -164,6 +165,61 @@ def _threshold(window: int, values: list[float], peaks: list[float]) -> Threshol
     )
 
 
+class Likelihood(NamedTuple):
+    """
+    How likely healthy streams held their tokens.
+
+    Args:
+        streams: Streams long enough for the window, whose log-probabilities are known.
+        window: Length. Unit: tokens.
+        lowest: Lowest mean over a window in any of them. Unit: nats.
+        median: The middle one of all windows. Unit: nats.
+        fall: Deepest fall below a stream's own earlier part; nan where none is long enough. Unit: nats.
+    """
+
+    streams: int
+    window: int
+    lowest: float
+    median: float
+    fall: float
+
+
+def likelihood(cases: Iterable[Case], window: int = 64) -> Likelihood | None:
+    """
+    What the signals of log-probabilities read in healthy streams; None where no stream tells enough.
+
+    Args:
+        cases: Healthy streams.
+        window: Length. Unit: tokens.
+    """
+    mean, fall = (SignalRef(name, Window(window, Unit.TOKENS)) for name in ("logprob_mean", "logprob_fall"))
+    means: list[float] = []
+    falls: list[float] = []
+    streams = 0
+    for case in cases:
+        bank = bank_for((mean, fall), told=True)
+        before = len(means)
+        for sample in samples(case):
+            if sample.logprobs:
+                bank.observe(sample)
+                means += [value for value in (bank.read(mean),) if not math.isnan(value)]
+                falls += [value for value in (bank.read(fall),) if not math.isnan(value)]
+        streams += len(means) > before
+    if not means:
+        return None
+    means.sort()
+    return Likelihood(streams, window, means[0], means[len(means) // 2], max(falls, default=math.nan))
+
+
+def likelihood_in_words(found: Likelihood) -> str:
+    """The same for a person."""
+    fall = "" if math.isnan(found.fall) else f"; the deepest fall (logprob_fall) was {found.fall:.2f}"
+    return (
+        f"Mean log-probability over {found.window} tokens (logprob_mean) in {found.streams} streams that tell it:\n"
+        f"  median {found.median:.2f}, lowest {found.lowest:.2f} nats{fall}"
+    )
+
+
 def in_words(profile: Profile, found: Sequence[Threshold]) -> str:
     """
     The outcome for a person.
@@ -251,5 +307,8 @@ def calibrate_command(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", path=str(out)) from error
     print(in_words(profile, thresholds(healthy, baselines_of(profile))))
+    told = likelihood(healthy)
+    if told is not None:
+        print(f"\n{likelihood_in_words(told)}")
     print(f"\nwritten to {out}")
     return 0

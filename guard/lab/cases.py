@@ -3,12 +3,14 @@ Labelled streams on disk, and one of them run through the same code that judges 
 
 A file has one JSON object a line:
 
-    {"id", "kind", "subkind", "num_speculative_tokens", "first_bad_token", "hard_negative", "prompt", "chunks"}
+    {"id", "kind", "subkind", "num_speculative_tokens", "first_bad_token", "hard_negative", "prompt", "chunks",
+     "logprobs"}
 
 A chunk is `[text, tokens]`, one verify step that kept tokens - 1 of `num_speculative_tokens` drafted
 tokens, or `[text, tokens, accepted, drafted]`, where drafted 0 means that the step had no draft and -1
 that it is not known. With `num_speculative_tokens` 0, short chunks tell of no verify step at all.
-Other fields are left alone. A file whose name ends in `.gz` is read through gzip.
+`logprobs`, which few cases have, holds a list for each chunk: the log-probabilities of its tokens in nats, as far as
+they were told. Other fields are left alone. A file whose name ends in `.gz` is read through gzip.
 """
 
 from __future__ import annotations
@@ -54,12 +56,14 @@ class CaseChunk(NamedTuple):
         tokens: Tokens it adds. Unit: tokens.
         accepted: Draft tokens its verify step kept, bonus excluded; None when it tells of no step.
         drafted: Draft tokens proposed; 0 when there was no draft, -1 when unknown.
+        logprobs: Log-probabilities of its tokens, as far as they were told. Unit: nats.
     """
 
     text: str
     tokens: int
     accepted: int | None
     drafted: int
+    logprobs: tuple[float, ...] = ()
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -145,6 +149,7 @@ class _Line(msgspec.Struct):
     prompt: str | None = None
     temperature: float | None = None
     engine: str | None = None
+    logprobs: list[list[float | None]] | None = None
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -187,7 +192,7 @@ def _parse(line: bytes, path: str, number: int) -> Case:
         id=found.id,
         kind=found.kind,
         num_speculative_tokens=depth,
-        chunks=tuple(_chunk(chunk, depth) for chunk in found.chunks),
+        chunks=tuple(_chunks(found)),
         subkind=found.subkind or "",
         first_bad_token=None if found.kind is CaseKind.HEALTHY else found.first_bad_token,
         hard_negative=found.hard_negative,
@@ -209,6 +214,8 @@ def _problem(line: _Line) -> tuple[str, str]:
         return "tokens are counted from 0", "first_bad_token"
     if not line.chunks:
         return "a case needs at least one chunk", "chunks"
+    if line.logprobs is not None and len(line.logprobs) != len(line.chunks):
+        return f"{len(line.logprobs)} lists of log-probabilities for {len(line.chunks)} chunks", "logprobs"
     for index, chunk in enumerate(line.chunks):
         problem = _chunk_problem(chunk, line.num_speculative_tokens)
         if problem:
@@ -232,6 +239,15 @@ def _chunk_problem(chunk: list[str | int], depth: int) -> str:
     return ""
 
 
+def _chunks(line: _Line) -> Iterator[CaseChunk]:
+    depth, told = line.num_speculative_tokens, line.logprobs
+    for index, chunk in enumerate(line.chunks):
+        made = _chunk(chunk, depth)
+        if told is not None and told[index]:
+            made = made._replace(logprobs=tuple(value for value in told[index] if value is not None))
+        yield made
+
+
 def _chunk(chunk: list[str | int], depth: int) -> CaseChunk:
     text, tokens = str(chunk[0]), int(chunk[1])
     if len(chunk) == 4:
@@ -241,11 +257,11 @@ def _chunk(chunk: list[str | int], depth: int) -> CaseChunk:
 
 def samples(case: Case) -> Iterator[Sample]:
     """The case as the detectors see it: one sample a chunk."""
-    for text, tokens, accepted, drafted in case.chunks:
+    for text, tokens, accepted, drafted, logprobs in case.chunks:
         steps: tuple[StepAcceptance, ...] = ()
         if accepted is not None:
             steps = (StepAcceptance(accepted, drafted, tokens, drafted != UNKNOWN_DRAFT),)
-        yield Sample(0, ((Channel.CONTENT, text),) if text else (), tokens, steps)
+        yield Sample(0, ((Channel.CONTENT, text),) if text else (), tokens, steps, logprobs)
 
 
 def run_case(judge: Judge, case: Case, baseline: Baseline | None = None, *, trace: bool = False) -> CaseResult:

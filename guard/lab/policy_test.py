@@ -63,6 +63,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         drafted: Draft tokens proposed in each step.
         token_characters: Characters that make a token.
         channel: Where in the message it stands.
+        logprob: Log-probability of each of its tokens; none are told if left out. Unit: nats.
     """
 
     text: str | None = None
@@ -76,6 +77,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     drafted: Positive | None = None
     token_characters: Positive = 4
     channel: Channel = Channel.CONTENT
+    logprob: Annotated[float, Meta(le=0)] | None = None
 
 
 class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -264,7 +266,10 @@ def samples_of(document: Document, where: str, test: Case, source: CaseFile) -> 
         sent += len(tokens)
         if sent > MAX_TOKENS:
             document.fail(place, f"the stream has more than {MAX_TOKENS} tokens")
-        samples += _steps(tokens, pattern, drafted, segment.channel)
+        for sample in _steps(tokens, pattern, drafted, segment.channel):
+            if segment.logprob is not None:
+                sample.logprobs = (segment.logprob,) * sample.tokens
+            samples.append(sample)
     return samples
 
 

@@ -197,7 +197,8 @@ def _case_events(recorded: Recorded, body: object, *, heal: bool) -> list[tuple[
     chunks: Sequence[CaseChunk] = case.chunks
     if heal and case.first_bad_token is not None:
         chunks = _before(chunks, case.first_bad_token)
-    return chat_events(case, _without(chunks, continued_text(body)))
+    asked = isinstance(body, dict) and body.get("logprobs") is True
+    return chat_events(case, _without(chunks, continued_text(body)), logprobs=asked)
 
 
 def _before(chunks: Sequence[CaseChunk], token: int) -> list[CaseChunk]:
@@ -233,7 +234,7 @@ def _without(chunks: Sequence[CaseChunk], text: str) -> list[CaseChunk]:
     return kept
 
 
-def chat_events(case: Case, chunks: Sequence[CaseChunk]) -> list[tuple[bytes, int]]:
+def chat_events(case: Case, chunks: Sequence[CaseChunk], *, logprobs: bool = False) -> list[tuple[bytes, int]]:
     """
     Chunks as server-sent events of the chat route, each with its tokens.
 
@@ -242,6 +243,7 @@ def chat_events(case: Case, chunks: Sequence[CaseChunk]) -> list[tuple[bytes, in
     Args:
         case: Where they come from.
         chunks: What to say.
+        logprobs: Tell log-probabilities, where the case has them.
     """
     events = [(_event(case, {"role": "assistant", "content": ""}), 0)]
     token = 0
@@ -254,7 +256,8 @@ def chat_events(case: Case, chunks: Sequence[CaseChunk]) -> list[tuple[bytes, in
         elif chunk.accepted is not None:
             step = {"per_step_accepted": [chunk.accepted], "per_step_drafted": [chunk.drafted]}
             extra["metrics"] = {"speculative_decoding": step}
-        events.append((_event(case, {"content": chunk.text}, token_ids=ids, extra=extra), chunk.tokens))
+        told = chunk.logprobs if logprobs else ()
+        events.append((_event(case, {"content": chunk.text}, token_ids=ids, told=told, extra=extra), chunk.tokens))
     events.append((_event(case, {}, finish="stop"), 0))
     return [*events, (b"data: [DONE]\n\n", 0)]
 
@@ -265,9 +268,14 @@ def _event(
     *,
     token_ids: list[int] | None = None,
     finish: str | None = None,
+    told: Sequence[float] = (),
     extra: dict[str, Any] | None = None,
 ) -> bytes:
-    choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": finish}
+    choice: dict[str, Any] = {"index": 0, "delta": delta}
+    if told:
+        empty: dict[str, Any] = {"token": "", "bytes": None, "top_logprobs": []}
+        choice["logprobs"] = {"content": [{**empty, "logprob": value} for value in told]}
+    choice["finish_reason"] = finish
     if token_ids is not None:
         choice["token_ids"] = token_ids
     chunk = {"id": f"replay-{case.id}", "object": "chat.completion.chunk", "created": 0, "model": "replay"}

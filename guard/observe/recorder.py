@@ -85,6 +85,11 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
+    @property
+    def logprobs(self) -> bool:
+        """Whether log-probabilities are recorded: with the model at hand they tell the text that they belong to."""
+        return self.settings.text == "full"
+
     def wants(self, draw: float) -> bool:
         """
         Whether an exchange may be recorded, so that its samples must be kept.

@@ -37,7 +37,7 @@ class Recording(msgspec.Struct, frozen=True):
     prompt: str = ""
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, omit_defaults=True):
     id: str
     kind: str
     subkind: str
@@ -55,6 +55,7 @@ class _Line(msgspec.Struct):
     text: Text
     prompt: str
     chunks: list[Row]
+    logprobs: list[list[float]] | None = None
 
 
 def recordings(record: ExchangeRecord, tapes: Sequence[Tape], prompt: str = "") -> list[Recording]:
@@ -87,7 +88,7 @@ def line_of(recording: Recording, text: Text = "redacted", key: bytes = b"") -> 
         key: Random bytes by which it is scrambled; for this line only.
     """
     record, attempt = recording.record, recording.attempt
-    shown = rows(recording.samples)
+    shown, told = rows_told(recording.samples)
     said = "".join(row[0] for row in shown)
     # The whole at once: chunks end in the middle of words. Every character stays one character.
     said = _kept(said, text, key)
@@ -117,6 +118,8 @@ def line_of(recording: Recording, text: Text = "redacted", key: bytes = b"") -> 
         text=text,
         prompt=_kept(recording.prompt, text, key),
         chunks=chunks,
+        # A reader who has the model could find the text by them.
+        logprobs=told if text == "full" and any(told) else None,
     )
     return msgspec.json.encode(line) + b"\n"
 
@@ -139,25 +142,38 @@ def rows(samples: Sequence[Sample]) -> list[Row]:
     Engines may send a step's tokens as several chunks and tell of the step with the last: their texts
     are joined. A stream without any verify step gives chunks of two values.
     """
+    return rows_told(samples)[0]
+
+
+def rows_told(samples: Sequence[Sample]) -> tuple[list[Row], list[list[float]]]:
+    """The rows, and the log-probabilities told of the tokens of each. Unit: nats."""
     mine = [sample for sample in samples if sample.choice == 0]
     told = any(sample.steps for sample in mine)
     out: list[Row] = []
+    logprobs: list[list[float]] = []
     pending, tokens = "", 0
+    likely: list[float] = []
     for sample in mine:
         pending += "".join(text for _, text in sample.texts)
         tokens += sample.tokens
+        likely += [round(value, 4) for value in sample.logprobs]
         if not told:
             out.append((pending, tokens))
-            pending, tokens = "", 0
+            logprobs.append(likely)
+            pending, tokens, likely = "", 0, []
             continue
         for place, step in enumerate(sample.steps, 1):
             # The first step carries the text; the last one takes the tokens that are left.
-            share = tokens if place == len(sample.steps) else min(step.tokens, tokens)
+            last = place == len(sample.steps)
+            share = tokens if last else min(step.tokens, tokens)
             out.append((pending, share, step.accepted, step.drafted))
-            pending, tokens = "", tokens - share
+            logprobs.append(likely if last else likely[:share])
+            pending, tokens, likely = "", tokens - share, [] if last else likely[share:]
         if tokens > _MOST_PENDING:
             out.append((pending, tokens, 0, 0))
-            pending, tokens = "", 0
-    if pending or tokens:
+            logprobs.append(likely)
+            pending, tokens, likely = "", 0, []
+    if pending or tokens or likely:
         out.append((pending, tokens, 0, 0))
-    return out
+        logprobs.append(likely)
+    return out, logprobs

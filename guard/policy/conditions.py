@@ -99,6 +99,9 @@ class ConditionBuilder:
 
     def _window(self, source: ConditionSource, spec: SignalSpec, where: str) -> Window | None:
         if source.window is None:
+            if spec.needs_window:
+                hint = f"write 'window: 64 {spec.window_units[0]}'"
+                self._document.fail(where, f"{spec.name} is read over a window; {hint}")
             return None
         try:
             window = parse_window(source.window)

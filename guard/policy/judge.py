@@ -63,6 +63,8 @@ class Judge:
         self.refs: tuple[SignalRef, ...] = tuple(
             dict.fromkeys(known.get(leaf.signal, leaf.signal) for rule in policy.rules for leaf in leaves(rule.when))
         )
+        #: Whether a rule reads log-probabilities, which a backend only tells when asked.
+        self.reads_logprobs = any(ref.of_logprobs for ref in self.refs)
         shared = {ref: ref for ref in self.refs}
         self._scores: tuple[Score, ...] = tuple(_compile(rule.when, shared) for rule in policy.rules)
         self._ceilings: tuple[Score | None, ...] = tuple(

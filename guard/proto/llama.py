@@ -42,6 +42,7 @@ class _Event(msgspec.Struct, gc=False):
     stop: bool = True
     stop_type: str = ""
     timings: Timings | None = None
+    completion_probabilities: msgspec.Raw = msgspec.Raw()
     error: Any = None
 
 
@@ -75,7 +76,10 @@ class CompletionReader:
             self._open.add(said.index)
         else:
             self._open.discard(said.index)
-        return Chunk(choices=[Choice(said.index, text=said.content, finish_reason=finish)], timings=said.timings)
+        choice = Choice(said.index, text=said.content, finish_reason=finish)
+        if said.completion_probabilities and finish is None:
+            choice.logprobs = msgspec.Raw(b'{"content":%b}' % bytes(said.completion_probabilities))
+        return Chunk(choices=[choice], timings=said.timings)
 
     def _end_of_some(self, said: _Event, finish: str | None) -> Chunk:
         """A closing chunk that does not tell of which choice: once all have ended it is the end of each."""

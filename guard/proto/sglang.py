@@ -48,6 +48,7 @@ class _Meta(msgspec.Struct, gc=False):
     id: str | None = None
     finish_reason: Any = None
     completion_tokens: int | None = None
+    output_token_logprobs: msgspec.Raw = msgspec.Raw()
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -62,6 +63,8 @@ class _Event(msgspec.Struct, gc=False):
 
 _DECODER = msgspec.json.Decoder(_Event)
 _FIELDS = msgspec.json.Decoder(dict[str, Any])
+#: Log-probability, id and text of each token.
+_TOKENS = msgspec.json.Decoder(list[list[msgspec.Raw]] | None)
 _encode = msgspec.json.encode
 
 
@@ -69,14 +72,15 @@ class Progress:
     """
     What one choice has said so far, whichever way its server streams.
 
-    `text` is all of it; `tokens` counts it. Unit: tokens.
+    `text` is all of it; `tokens` counts it, `logprobs` those of them whose log-probability was read. Unit: tokens.
     """
 
-    __slots__ = ("text", "tokens")
+    __slots__ = ("logprobs", "text", "tokens")
 
     def __init__(self) -> None:
         self.text = ""
         self.tokens = 0
+        self.logprobs = 0
 
     def is_whole(self, event: _Event) -> bool:
         """Whether the event holds all that was said, not only what is new."""
@@ -121,11 +125,26 @@ class GenerateReader:
             return Chunk()
         if said.error is not None:
             return Chunk(error=said.error)
-        text, ids = self._choices.setdefault(said.index, Progress()).advance(said)
-        meta = said.meta_info
+        progress, meta = self._choices.setdefault(said.index, Progress()), said.meta_info
+        told = meta.output_token_logprobs if meta is not None else msgspec.Raw()
+        # Before the event moves on what it is held against.
+        whole = bool(told) and progress.is_whole(said)
+        text, ids = progress.advance(said)
         reason = meta.finish_reason if meta is not None else None
         choice = Choice(said.index, text=text, token_ids=ids, finish_reason=_reason(reason))
+        if told:
+            choice.logprobs = _fresh_logprobs(told, progress, whole=whole)
         return Chunk(id=meta.id if meta is not None else None, choices=[choice])
+
+
+def _fresh_logprobs(raw: msgspec.Raw, progress: Progress, *, whole: bool) -> msgspec.Raw:
+    """What the event adds to the log-probabilities, in the form of OpenAI's completions; empty if not understood."""
+    try:
+        values = [token[0] for token in _TOKENS.decode(raw) or ()]
+    except (msgspec.DecodeError, IndexError):
+        return msgspec.Raw()
+    before, progress.logprobs = progress.logprobs, len(values) + (0 if whole else progress.logprobs)
+    return msgspec.Raw(_encode({"token_logprobs": values[before:] if whole else values}))
 
 
 def _reason(reason: object) -> str | None:

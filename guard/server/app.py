@@ -157,7 +157,8 @@ class Guard:
         asked = family.parse(request.path, body)
         chosen = self.policies.choose(asked, request.headers)
         draw = random.random()
-        tapes = Tapes() if self.recorder is not None and self.recorder.wants(draw) else None
+        recorder = self.recorder
+        tapes = Tapes(logprobs=recorder.logprobs) if recorder is not None and recorder.wants(draw) else None
         settings = ExchangeSettings(
             request_id=RequestId(request_id),
             judge=chosen.judge,

@@ -16,7 +16,7 @@ from guard.lab.cases import run_case
 from guard.lab.replay import Replayed, described, is_loopback, replay, replay_command
 from guard.lab.tape_player import Recorded, load
 from guard.server.run import running_guard
-from tests.unit.lab.streams import POLICY, bad, corpus, judge, line, policy_file
+from tests.unit.lab.streams import POLICY, UNLIKELY, bad, corpus, good, judge, line, policy_file
 
 
 async def played(recorded: list[Recorded], folder: Path, **options: Any) -> dict[str, Replayed]:
@@ -171,3 +171,19 @@ def test_a_captured_stream_by_command(route: str, tmp_path: Path, capsys: pytest
     args.case = ["other"]
     with pytest.raises(ConfigError, match="nothing to play"):
         replay_command(args)
+
+
+async def test_log_probabilities_are_asked_for_judged_and_kept_from_the_client(tmp_path: Path) -> None:
+    chunks = good(60)
+    told = [[-0.5] * 4] * 30 + [[-6.0] * 4] * 30
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps(line("b", chunks, kind="garbled", first_bad_token=120, logprobs=told)))
+    (recorded,) = load(path)
+    assert recorded.case is not None
+    policy = policy_file(tmp_path, UNLIKELY)
+    (one,) = (await played([recorded], tmp_path, policy=policy, heals=True)).values()
+    assert (one.kind, one.attempts, one.onset_token) == ("garbled", 2, 112)
+    assert one.reason == "mean log-probability of the latest 16 tokens is -3.25"
+    assert one.verdict_token == run_case(judge(tmp_path, UNLIKELY), recorded.case).token == 128
+    (plain,) = (await played([recorded], tmp_path)).values()
+    assert (plain.kind, plain.client.text) == (None, "".join(str(text) for text, _ in chunks))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from guard.core.factory import Shown, make_attempt, resume_blocker
 from guard.core.holdback import Held
 from guard.core.settings import ExchangeSettings, Target
 from guard.policy.judge import Judge
+from guard.policy.schema import Leaf, Rule
 from guard.proto.openai import ClientRequest, Route, parse_request
-from guard.types import Capabilities, Change, ReplicaId, RequestId
+from guard.types import Action, Capabilities, Change, Kind, ReplicaId, RequestId, SignalRef, Unit, Window
 from tests.unit.core.transcript import policy
 
 
@@ -146,3 +148,31 @@ def test_a_backend_that_was_tried_and_does_not_continue_is_not_asked_to() -> Non
     assert "was tried" in resume_blocker(request(), target, Shown())
     unseen = Target(ReplicaId("r"), "vllm", capabilities=Capabilities("vllm", "1"))
     assert resume_blocker(request(), unseen, Shown()) == ""
+
+
+def asks(engine: str, route: Route = Route.CHAT, **fields: object) -> dict[str, object]:
+    """What the request says of log-probabilities, under a policy that reads them."""
+    leaf = Leaf(signal=SignalRef("logprob_mean", Window(16, Unit.TOKENS)), zero=-2.0, one=-4.0, step=False)
+    rule = Rule(name="unlikely", kind=Kind.GARBLED, action=Action.RETRY, when=leaf)
+    judge = Judge(msgspec.structs.replace(policy(), rules=(rule,)))
+    settings = ExchangeSettings(request_id=RequestId("r1"), judge=judge, nonce="r1")
+    said = {"prompt": "hi"} if route is Route.COMPLETIONS else {"messages": [{"role": "user", "content": "hi"}]}
+    asked = parse_request(route, json.dumps({**said, "stream": True, **fields}).encode())
+    _, body = make_attempt(
+        asked, settings, Target(ReplicaId("a"), engine), number=1, mode="first", shown=Shown(), wanted=()
+    )
+    return {name: value for name, value in json.loads(body).items() if name in ("logprobs", "top_logprobs")}
+
+
+def test_a_policy_that_reads_log_probabilities_has_vllm_tell_them() -> None:
+    assert asks("vllm") == {"logprobs": True}
+    assert asks("vllm", Route.COMPLETIONS) == {"logprobs": 0}
+    assert asks("vllm", Route.COMPLETIONS, logprobs=3) == {"logprobs": 3}
+    assert asks("vllm", logprobs=True, top_logprobs=5) == {"logprobs": True, "top_logprobs": 5}
+    assert asks("vllm", n=2) == {"logprobs": True}
+
+
+def test_where_they_could_not_be_taken_out_again_the_client_alone_asks() -> None:
+    assert asks("llama.cpp") == asks("sglang") == asks("text") == {}
+    assert asks("llama.cpp", logprobs=True) == {"logprobs": True}
+    assert asks("vllm", Route.COMPLETIONS, echo=True) == {}

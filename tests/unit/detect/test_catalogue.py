@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from guard.detect.bank import DetectorBank
 from guard.detect.catalogue import CATALOGUE, markdown_table
+from guard.detect.told import bank_for
 from guard.types import Channel, Sample, SignalRef, StepAcceptance, Window
 
 README = Path(__file__).parents[3] / "policies" / "README.md"
@@ -22,10 +22,11 @@ def test_the_readme_shows_the_catalogue() -> None:
 def test_every_signal_can_be_read_with_each_of_its_windows_and_stays_in_range(name: str) -> None:
     spec = CATALOGUE[name]
     refs = [SignalRef(name), *(SignalRef(name, Window(32, unit)) for unit in spec.window_units)]
-    bank = DetectorBank(refs)
+    bank = bank_for(refs, told=spec.needs_logprobs)
     for index in range(200):
         step = StepAcceptance(accepted=index % 3, drafted=3, tokens=index % 3 + 1, exact=True)
-        bank.observe(Sample(0, ((Channel.CONTENT, f"word{index} \ufffd ж漢 "),), index % 3 + 1, (step,)))
+        told = (-0.1, -index / 4, -9999.0)[: index % 3 + 1]
+        bank.observe(Sample(0, ((Channel.CONTENT, f"word{index} \ufffd ж漢 "),), index % 3 + 1, (step,), told))
         for ref in refs:
             value = bank.read(ref)
             assert math.isnan(value) or spec.low <= value <= spec.high

@@ -21,6 +21,13 @@ rules:
     action: retry
     when: {signal: acceptance_length, window: 16 tokens, from: 3.5, to: 1.5}
 """
+#: Retries once the tokens of a stream whose log-probabilities are told are unlikely over 16 of them.
+UNLIKELY = """
+version: 1
+name: unlikely
+rules:
+  - {name: unlikely, kind: garbled, action: retry, when: {signal: logprob_mean, window: 16 tokens, below: -3}}
+"""
 WORDS = ("the", "harbour", "lay", "quiet", "while", "small", "boats", "came", "home", "with", "lamps", "lit")
 
 

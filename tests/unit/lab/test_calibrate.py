@@ -11,7 +11,16 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
-from guard.lab.calibrate import baselines_of, calibrate, calibrate_command, in_words, steps_of, thresholds
+from guard.lab.calibrate import (
+    baselines_of,
+    calibrate,
+    calibrate_command,
+    in_words,
+    likelihood,
+    likelihood_in_words,
+    steps_of,
+    thresholds,
+)
 from guard.lab.cases import Case, read_cases
 from guard.lab.profile import load_profile
 from tests.unit.lab.streams import good, line
@@ -118,3 +127,17 @@ def test_nothing_to_calibrate_from_is_an_error(tmp_path: Path) -> None:
     args.out = Path("/proc/none/p.yaml")
     with pytest.raises(ConfigError, match="cannot be written"):
         calibrate_command(args)
+
+
+def test_healthy_log_probabilities_are_summed_up_where_they_are_told(tmp_path: Path) -> None:
+    told = [[-0.5] * 4] * 30 + [[-2.0] * 4] * 30
+    found = cases(tmp_path, line("a", good(60), logprobs=told), line("b", good(60)))
+    likely = likelihood(found)
+    assert likely is not None
+    assert (likely.streams, likely.lowest, likely.fall) == (1, -2.0, 1.5)
+    assert -2.0 < likely.median < -0.5
+    assert likelihood_in_words(likely).endswith("lowest -2.00 nats; the deepest fall (logprob_fall) was 1.50")
+    short = likelihood(cases(tmp_path, line("a", good(20), logprobs=[[-0.5] * 4] * 20)))
+    assert short is not None
+    assert "deepest fall" not in likelihood_in_words(short)
+    assert likelihood(cases(tmp_path, line("b", good(60)))) is None

@@ -145,3 +145,13 @@ def test_the_prompt_is_known_to_the_detectors(tmp_path: Path, monkeypatch: pytes
     for case in read_cases(write(tmp_path, line("a", good(1), prompt="Say it twice."), line("b", good(1)))):
         run_case(judge(tmp_path), case)
     assert known == ["Say it twice.", ""]
+
+
+def test_log_probabilities_stand_beside_the_chunks(tmp_path: Path) -> None:
+    told = [[-0.5, None, -1], []]
+    (case,) = read_cases(write(tmp_path, line("a", [["Ha", 3], ["rbour", 1]], logprobs=told)))
+    assert [sample.logprobs for sample in samples(case)] == [(-0.5, -1.0), ()]
+    with pytest.raises(ConfigError, match=r"logprobs: 2 lists of log-probabilities for 1 chunks"):
+        list(read_cases(write(tmp_path, line("a", [["Ha", 3]], logprobs=told))))
+    with pytest.raises(ConfigError, match="not a case"):
+        list(read_cases(write(tmp_path, line("a", [["Ha", 3]], logprobs=[["low"]]))))

@@ -10,6 +10,7 @@ from guard.data import data_dir
 from guard.errors import ConfigError
 from guard.lab.policy_test import Report, find_tests, run_file
 from guard.shipped import find_policy
+from tests.unit.lab.streams import UNLIKELY
 
 POLICY = """
 version: 1
@@ -167,3 +168,18 @@ def test_files_policies_and_folders_lead_to_test_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="has no"):
         find_tests([tmp_path / "empty"])
+
+
+def test_a_segment_may_tell_how_likely_its_tokens_are(tmp_path: Path) -> None:
+    (tmp_path / "u.yaml").write_text(UNLIKELY)
+    file = tmp_path / "u_test.yaml"
+    file.write_text(
+        """
+tests:
+  - name: unlikely
+    stream: [{text: "word by word ", repeat: 20, logprob: -0.5}, {text: "word by word ", repeat: 20, logprob: -5}]
+    expect: {action: retry, rule: unlikely, not_before_token: 66, by_token: 80}
+  - {name: untold, stream: [{text: "word by word ", repeat: 40}], expect: pass}
+"""
+    )
+    assert [str(failure) for failure in run_file(file, find_policy).failures] == []

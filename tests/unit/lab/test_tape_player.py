@@ -13,6 +13,7 @@ from guard.lab.cases import samples
 from guard.lab.tape_player import chat_events, continued_text, load, of_sse
 from guard.proto.openai import decode_chunk, is_done, sample_texts
 from guard.proto.sse import SseParser
+from guard.signals.logprobs import LogprobAdapter
 from guard.signals.text import TextAdapter
 from guard.signals.vllm import VllmAdapter
 from tests.unit.lab.streams import bad, corpus, good, line
@@ -110,3 +111,13 @@ def test_a_missing_capture_is_named() -> None:
 )
 def test_what_a_request_asks_to_continue(body: object, text: str) -> None:
     assert continued_text(body) == text
+
+
+def test_log_probabilities_are_told_to_who_asks(tmp_path: Path) -> None:
+    (recorded,) = load(write(tmp_path, line("a", [["a", 2], ["b", 1]], logprobs=[[-0.5, -1.5], []])))
+    assert recorded.case is not None
+    asked = datas(chat_events(recorded.case, recorded.case.chunks, logprobs=True))
+    adapter = LogprobAdapter(VllmAdapter(3))
+    seen = [sample for one in asked[:-1] for sample in adapter.observe(decode_chunk(one), sample_texts)]
+    assert [sample.logprobs for sample in seen] == [(-0.5, -1.5), ()]
+    assert b"logprobs" not in b"".join(datas(chat_events(recorded.case, recorded.case.chunks)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
 from guard.lab.cases import Case, read_cases, samples
-from guard.observe.recording import Recording, line_of, recordings, rows
+from guard.observe.recording import Recording, line_of, recordings, rows, rows_told
 from guard.types import Channel, Kind, Sample, StepAcceptance
 
 
@@ -116,3 +116,27 @@ def test_words_are_scrambled_whole_also_where_chunks_cut_them() -> None:
     assert first == last == line["prompt"] != "Anna"
     assert [len(chunk[0]) for chunk in line["chunks"]] == [2, 9, 3]
     assert line["text"] == "scrambled"
+
+
+def told(text: str, logprobs: tuple[float, ...], *steps: tuple[int, int]) -> Sample:
+    made = sample(text, len(logprobs), *steps)
+    made.logprobs = logprobs
+    return made
+
+
+def test_log_probabilities_are_kept_with_the_full_text_only(tmp_path: Path) -> None:
+    record = exchange(attempt())
+    said = [told("one two", (-0.123456, -2.0)), told(" three", (-1.0, -3.0, -4.0), (1, 3), (0, 3)), sample(".", 1)]
+    (found,) = recordings(record, [(record.attempts[0], said)])
+    line = json.loads(line_of(found, "full"))
+    assert line["chunks"] == [["one two three", 2, 1, 3], ["", 3, 0, 3], [".", 1, 0, 0]]
+    assert line["logprobs"] == [[-0.1235, -2.0], [-1.0, -3.0, -4.0], []]
+    kept = [one.logprobs for one in samples(read_back(tmp_path, line_of(found, "full")))]
+    assert kept == [(-0.1235, -2.0), (-1.0, -3.0, -4.0), ()]
+    assert "logprobs" not in json.loads(line_of(found, "scrambled"))
+    assert "logprobs" not in json.loads(line_of(found))
+
+
+def test_log_probabilities_without_any_step_go_chunk_by_chunk() -> None:
+    said = [told("one", (-1.0,)), told(" two", (-2.0,))]
+    assert rows_told(said) == ([("one", 1), (" two", 1)], [[-1.0], [-2.0]])

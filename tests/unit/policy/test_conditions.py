@@ -44,3 +44,10 @@ def test_slopes_that_overlap_are_not() -> None:
     rising = ConditionSource(signal="noise", start=0.2, to=0.8)
     falling = ConditionSource(signal="noise", start=0.9, to=0.3)
     assert isinstance(BUILDER.build(ConditionSource(all=(rising, falling)), "when"), All)
+
+
+def test_a_signal_that_is_read_over_a_window_only_is_refused_without() -> None:
+    told = SignalSpec("told", 0, 1, "nats", (Unit.TOKENS,), False, "How likely.", needs_window=True)
+    builder = ConditionBuilder(Document("when: x", "p.yaml"), {"told": told})
+    with pytest.raises(ConfigError, match="told is read over a window; write 'window: 64 tokens'"):
+        builder.build(ConditionSource(signal="told", above=0.5), "when")

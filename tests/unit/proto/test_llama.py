@@ -196,3 +196,15 @@ def test_only_llama_cpp_continues_here() -> None:
     assert [engine for engine in ("llama.cpp", "vllm", "sglang") if not COMPLETION.resume_blocker(engine)] == [
         "llama.cpp"
     ]
+
+
+def test_log_probabilities_have_the_form_of_the_chat_route() -> None:
+    tokens = [{"id": 5, "token": " a", "bytes": [32, 97], "logprob": -0.25, "top_logprobs": []}]
+    stream = plain(
+        {"index": 0, "content": " a", "stop": False, "completion_probabilities": tokens},
+        {"index": 0, "content": "", "stop": True, "completion_probabilities": tokens},
+        done=False,
+    )
+    first, last = (choice for chunk in read(stream) for choice in chunk.choices)
+    assert json.loads(bytes(first.logprobs)) == {"content": tokens}
+    assert not last.logprobs, "the end would tell them once more"

@@ -151,3 +151,25 @@ def test_errors_are_in_sglangs_form() -> None:
     assert error["code"] == 504
     assert error["reason"] == "upstream_timeout"
     assert json.loads(GENERATE.error_body(Notice("x")))["error"].keys() == SGLANG_ERROR["error"].keys()
+
+
+def told(text: str, ids: list[int], logprobs: object, *, total: int) -> dict[str, Any]:
+    """A chunk whose tokens come with what `return_logprob` asks for."""
+    event = generated(text, ids, total=total)
+    event["meta_info"]["output_token_logprobs"] = logprobs
+    return event
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_log_probabilities_are_those_of_what_is_new(whole: bool) -> None:
+    tokens = [[-0.5, 1, None], [-1.5, 2, ", "], [None, 3, "blue"]]
+    first = told("Red", [1], tokens[:1], total=1)
+    last = told("Red, blue", [1, 2, 3], tokens, total=3) if whole else told(", blue", [2, 3], tokens[1:], total=3)
+    found = [bytes(choice.logprobs) for chunk in read(plain(first, last)) for choice in chunk.choices]
+    assert found == [b'{"token_logprobs":[-0.5]}', b'{"token_logprobs":[-1.5,null]}']
+
+
+@pytest.mark.parametrize("odd", [None, {"a": 1}, [[]], "words"])
+def test_log_probabilities_of_another_form_are_left_out(odd: object) -> None:
+    (chunk, _) = read(plain(told("Red", [1], odd, total=1)))
+    assert bytes(chunk.choices[0].logprobs) in (b"", b'{"token_logprobs":[]}')
