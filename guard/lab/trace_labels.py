@@ -27,10 +27,19 @@ from guard.lab.cases import CaseKind
 
 
 class Half(enum.StrEnum):
-    """Whether a policy may be tuned on a trace, or is only tried on it."""
+    """
+    Whether a policy may be tuned on a trace, or is only tried on it.
+
+    FRESH is the third set: recorded after the rules were made.
+    """
 
     TUNING = "tuning"
     UNSEEN = "unseen"
+    FRESH = "fresh"
+
+
+#: The two halves of what was recorded first.
+HALVES = (Half.TUNING, Half.UNSEEN)
 
 
 def half_of(prompt: str) -> Half:
@@ -139,7 +148,7 @@ def labelled(trace: Trace, label: Label) -> Trace:
 
 def write_halves(traces: Iterable[Trace], labels: Mapping[str, Label | None], folder: Path) -> dict[Half, int]:
     """
-    Write the labelled traces into `tuning.jsonl.gz` and `unseen.jsonl.gz`.
+    Write the labelled traces into `tuning.jsonl.gz`, `unseen.jsonl.gz` and, if there are such, `fresh.jsonl.gz`.
 
     The same traces and labels give the same bytes.
 
@@ -165,7 +174,7 @@ def write_halves(traces: Iterable[Trace], labels: Mapping[str, Label | None], fo
     made = [labelled(by_id[name], decided[name]) for name in sorted(by_id.keys() & decided.keys())]
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
-    for half in Half:
+    for half in (*HALVES, *(half for half in (Half.FRESH,) if any(trace.half is half for trace in made))):
         mine = [msgspec.json.encode(trace) + b"\n" for trace in made if trace.half is half]
         (folder / f"{half}.jsonl.gz").write_bytes(gzip.compress(b"".join(mine), mtime=0))
         counts[half] = len(mine)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from guard.lab.inject import FaultPlan
-from guard.lab.trace_labels import Half, half_of
+from guard.lab.trace_labels import HALVES, Half, half_of
 
 #: Tokens of a trace whose fault comes early, or that has none. Unit: tokens.
 NUM_TOKENS = 220
@@ -163,6 +163,7 @@ class Plan(msgspec.Struct, frozen=True):
         fault: What is done to the target's cache, if anything.
         draft_onset: Token at which the draft's own cache is overwritten, if it is.
         hard_negative: Why the trace is easily taken for a bad one, should it be healthy.
+        half: Where it belongs; None: by its prompt.
     """
 
     id: str
@@ -174,6 +175,7 @@ class Plan(msgspec.Struct, frozen=True):
     fault: FaultPlan | None = None
     draft_onset: int | None = None
     hard_negative: str | None = None
+    half: Half | None = None
 
 
 def plans() -> list[Plan]:
@@ -204,9 +206,9 @@ def _loops() -> Iterator[Plan]:
 
 
 def _corrupted() -> Iterator[Plan]:
-    tasks = {half: [name for name in FAULTED if half_of(TASKS[name].prompt) is half] for half in Half}
+    tasks = {half: [name for name in FAULTED if half_of(TASKS[name].prompt) is half] for half in HALVES}
     for index, (fault, onset, rows) in enumerate(CORRUPTIONS):
-        for turn, half in enumerate(Half):
+        for turn, half in enumerate(HALVES):
             task = tasks[half][index % len(tasks[half])]
             depth = DEPTHS[(index + turn) % 3]
             temperature = TEMPERATURES[(index // 2 + turn) % 3]
@@ -222,9 +224,9 @@ def _corrupted() -> Iterator[Plan]:
 
 
 def _draft_only() -> Iterator[Plan]:
-    tasks = {half: [name for name in FAULTED if half_of(TASKS[name].prompt) is half] for half in Half}
+    tasks = {half: [name for name in FAULTED if half_of(TASKS[name].prompt) is half] for half in HALVES}
     for index, onset in enumerate(DRAFT_ONSETS):
-        for turn, half in enumerate(Half):
+        for turn, half in enumerate(HALVES):
             task = tasks[half][(2 * index + turn) % len(tasks[half])]
             depth = DEPTHS[(index + turn) % 3]
             temperature = TEMPERATURES[(index + 2 * turn) % 3]

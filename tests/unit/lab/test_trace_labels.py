@@ -9,7 +9,7 @@ import pytest
 
 from guard.errors import ConfigError
 from guard.lab.cases import CaseKind, read_cases
-from guard.lab.trace_labels import Half, Label, Trace, half_of, labelled, read_labels, read_traces, write_halves
+from guard.lab.trace_labels import HALVES, Label, Trace, half_of, labelled, read_labels, read_traces, write_halves
 
 HEALTHY, GARBLED = Label(CaseKind.HEALTHY), Label(CaseKind.GARBLED)
 
@@ -23,7 +23,7 @@ def trace(name: str = "a", prompt: str = "p", injected_at: int | None = 51, hard
 
 def test_the_half_depends_on_the_prompt_alone_and_never_changes() -> None:
     assert [half_of(prompt) for prompt in ("a", "b", "c", "d")] == ["tuning", "tuning", "tuning", "tuning"]
-    assert {half_of(str(number)) for number in range(20)} == set(Half)
+    assert {half_of(str(number)) for number in range(20)} == set(HALVES)
 
 
 def test_garble_begins_at_the_injection_and_a_loop_where_a_reader_saw_it() -> None:
@@ -59,11 +59,11 @@ def test_a_line_that_is_no_trace_is_named(tmp_path: Path) -> None:
 
 
 def test_each_half_is_a_file_of_cases(tmp_path: Path) -> None:
-    prompts = {half: next(str(n) for n in range(20) if half_of(str(n)) is half) for half in Half}
-    traces = [trace(str(half), prompts[half]) for half in Half]
+    prompts = {half: next(str(n) for n in range(20) if half_of(str(n)) is half) for half in HALVES}
+    traces = [trace(str(half), prompts[half]) for half in HALVES]
     counts = write_halves(traces, dict.fromkeys(("tuning", "unseen"), GARBLED), tmp_path)
-    assert counts == dict.fromkeys(Half, 1)
-    for half in Half:
+    assert counts == dict.fromkeys(HALVES, 1)
+    for half in HALVES:
         (case,) = read_cases(tmp_path / f"{half}.jsonl.gz")
         assert (case.id, case.kind, case.first_bad_token) == (half, CaseKind.GARBLED, 51)
 
@@ -71,7 +71,7 @@ def test_each_half_is_a_file_of_cases(tmp_path: Path) -> None:
 def test_relabelling_the_halves_themselves_changes_no_byte(tmp_path: Path) -> None:
     labels = {"a": GARBLED, "b": HEALTHY}
     write_halves([trace("b"), trace("a")], labels, tmp_path)
-    files = [tmp_path / f"{half}.jsonl.gz" for half in Half]
+    files = [tmp_path / f"{half}.jsonl.gz" for half in HALVES]
     before = [file.read_bytes() for file in files]
     write_halves([one for file in files for one in read_traces(file) if file.stat().st_size], labels, tmp_path)
     assert [file.read_bytes() for file in files] == before

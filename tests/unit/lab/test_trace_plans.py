@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from guard.lab.kv_state import FAULTS
-from guard.lab.trace_labels import Half, half_of
+from guard.lab.trace_labels import HALVES, Half, half_of
 from guard.lab.trace_plans import DEPTHS, LATE, TASKS, TEMPERATURES, plans
 
 MADE = plans()
@@ -32,7 +32,7 @@ def test_every_kind_of_corruption_is_recorded_early_late_and_in_several_strength
 
 
 def test_both_halves_have_the_same_corruption_over_other_prompts() -> None:
-    done = {half: Counter() for half in Half}
+    done = {half: Counter() for half in HALVES}
     for plan in CORRUPTED:
         assert plan.fault is not None
         done[half_of(plan.prompt)][plan.fault.fault, plan.fault.onset_token, plan.fault.num_rows] += 1
@@ -41,7 +41,7 @@ def test_both_halves_have_the_same_corruption_over_other_prompts() -> None:
 
 def test_the_draft_is_spoiled_in_both_halves_and_at_every_depth() -> None:
     mine = [plan for plan in MADE if plan.draft_onset is not None]
-    assert {half_of(plan.prompt) for plan in mine} == set(Half)
+    assert {half_of(plan.prompt) for plan in mine} == set(HALVES)
     assert {plan.depth for plan in mine} == set(DEPTHS)
     assert all(plan.subkind == "draft_only" and plan.hard_negative == "low_accept" for plan in mine)
 
