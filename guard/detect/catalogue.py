@@ -82,6 +82,10 @@ _ALL = (
         "Letters in the repeated passage; 0 for rules, blank space and tables of figures.",
     ),
     _spec(
+        "repetition_marks", 0, math.inf, "times", (), False,
+        "Whole repeats of a passage of marks, emoji and blanks alone; 0 where the prompt names as great a number.",
+    ),
+    _spec(
         "blank_lines", 0, math.inf, "lines", (), False,
         "Line ends that the text ends in, blank space between them allowed.",
     ),
@@ -165,7 +169,7 @@ _ALL = (
     _spec(
         "familiar_words", 0, 1, "share", _TEXT, False,
         "Words in phrases that the text already had twice, counters left out; 0 where letters are few, and where "
-        "the prompt asks for lists, code or a refrain.",
+        "the prompt asks for code or a refrain, or for a list and its items are not all the same.",
     ),
     _spec(
         "fresh_words", 0, 1, "share", _TEXT, False,

@@ -37,6 +37,7 @@ _LOOP: Final = {
     "repetition_characters": "_loop_characters",
     "repetition_tokens": "_loop_tokens",
     "repetition_letters": "_loop_letters",
+    "repetition_marks": "_loop_marks",
 }
 
 
@@ -137,6 +138,12 @@ class TextChannel:
 
     def _loop_letters(self) -> float:
         return self._repetition.letters if self._repetition is not None else 0.0
+
+    def _loop_marks(self) -> float:
+        loop = self._repetition
+        if loop is None or not loop.period or loop.letters or any(map(str.isalnum, loop.passage)):
+            return 0.0
+        return loop.count if loop.count > self._prompt.times else 0.0
 
     def feed(self, text: str, before: int, after: int) -> int:
         """

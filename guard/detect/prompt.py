@@ -43,6 +43,14 @@ _FRAMED = re.compile(
     r"data|fake|dummy|invent(?:ed)?|made[- ]up|generate|each|every|all)\b",
     re.IGNORECASE,
 )
+#: What asks for text that repeats its frame and may bring nothing new: records, code, what stands for something else.
+_RECORDS = re.compile(
+    r"\b(?:tables?|csv|tsv|json|ya?ml|xml|html|css|sql|rows?|lines?|entr(?:y|ies)|records?|samples?|tests?|cases?|"
+    r"assertions?|statements?|constants?|enums?|manifests?|config\w*|propert(?:y|ies)|class(?:es)?|getters?|setters?|"
+    r"functions?|methods?|script|program|logs?|matri(?:x|ces)|array|code|status|pages?|files?|data|fake|dummy|mock|"
+    r"invent(?:ed)?|made[- ]up|placeholders?|templates?|schedules?|timetables?|calendars?|fixtures?|forms?|labels?)\b",
+    re.IGNORECASE,
+)
 #: What asks for sentences that come again: verse, and saying a thing more than once.
 _VERSE = re.compile(
     r"\b(?:songs?|lyrics?|refrain|chorus|verses?|poems?|chants?|rhymes?|pray(?:er)?|mantra|litany|chords?)\b",
@@ -130,6 +138,11 @@ class Prompt:
     def framed(self) -> bool:
         """True when text that repeats its frame may have been asked for; also when that cannot be told."""
         return _ENGLISH.search(self._request) is None or _FRAMED.search(self._request) is not None or self.refrain
+
+    @cached_property
+    def records(self) -> bool:
+        """True when frames alone may have been asked for, with nothing new in them; also when that cannot be told."""
+        return _ENGLISH.search(self._request) is None or _RECORDS.search(self._request) is not None or self.refrain
 
     @cached_property
     def refrain(self) -> bool:

@@ -288,8 +288,11 @@ class Pages:
             value = window.familiar_share()
             if value < _LITTLE:
                 return value
-            expected = prompt.refrain if words.prose(size * self._size) else prompt.framed
-            return 0.0 if expected else value
+            if words.prose(size * self._size):
+                return 0.0 if prompt.refrain else value
+            # Each item of a list brings something the text never had; sentences that bring nothing are no list.
+            stuck = not window.fresh and words.items() and not prompt.records
+            return value if stuck or not prompt.framed else 0.0
 
         return Parts(share, size // 2)
 

@@ -36,6 +36,10 @@ _LEAST_PROSE: Final = 0.1
 #: words without those are sentences too; code that is dense with words reaches neither.
 _LEAST_SENTENCES: Final = 0.85
 _LEAST_FUNCTION: Final = 0.38
+#: Share of words that every sentence needs from which the items of a list are sentences, not names, and marks for each
+#: word up to which they are not markup or code.
+_LEAST_ITEM: Final = 0.4
+_MOST_MARKS: Final = 0.6
 #: A text whose words hardly ever came back has nothing to fall from: lists of names, languages without spaces.
 _LEAST_BEFORE: Final = 0.12
 
@@ -161,6 +165,13 @@ class WordWindow:
         """Function words of one language, of all words of nothing but letters; nan while there are few."""
         words = [token for page in self._pages for token in page if token.isalpha()]
         return function_share(words) if len(words) >= _LEAST_SENTENCE else math.nan
+
+    def items(self) -> bool:
+        """True when the words may be those of a list whose items are sentences: not names, not markup, not code."""
+        row = self._row()
+        words = [token for token in row if token.isalpha()]
+        marks = sum([not (token[0].isalnum() or token[0] == "_") for token in row])
+        return marks <= _MOST_MARKS * len(words) and self.function_words() >= _LEAST_ITEM
 
     def prose(self, characters: int) -> bool:
         """

@@ -30,12 +30,14 @@ class Half(enum.StrEnum):
     """
     Whether a policy may be tuned on a trace, or is only tried on it.
 
-    FRESH is the third set: recorded after the rules were made.
+    FRESH is the third set, recorded after the rules of that time were made; LATER the fourth, recorded after the third
+    had been read.
     """
 
     TUNING = "tuning"
     UNSEEN = "unseen"
     FRESH = "fresh"
+    LATER = "later"
 
 
 #: The two halves of what was recorded first.
@@ -148,7 +150,7 @@ def labelled(trace: Trace, label: Label) -> Trace:
 
 def write_halves(traces: Iterable[Trace], labels: Mapping[str, Label | None], folder: Path) -> dict[Half, int]:
     """
-    Write the labelled traces into `tuning.jsonl.gz`, `unseen.jsonl.gz` and, if there are such, `fresh.jsonl.gz`.
+    Write the labelled traces into `tuning.jsonl.gz`, `unseen.jsonl.gz` and those of later sets, if there are such.
 
     The same traces and labels give the same bytes.
 
@@ -174,7 +176,8 @@ def write_halves(traces: Iterable[Trace], labels: Mapping[str, Label | None], fo
     made = [labelled(by_id[name], decided[name]) for name in sorted(by_id.keys() & decided.keys())]
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
-    for half in (*HALVES, *(half for half in (Half.FRESH,) if any(trace.half is half for trace in made))):
+    there = {*HALVES, *(trace.half for trace in made)}
+    for half in [half for half in Half if half in there]:
         mine = [msgspec.json.encode(trace) + b"\n" for trace in made if trace.half is half]
         (folder / f"{half}.jsonl.gz").write_bytes(gzip.compress(b"".join(mine), mtime=0))
         counts[half] = len(mine)

@@ -1,7 +1,7 @@
 """
 Records labelled traces on the embedded backend, and puts a reader's labels on them.
 
-    python -m guard.lab.traces record [--fresh] RAW.jsonl
+    python -m guard.lab.traces record [--set SET] RAW.jsonl
     python -m guard.lab.traces show RAW.jsonl
     python -m guard.lab.traces label LABELS.yaml FOLDER RAW.jsonl
 
@@ -33,6 +33,7 @@ from guard.lab.relay import TokenCounter
 from guard.lab.trace_labels import Trace, half_of, read_labels, read_traces, write_halves
 from guard.lab.trace_plans import Plan, plans
 from guard.lab.trace_plans_fresh import fresh_plans
+from guard.lab.trace_plans_later import later_plans
 from guard.proto.openai import decode_chunk, is_done, sample_texts
 from guard.proto.sse import SseParser
 from guard.signals.llama import LlamaAdapter
@@ -150,10 +151,14 @@ def _trace(plan: Plan, chunks: Chunks, injected: int | None) -> Trace:
     )
 
 
-def missing(out: Path, *, fresh: bool = False) -> list[Plan]:
-    """The plans, those of the third set or all others, of which a file, that need not be there, holds no trace."""
+#: Plans by the set that is asked for.
+SETS = {"first": plans, "fresh": fresh_plans, "later": later_plans}
+
+
+def missing(out: Path, wanted: str = "first") -> list[Plan]:
+    """The plans of one of SETS of which a file, that need not be there, holds no trace."""
     have = {trace.id for trace in read_traces(out)} if out.is_file() else set()
-    return [plan for plan in (fresh_plans() if fresh else plans()) if plan.id not in have]
+    return [plan for plan in SETS[wanted]() if plan.id not in have]
 
 
 async def record_all(
@@ -243,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("out", type=Path, help="file to append to, .jsonl")
     one.add_argument("--slots", type=int, default=NUM_SLOTS, help="generations at once")
     one.add_argument("--threads", type=int, help="compute threads")
-    one.add_argument("--fresh", action="store_true", help="the third set")
+    one.add_argument("--set", choices=SETS, default="first", help="which plans")
     one = commands.add_parser("show", help="print traces for a reader")
     one.add_argument("traces", type=Path, nargs="+", help="recorded files")
     one = commands.add_parser("label", help="put labels on traces and write the two halves")
@@ -258,9 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         if args.command == "record":
-            asyncio.run(
-                record_all(missing(args.out, fresh=args.fresh), args.out, num_slots=args.slots, threads=args.threads)
-            )
+            asyncio.run(record_all(missing(args.out, args.set), args.out, num_slots=args.slots, threads=args.threads))
             return 0
         traces = [trace for path in args.traces for trace in read_traces(path)]
         if args.command == "show":

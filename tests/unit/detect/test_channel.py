@@ -99,3 +99,22 @@ def test_where_acceptance_fell_is_found_in_the_text() -> None:
     for none in (0, None):
         fall[0] = none
         assert math.isnan(broke())
+
+
+@pytest.mark.parametrize(
+    ("passage", "prompt", "rounds"),
+    [
+        ("```\n\n", "Write a style sheet.", 40.0),
+        ("\U0001f353", "Invite me to a picnic.", 192.0),
+        ("\U0001f353", "Send me 500 strawberries.", 0.0),
+        ("0, ", "Write zeros.", 0.0),
+        ("ha ", "Laugh.", 0.0),
+    ],
+)
+def test_rounds_of_marks_alone_are_told_unless_the_prompt_names_as_many(
+    passage: str, prompt: str, rounds: float
+) -> None:
+    channel = TextChannel((SignalRef("repetition_marks"),), Prompt(prompt))
+    assert channel.readers[0]() == 0.0
+    channel.feed(passage * 300, 0, 300)
+    assert channel.readers[0]() >= rounds if rounds else channel.readers[0]() == 0.0

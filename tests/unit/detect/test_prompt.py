@@ -43,6 +43,21 @@ def test_what_a_prompt_asks_for(text: str, framed: bool, refrain: bool, random: 
     assert (prompt.framed, prompt.refrain, prompt.random, prompt.counting) == (framed, refrain, random, counting)
 
 
+@pytest.mark.parametrize(
+    ("text", "records"),
+    [
+        ("Give me a list of forty questions, each with its answer.", False),
+        ("Write thirty riddles for me.", False),
+        ("List the days of June on a calendar.", True),
+        ("Generate dummy data for me.", True),
+        ("Write the refrain of a song.", True),
+        ("Erzähle etwas.", True),
+    ],
+)
+def test_which_prompts_may_ask_for_frames_with_nothing_new_in_them(text: str, records: bool) -> None:
+    assert Prompt(text).records is records
+
+
 def test_scripts_and_rare_characters_of_the_prompt() -> None:
     prompt = Prompt("Что значит \ufffd?")
     assert prompt.scripts == {"CYRILLIC"}

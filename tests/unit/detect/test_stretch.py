@@ -97,3 +97,31 @@ def test_a_stutter_is_read_from_a_longer_window_where_there_is_one() -> None:
     for pages in (alone, shared):
         feed(pages, text)
     assert readings[0]() == readings[1]() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "item", "told"),
+    [
+        ("Give me a list of questions about boats.", "How does a windlass work?", True),
+        ("Give me a table of questions about boats.", "How does a windlass work?", False),
+        ("Write a list for a song about boats.", "How does a windlass work?", False),
+        ("Haz una lista de preguntas sobre barcos.", "How does a windlass work?", False),
+        ("Give me a list of rooms.", "Conference suite Amsterdam", False),
+        ("Give me a list of rules.", "margin: 0; padding: 0; is {a: 1; the: 2}", False),
+    ],
+)
+def test_a_list_whose_sentences_are_all_the_same_is_no_list(prompt: str, item: str, told: bool) -> None:
+    pages = Pages(Prompt(prompt), PAGE)
+    value = pages.part("familiar_words", 7).value
+    feed(pages, "".join(f"{number}. {item}\n" for number in range(1, 40)))
+    assert (value() > 0.9) is told
+
+
+def test_a_list_that_brings_something_new_in_each_item_is_expected() -> None:
+    pages = Pages(Prompt("Give me a list of questions about boats."), PAGE)
+    value = pages.part("familiar_words", 7).value
+    feed(
+        pages,
+        "".join(f"{number}. How does a {'xyz'[number % 3] * number} work?\n" for number in range(40)),
+    )
+    assert value() == 0.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from guard.detect.words import WordScan, WordWindow
 
 
@@ -122,3 +124,20 @@ def test_pages_without_a_stutter_need_not_be_compared() -> None:
             told.add(scan.tokens, scan.again)
             blind.add(scan.tokens)
             assert told.stutter(4) == blind.stutter(4)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1. How does a windlass work?\n2. What is it for?\n", True),
+        ("1. Baklava with honey\n2. Baklava with nuts\n", False),
+        ("a: 1px; the-in: 2px; of-to: is; it-was: on; ", False),
+        ("", False),
+    ],
+)
+def test_items_are_sentences_of_which_neither_markup_nor_names_are(text: str, expected: bool) -> None:
+    scan, window = WordScan(), WordWindow(4)
+    for _ in range(4):
+        scan.feed(text * 3 or "\n")
+        window.add(scan.tokens)
+    assert window.items() is expected

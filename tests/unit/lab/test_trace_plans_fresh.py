@@ -29,5 +29,5 @@ def test_there_are_loops_healthy_answers_corruption_and_spoiled_drafts() -> None
 
 
 def test_it_is_recorded_by_itself(tmp_path: Path) -> None:
-    assert missing(tmp_path / "none.jsonl", fresh=True) == MADE
+    assert missing(tmp_path / "none.jsonl", "fresh") == MADE
     assert missing(tmp_path / "none.jsonl") == plans()
