@@ -48,11 +48,11 @@ def test_no_prompt_is_in_two_sets() -> None:
 
 
 @pytest.mark.parametrize("half", list(Half))
-def test_each_half_has_garble_loops_what_only_rescoring_tells_and_healthy_text(half: Half) -> None:
+def test_each_set_has_garble_loops_what_only_rescoring_tells_and_healthy_text(half: Half) -> None:
     kinds = Counter(case.kind for case in CASES[half])
     for kind in (CaseKind.HEALTHY, CaseKind.GARBLED, CaseKind.REPETITION):
-        assert kinds[kind] >= 5, kinds
-    assert kinds[CaseKind.RESCORE_ONLY] >= 3
+        assert kinds[kind] >= 4, kinds
+    assert kinds[CaseKind.RESCORE_ONLY] >= (0 if half is Half.LATER else 3)
 
 
 def test_the_third_set_has_enough_of_what_rules_must_find_and_leave_alone() -> None:
