@@ -74,7 +74,7 @@ class AiohttpAsker:
                             break
                 finally:
                     reply.close()
-        except (TimeoutError, aiohttp.ClientError) as error:
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             raise OSError(str(error) or type(error).__name__) from error
         return seen[:events]
 
@@ -88,7 +88,7 @@ class AiohttpAsker:
                 ) as reply,
             ):
                 return reply.status, await reply.read()
-        except (TimeoutError, aiohttp.ClientError) as error:
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             raise OSError(str(error) or type(error).__name__) from error
 
 
@@ -146,7 +146,7 @@ class CapabilityCache:
             if engine == "text" or (known is not None and (known.engine, known.version) == (engine, version)):
                 return
             found = await prove(asker)
-        except OSError:
+        except (OSError, GuardError):
             return
         self._proven[replica] = found
         _log.info("capabilities", replica=replica, engine=engine, version=version, **_told(found))

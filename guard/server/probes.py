@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import re
 import uuid
 from collections.abc import Mapping
@@ -117,7 +118,8 @@ async def identify(asker: Asker) -> Backend:
     longest = first.get("max_model_len")
     if engine == "llama.cpp":
         _, props = await _json(asker, "/props")
-        longest = props.get("default_generation_settings", {}).get("n_ctx")
+        settings = props.get("default_generation_settings")
+        longest = settings.get("n_ctx") if isinstance(settings, dict) else None
     return Backend(engine, version, str(first.get("id", "")), longest if isinstance(longest, int) else 0)
 
 
@@ -237,9 +239,9 @@ async def check_rescore(asker: Asker, backend: Backend) -> Check:
         prompt, emitted = choice["prompt_token_ids"], choice["token_ids"]
         told = choice["logprobs"]["token_logprobs"]
         again = await score_tokens(asker, backend.model, prompt, emitted)
+        worst = max(abs(a - b) for a, b in zip(told, again, strict=True))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         return Check(name, State.NO, f"status {status}, {type(error).__name__}: {error}", remedy)
-    worst = max(abs(a - b) for a, b in zip(told, again, strict=True))
     detail = f"{len(again)} tokens scored again, largest difference {worst:.4f}"
     if worst <= HEALTHY_DIFFERENCE:
         return Check(name, State.YES, detail)
@@ -289,7 +291,7 @@ def read_scores(body: bytes, prompt: list[int], emitted: list[int]) -> list[floa
     try:
         told = msgspec.json.decode(body)["choices"][0]["prompt_logprobs"]
         return [float(told[place][str(token)]["logprob"]) for place, token in enumerate(emitted, start=len(prompt))]
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
+    except (msgspec.DecodeError, RecursionError, KeyError, IndexError, TypeError) as error:
         raise ValueError(f"no log-probabilities of the prompt ({type(error).__name__}: {error})") from error
 
 
@@ -311,7 +313,11 @@ async def _gauge(asker: Asker, name: str) -> float | None:
     if status != 200:
         return None
     found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", body.decode(errors="replace"), re.MULTILINE)
-    return sum(float(value) for value in found) if found else None
+    try:
+        total = sum(map(float, found))
+    except ValueError:
+        return None
+    return total if found and math.isfinite(total) else None
 
 
 async def cached_tokens(asker: Asker, engine: str, body: Mapping[str, Any]) -> int | None:
@@ -374,6 +380,6 @@ async def _post(asker: Asker, path: str, body: Mapping[str, Any]) -> tuple[int, 
 def _object(status: int, body: bytes) -> tuple[int, dict[str, Any]]:
     try:
         answer = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return status, {}
     return status, answer if isinstance(answer, dict) else {}

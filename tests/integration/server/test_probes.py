@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
 import pytest
 
 from guard.server import cache_probes, probes
-from guard.server.capabilities import AiohttpAsker
+from guard.server.capabilities import AiohttpAsker, CapabilityCache
 from guard.server.probes import Asker, Backend, Check, State, identify, read_scores, score_request
+from guard.types import ReplicaId
 from tests.integration.server.scripted_engine import engine
 
 Probe = Callable[[Asker, Backend], Awaitable[Check]]
@@ -93,3 +96,55 @@ def test_scores_are_those_of_the_emitted_tokens() -> None:
     asked = score_request("m", [1], [2, 3], "salt")
     assert (asked["prompt"], asked["max_tokens"], asked["cache_salt"], asked["model"]) == ([1, 2, 3], 1, "salt", "m")
     assert "model" not in score_request("", [1], [2], "salt")
+
+
+ODD: list[Any] = [None, True, 0, -1, 1.5, "x", "", [], {}, [None], [{}], 10**30]
+CHOICE = {
+    "index": 0, "text": " word and more", "delta": {"content": " word and more"}, "prompt_token_ids": [1, 2],
+    "token_ids": [4, 5], "logprobs": {"token_logprobs": [-0.1, -0.2]},
+    "prompt_logprobs": [None, {"2": {"logprob": -1}}, {"4": {"logprob": -0.1}}, {"5": {"logprob": -0.2}}],
+}  # fmt: skip
+GAUGES = (b"vllm:prefix_cache_hits_total 5\n", b"vllm:prefix_cache_hits_total 1e\n", b"\xff",
+          b"vllm:num_requests_running NaN\nllamacpp:requests_processing x\n",
+          b"vllm:prefix_cache_hits_total Inf\n")  # fmt: skip
+
+
+class Odd:
+    """A backend that answers nearly as an engine does."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+        self._marks = {"/props": {"default_generation_settings": {"n_ctx": 10}, "build_info": "b"}, "/version": {}}
+        self._marks["/version"] = {"version": "0.32"} if dice.random() < 0.7 else {}
+        if self._marks["/version"]:
+            self._marks["/props"] = {}
+
+    def _odd(self, value: Any) -> Any:
+        if self._dice.random() < 0.05:
+            return self._dice.choice(ODD)
+        if isinstance(value, dict):
+            return {name: self._odd(part) for name, part in value.items() if self._dice.random() > 0.03}
+        return [self._odd(part) for part in value] if isinstance(value, list) else value
+
+    def _said(self, value: Any) -> bytes:
+        return b"[" * 5000 if self._dice.random() < 0.03 else json.dumps(self._odd(value)).encode()
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        if path == "/metrics":
+            return 200, self._dice.choice(GAUGES)
+        return 200, self._said(self._marks.get(path, {"data": [{"id": "m", "max_model_len": 4096}]}))
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
+        usage = {"prompt_tokens_details": {"cached_tokens": 3}}
+        return 200, self._said({"choices": [CHOICE], "usage": usage, "timings": {"cache_n": 3}})
+
+    async def stream(self, path: str, body: Mapping[str, Any], events: int) -> list[bytes]:
+        return [*(self._said({"choices": [CHOICE]}) for _ in range(3)), b"[DONE]"]
+
+
+async def test_no_answer_of_a_backend_ends_the_proving() -> None:
+    """What else than the declared errors came would end it for all replicas."""
+    cache = CapabilityCache()
+    for seed in range(1000):
+        await cache.refresh(ReplicaId(f"r{seed}"), Odd(random.Random(seed)))
+    assert {found.engine for found in cache.report().values()} >= {"llama.cpp", "vllm"}
