@@ -32,7 +32,7 @@ from guard.core.events import (
     UpstreamFailed,
     UpstreamHead,
 )
-from guard.core.factory import make_attempt
+from guard.core.factory import make_attempt, resume_blocker
 from guard.core.failure import of_fault, of_refusal, of_verdict
 from guard.core.outgoing import NO_ROOM
 from guard.core.own_error import OwnErrors
@@ -68,6 +68,14 @@ class Exchange(OwnErrors):
     def start(self) -> list[Command]:
         """The first command. Call once."""
         return self._open("first")
+
+    def cannot(self, target: Target) -> str:
+        """
+        Why a replica is none for the attempt just asked for; empty where it is one.
+
+        A text that was shown is continued, and the replica chosen may be of another engine than was known.
+        """
+        return resume_blocker(self._request, target, self._shown) if self._mode == "resume" else ""
 
     def begin(self, target: Target) -> bytes:
         """

@@ -27,6 +27,7 @@ from guard.core.events import (
 from guard.core.exchange import Exchange
 from guard.core.outgoing import NO_ROOM
 from guard.core.record import Outcome
+from guard.core.settings import Target
 from guard.errors import UpstreamError
 from guard.observe.tracing import Trace
 from guard.rescore.compare import undecided
@@ -169,21 +170,16 @@ class Driver:
     async def _open_attempt(self) -> None:
         self._wanted = False
         self._leave()
-        session = self._pool.session
         if self._number > 1 and not await self._admit():
             refused = RetryRefused(self._number, NO_ROOM)
             await self._perform(self._exchange.handle(refused, self._clock.now()))
             return
-        previous = self._upstream
         try:
-            upstream = self._pool.choose(self._tried, previous.engine if previous else None, self._key)
+            upstream, target = await self._choose()
         except UpstreamError as error:
             await self._failed(error)
             return
-        self._upstream = self._occupied = upstream
-        self._tried.add(upstream.name)
-        upstream.in_flight += 1
-        body = self._exchange.begin(await upstream.target(session))
+        body = self._exchange.begin(target)
         try:
             async with asyncio.timeout(self._pool.idle):
                 self._reply = await self._post(upstream, body)
@@ -195,6 +191,25 @@ class Driver:
         elsewhere = status != 200 and self._pool.has_other(self._tried)
         head = UpstreamHead(self._number, status, lowered(self._reply.headers.items()), elsewhere)
         await self._perform(self._exchange.handle(head, self._clock.now()))
+
+    async def _choose(self) -> tuple[Upstream, Target]:
+        """A replica that can make the attempt; it is occupied. Raises UpstreamError where there is none."""
+        engine, passed = self._upstream.engine if self._upstream else None, set[ReplicaId]()
+        while True:
+            upstream = self._pool.choose(self._tried, engine, self._key)
+            self._tried.add(upstream.name)
+            self._occupied = upstream
+            upstream.in_flight += 1
+            target = await upstream.target(self._pool.session)
+            why = self._exchange.cannot(target)
+            if not why:
+                self._upstream = upstream
+                return upstream, target
+            upstream.in_flight -= 1
+            self._occupied = None
+            if upstream.name in passed:
+                raise UpstreamError("connect", f"no replica can go on with the text: {why}")
+            passed.add(upstream.name)
 
     async def _admit(self) -> bool:
         """Ask the fleet's budget for this retry; it is given back when the replica is let go of."""

@@ -7,7 +7,7 @@ import contextlib
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import msgspec
@@ -369,6 +369,41 @@ async def test_a_replica_that_dies_in_the_middle_is_replaced_and_the_text_goes_o
         ]
         record = running.guard.records.latest(1)[0]
         assert [a.fault for a in record.attempts] == ["reset", ""]
+
+
+@pytest.mark.parametrize("able", ["another", "the same", "none"])
+async def test_no_text_is_continued_by_an_engine_that_would_begin_a_new_turn(able: str) -> None:
+    """What an engine that cannot continue says would be put behind the text, as if it belonged there."""
+    asked: list[int] = []
+
+    def script(me: int) -> Callable[[int], list[bytes | float | None]]:
+        def play(_: int) -> list[bytes | float | None]:
+            asked.append(me)
+            if len(asked) > 1:
+                return [OK_SSE, chunk("three"), END]
+            others = [u for u in running.guard.pool.upstreams if u.url != urls[me] or able == "none"]
+            for other in others[able == "another" :]:
+                other.replica.engine = "sglang"
+            return [CHUNKED_SSE, chunked(chunk("One ")), chunked(chunk("two "))]
+
+        return play
+
+    async with contextlib.AsyncExitStack() as stack:
+        urls = [(await stack.enter_async_context(backend(script(me)))).url for me in range(3)]
+        running, client = await stack.enter_async_context(guarded(*urls, policy=policy()))
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            body = await response.text()
+        if able == "none":
+            assert text_of(body) == "One two "
+            assert len(asked) == 1
+            assert "no replica can go on with the text" in error_of(body)["message"]
+            assert "[DONE]" not in body
+        else:
+            assert text_of(body) == "One two three"
+            assert (asked[0] == asked[1]) == (able == "the same")
+        assert not any(u.in_flight for u in running.guard.pool.upstreams)
+        assert all(u.replica.standing(running.guard.clock.now()) == "ready" for u in running.guard.pool.upstreams
+                   if u.url != urls[asked[0]])  # fmt: skip
 
 
 async def test_a_busy_replica_is_left_for_another_and_rests() -> None:
