@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -180,9 +182,11 @@ class Dashboard:
         return _json({"shared": True, "verdicts": await self._fleet.recent_verdicts(200)})
 
     async def _tries(self, _: web.Request) -> web.Response:
-        files = self._what_if.files()
         recording = self._guard.config.recording
-        body = [{"name": path.name, "bytes": path.stat().st_size} for path in files]
+        body: list[dict[str, object]] = []
+        for path in await asyncio.to_thread(self._what_if.files):
+            with contextlib.suppress(FileNotFoundError):  # the recorder has just let go of it
+                body.append({"name": path.name, "bytes": path.stat().st_size})
         return _json({"files": body, "text": recording.text if recording is not None else None})
 
     async def _try(self, request: web.Request) -> web.Response:

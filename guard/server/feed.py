@@ -9,6 +9,9 @@ from aiohttp import web
 
 #: How often an idle feed says that it is alive. Unit: seconds.
 HEARTBEAT = 15.0
+#: Longest that a listener may read nothing while more waits for it: a browser that sleeps keeps its connection open
+#: for hours. Unit: seconds.
+PATIENCE = 30.0
 _HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -20,9 +23,13 @@ class Feed:
         behind: Events a listener may be behind before it is dropped.
         changed: Called with the number of listeners whenever it changes.
         dropped: Called for each that is dropped.
+        patience: Longest that one may read nothing. Unit: seconds.
     """
 
-    def __init__(self, behind: int, changed: Callable[[int], None], dropped: Callable[[], None]) -> None:
+    def __init__(
+        self, behind: int, changed: Callable[[int], None], dropped: Callable[[], None], patience: float = PATIENCE
+    ) -> None:
+        self._patience = patience
         self._behind = behind
         self._changed = changed
         self._dropped = dropped
@@ -60,10 +67,13 @@ class Feed:
         self._changed(len(self._listeners))
         try:
             if first:
-                await response.write(first)
-            await _pump(queue, response)
+                await self._write(response, first)
+            await self._pump(queue, response)
         except ConnectionError:
             pass
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             self._remove(queue)
         return response
@@ -80,15 +90,18 @@ class Feed:
                 queue.get_nowait()
             queue.put_nowait(None)
 
+    async def _pump(self, queue: asyncio.Queue[bytes | None], response: web.StreamResponse) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    event = await queue.get()
+            except TimeoutError:
+                event = b": alive\n\n"
+            if event is None:
+                await self._write(response, b": dropped, reading too slowly\n\n")
+                return
+            await self._write(response, event)
 
-async def _pump(queue: asyncio.Queue[bytes | None], response: web.StreamResponse) -> None:
-    while True:
-        try:
-            async with asyncio.timeout(HEARTBEAT):
-                event = await queue.get()
-        except TimeoutError:
-            event = b": alive\n\n"
-        if event is None:
-            await response.write(b": dropped, reading too slowly\n\n")
-            return
-        await response.write(event)
+    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        async with asyncio.timeout(self._patience):
+            await response.write(data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import re
 import sys
 from pathlib import Path
@@ -65,7 +66,10 @@ class WhatIf:
         """The files there are: those of the settings, then recordings, newest first."""
         found = [Path(case) for case in self._cases if Path(case).is_file()]
         if self._folder is not None:
-            recorded = [(path.stat().st_mtime, path) for path in Path(self._folder).glob(f"{self._name}*.jsonl")]
+            recorded: list[tuple[float, Path]] = []
+            for path in Path(self._folder).glob(f"{glob.escape(self._name)}*.jsonl"):
+                with contextlib.suppress(FileNotFoundError):  # the recorder has just let go of it
+                    recorded.append((path.stat().st_mtime, path))
             found += [path for _, path in sorted(recorded, reverse=True)]
         return found
 

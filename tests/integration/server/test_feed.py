@@ -10,6 +10,31 @@ from aiohttp import web
 from guard.server.feed import Feed
 
 
+async def test_one_that_reads_nothing_is_not_waited_for_for_ever() -> None:
+    ended = asyncio.Event()
+    feed = Feed(8, lambda _: None, lambda: None, patience=0.2)
+    app = web.Application()
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        try:
+            return await feed.serve(request, lambda: b"x" * 50_000_000)
+        finally:
+            ended.set()
+
+    app.router.add_get("/", serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        _, writer = await asyncio.open_connection(*runner.addresses[0], limit=1)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await asyncio.wait_for(ended.wait(), 5)
+        assert len(feed) == 0
+        writer.transport.abort()
+    finally:
+        await runner.cleanup()
+
+
 async def test_all_get_all_and_a_slow_one_is_dropped() -> None:
     counts: list[int] = []
     dropped: list[bool] = []

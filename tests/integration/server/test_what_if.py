@@ -57,3 +57,9 @@ async def test_recordings_come_newest_first_after_the_cases(tmp_path: Path) -> N
         os.utime(path, (1e9 - age, 1e9 - age))
     found = WhatIf(str(tmp_path), "exchanges", [TRACES, "/nowhere"]).files()
     assert [path.name for path in found] == ["tuning.jsonl.gz", "exchanges.jsonl", "exchanges.1.jsonl"]
+
+
+async def test_a_recording_that_has_just_gone_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "odd[1].jsonl").write_text("{}\n")
+    (tmp_path / "odd[1].1.jsonl").symlink_to(tmp_path / "gone")  # to the look at it, a file that is not there any more
+    assert [path.name for path in WhatIf(str(tmp_path), "odd[1]", []).files()] == ["odd[1].jsonl"]
