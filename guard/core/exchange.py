@@ -191,6 +191,10 @@ class Exchange(OwnErrors):
             self._first = None
             self._ledger.taken_back()
             return self._relay(event)
+        forced = not (self._request.stream or attempt.whole)
+        if event.status == 200 and forced and content_type.startswith("text/event-stream"):
+            # The stream was the guard's wish, not the client's, who cannot read it.
+            return self._on_fault(UpstreamError("protocol", "the stream is compressed, unasked"), alive=True)
         elsewhere = event.elsewhere and event.status in _ASK_ELSEWHERE and self._policy.max_attempts() > 1
         if self._number > 1 or elsewhere:
             fault = UpstreamError("status", f"attempt {self._number} was answered {event.status}")

@@ -219,9 +219,10 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
+    policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
+    loop.add_signal_handler(signal.SIGHUP, policies.reload_soon)  # before anything else: its default ends the process
     prove = config.capabilities == "prove"
-    async with running_guard(config, judge, baselines, prove=prove, shared_port=shared_port) as running:
-        loop.add_signal_handler(signal.SIGHUP, running.guard.policies.reload_soon)
+    async with running_guard(config, policies, baselines, prove=prove, shared_port=shared_port) as running:
         _log.info(
             "listening",
             url=running.url,

@@ -99,8 +99,8 @@ class Supervisor:
             worker.signal(signal.SIGTERM)
 
     def reload(self) -> None:
-        """Have every worker read its policies again."""
-        for worker in self.workers:
+        """Have every worker read its policies again. One that only starts reads them now, and a signal would end it."""
+        for worker in self.serving:
             worker.signal(signal.SIGHUP)
 
     async def run(self, announce: Callable[[str], None], *, secure: bool = False) -> int:

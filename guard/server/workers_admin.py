@@ -22,6 +22,7 @@ from guard.observe.history import Stretch, drawn, merged
 from guard.server import workers_view
 from guard.server.admin_access import AdminAccess
 from guard.server.dashboard import MOST_LISTED
+from guard.server.feed import PATIENCE
 from guard.server.headers import end_to_end
 from guard.server.what_if import TIMEOUT
 from guard.server.workers import Supervisor, Worker, fetch
@@ -182,7 +183,9 @@ class WorkersAdmin:
                 await response.prepare(request)
                 begun.set()
         except* ConnectionError:
-            pass  # the reader went
+            # The reader went, or reads nothing.
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
     async def _pass_on(
@@ -212,11 +215,11 @@ class WorkersAdmin:
                         whole, found, rest = (rest + data).rpartition(b"\n\n")
                         if found:
                             # Numbers of streams are each worker's own.
-                            await response.write(_DATA.sub(marked, whole + found))
+                            await _write(response, _DATA.sub(marked, whole + found))
             answered.set()
             await begun.wait()
             if request.path == "/guard/streams":
-                await response.write(b"event: snapshot\n" + marked + b'"open":0,"streams":[]}\n\n')
+                await _write(response, b"event: snapshot\n" + marked + b'"open":0,"streams":[]}\n\n')
             await asyncio.sleep(PAUSE)
 
     def _headers(self, request: web.Request) -> dict[str, str]:
@@ -225,6 +228,15 @@ class WorkersAdmin:
         headers = {name: request.headers[name] for name in kept if name in request.headers}
         session = self._access.authorization(request)
         return headers if session is None else {**headers, "Authorization": session}
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    """Write to a reader, who is as good as gone when it reads nothing. Raises ConnectionError."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await response.write(data)
+    except TimeoutError as error:
+        raise ConnectionResetError("the reader reads nothing") from error
 
 
 def _json(body: object) -> web.Response:

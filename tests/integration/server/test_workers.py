@@ -11,6 +11,9 @@ import sys
 import aiohttp
 import pytest
 
+from guard.clock import MonotonicClock
+from guard.config import Listen
+from guard.server.workers import Supervisor
 from tests.integration.server.fleet import CHAT, PATIENCE, chat, fleet, until
 from tests.integration.server.scripted import OK_SSE, backend
 from tests.unit.core.transcript import DONE, chunk
@@ -39,6 +42,31 @@ async def test_a_worker_that_dies_is_started_again_and_its_counts_remain() -> No
         for _ in range(8):
             assert "[DONE]" in await chat(client, guard.url)
         assert 'guard_exchanges_total{outcome="healthy"} 16.0' in await metrics()
+
+
+#: A worker that takes its time to start, tells that it serves, and ends with its supervisor.
+SLOW = """
+import sys, time
+time.sleep(0.5)
+print('{"url": "http://h", "admin_url": "http://h"}', flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_reload_while_workers_start_ends_none_of_them() -> None:
+    supervisor = Supervisor([sys.executable, "-c", SLOW], 2, Listen(port=0), 0.1, MonotonicClock())
+    served: list[str] = []
+    running = asyncio.create_task(supervisor.run(served.append))
+    while not all(worker.process for worker in supervisor.workers):
+        await asyncio.sleep(0)
+    supervisor.reload()
+    async with asyncio.timeout(PATIENCE):
+        while not served:
+            assert not running.done()
+            await asyncio.sleep(0.01)
+    assert [worker.restarts for worker in supervisor.workers] == [0, 0]
+    supervisor.stop()
+    await running
 
 
 async def test_sigterm_lets_streams_in_flight_finish_and_sighup_reloads_every_worker() -> None:

@@ -604,3 +604,17 @@ def test_a_stream_that_comes_to_no_answer_is_an_error_of_the_backend() -> None:
     assert client.error is not None
     assert client.error["code"] == "upstream_protocol"
     assert client.finished == [True]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_compressed_stream_is_never_the_answer_to_who_asked_for_one_body(stream: bool) -> None:
+    client = Client(policy(attempts=1), stream=stream)
+    client.give(UpstreamHead(1, 200, (*SSE, ("content-encoding", "gzip"))))
+    client.data(b"\x1f\x8b")
+    if stream:
+        assert (client.status, client.sent) == (200, b"\x1f\x8b")  # as the backend said it
+    else:
+        assert client.status == 502
+        assert b"compressed" in client.sent
+        assert client.aborted == [1]
+        assert client.headers["content-type"] == "application/json"
