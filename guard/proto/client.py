@@ -87,7 +87,7 @@ def is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-_WHOLE = re.compile(r"\s*\+?(\d{1,18})(?:\.0*)?\s*")
+_WHOLE = re.compile(r"\+?(\d{1,18})(?:\.0*)?")
 
 
 def asked_int(value: object) -> int | None:
@@ -101,7 +101,7 @@ def asked_int(value: object) -> int | None:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return int(value)
-    found = _WHOLE.fullmatch(value) if isinstance(value, str) else None
+    found = _WHOLE.fullmatch(value.strip()) if isinstance(value, str) else None
     return int(found[1]) if found else None
 
 
