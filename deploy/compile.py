@@ -27,7 +27,7 @@ MODULES = (
         f"guard/detect/{name}.py"
         for name in (
             *("acceptance", "bank", "blank", "channel", "cycle", "familiar", "garble", "logprob", "plain", "rare"),
-            *("repetition", "shape", "stretch", "texture", "told", "topic", "window", "words"),
+            *("reference", "repetition", "shape", "stretch", "texture", "told", "topic", "window", "words"),
         )
     ),
     *("guard/policy/gates.py", "guard/policy/judge.py"),

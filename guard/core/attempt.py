@@ -8,7 +8,7 @@ from typing import Final
 from guard.core.engine_verdict import REPETITION, engine_verdict
 from guard.core.events import Headers
 from guard.core.holdback import NO_CHOICE, Held, HoldBack
-from guard.core.monitor import CLEAN, Monitor
+from guard.core.monitor import CLEAN, Leeway, Monitor
 from guard.core.record import MAX_STEPS, AttemptRecord
 from guard.core.settings import ExchangeSettings, Target
 from guard.core.shadow import ShadowMonitor
@@ -220,6 +220,10 @@ class Attempt:
         """Whether its plain chunks may be passed on at once, and taken in later with `take_plain`."""
         recorded = self._tapes is not None or self.emitted is not None
         return self._rewriter.plain and not (self._annotate or self.whole or recorded or self.record.suspected)
+
+    def leeway(self, channel: Channel, ahead: int) -> Leeway | None:
+        """What may follow of choice 0 before anything can be suspected; see `Monitor.leeway`."""
+        return None if self.wary is not None and self.wary.doubts else self.monitor.leeway(channel, ahead)
 
     def take_plain(self, sample: Sample, data: bytes, events: int) -> Verdict:
         """

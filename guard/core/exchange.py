@@ -150,13 +150,20 @@ class Exchange(OwnErrors):
             data: Body bytes, cut anywhere.
             now: When. Unit: seconds of the clock given at the start.
         """
+        passed = self.pass_on(number, data, now)
+        return [SendBody(passed)] if passed else self.read(number, data, now)
+
+    def read(self, number: int, data: bytes, now: float) -> list[Command]:
+        """The same of what does not merely pass: after `pass_on` gave nothing."""
         self._now = now
         if number != self._number:
             return []
+        if self.due:
+            return [*self.look(now), *self.data(number, data, now)]
         if self._passes:
-            passed = self._pass_plain(data)
-            if passed is not None:
-                return passed
+            judged = self._judge_plain(data)
+            if judged is not None:
+                return judged
             self._passes = False
             if self._passed and self._form is not None:
                 return self._after_passed(self._form, data)

@@ -5,6 +5,7 @@ burned, by attempt. Each token generated is in exactly one of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from guard.core.attempt import Attempt
@@ -25,7 +26,10 @@ class Ledger:
         self._record = record
         self._started_at = started_at
         self._waits_since: float | None = None
-        self._sent_at: float | None = None
+        #: When text last left for the client; nan before.
+        self._sent_at = math.nan
+        #: Longest gap before what only passed since the last account.
+        self._gap = 0.0
 
     def begun(self, attempt: AttemptRecord, now: float) -> None:
         """A further attempt was asked for."""
@@ -47,7 +51,7 @@ class Ledger:
         """Chunks of an attempt leave for the client."""
         tokens = released[0].tokens if len(released) == 1 else sum([held.tokens for held in released])
         if tokens:
-            if self._sent_at is None:
+            if math.isnan(self._sent_at):
                 self._record.ttft_delivered = now - self._started_at
             elif now - self._sent_at > self._record.longest_gap:
                 self._record.longest_gap = now - self._sent_at
@@ -57,15 +61,14 @@ class Ledger:
 
     def passed(self, now: float) -> None:
         """A chunk with text leaves for the client; what it comes to is `counted` later."""
-        sent_at = self._sent_at
-        if sent_at is not None and now - sent_at > self._record.longest_gap:
-            self._record.longest_gap = now - sent_at
+        self._gap = max(self._gap, now - self._sent_at)  # nan is never more
         self._sent_at = now
 
     def counted(self, attempt: AttemptRecord, tokens: int) -> None:
         """So many tokens had left for the client. Unit: tokens."""
         self._record.tokens_shown += tokens
         attempt.tokens_shown += tokens
+        self._record.longest_gap = max(self._record.longest_gap, self._gap)
 
     def _waits(self, tokens: int, now: float) -> None:
         if tokens:

@@ -21,6 +21,24 @@ MAX_RECALL: Final = 8192
 CLEAN: Final = Verdict(action=Action.PASS, suspicion=0.0)
 
 
+class Leeway:
+    """
+    What may follow before anything can be suspected.
+
+    Args:
+        room: Characters with which a reading of text may change. Unit: characters.
+        slack, share: While the slack, to which each step adds accepted - share * judged, is not below 0, acceptance
+            wakes no rule that the text has not ruled out.
+    """
+
+    __slots__ = ("room", "share", "slack")
+
+    def __init__(self, room: int, slack: float, share: float) -> None:
+        self.room = room
+        self.slack = slack
+        self.share = share
+
+
 class Watched:
     """
     What is kept of one choice.
@@ -70,6 +88,20 @@ class Monitor:
             if watched.state.since:
                 return False
         return True
+
+    def leeway(self, channel: Channel, ahead: int) -> Leeway | None:
+        """
+        How much of a channel of the first choice may follow before anything can be suspected; None while the very
+        next verify step could raise suspicion.
+
+        Args:
+            channel: Whose text follows.
+            ahead: Most tokens that will. Unit: tokens.
+        """
+        watched = self._choices.get(0)
+        if watched is None or watched.suspicion != 0.0:
+            return None
+        return leeway(self._judge, watched.bank, watched.state, channel, ahead)
 
     def observe(self, samples: Sequence[Sample]) -> Verdict:
         """
@@ -171,6 +203,12 @@ class Monitor:
         judge = self._judge
         bank = bank_for(judge.refs, self._baseline, self._prompt, told=judge.reads_logprobs)
         return Watched(bank, judge.state())
+
+
+def leeway(judge: Judge, bank: DetectorBank, state: JudgeState, channel: Channel, ahead: int) -> Leeway | None:
+    """By one judge; see `Monitor.leeway`."""
+    found = judge.slack(bank.read, lambda ref, bound: bank.slack(ref, bound, ahead), state)
+    return None if found is None else Leeway(bank.room(channel), *found)
 
 
 _ORDER: Final = {action: rank for rank, action in enumerate(Action)}

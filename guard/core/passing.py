@@ -2,10 +2,20 @@
 Plain chunks of a stream of which nothing is suspected: passed on at once, taken in and judged a few at a time.
 
 Most chunks there are. What is done for one of them is little code, run at the rate of all chunks of the process;
-all the rest, which is much, runs once for several of them, and finds itself in the processor's caches from the
-second on. Nothing waits: text is only held once something is suspected, and then goes the long way. What is judged
-before it is sent, as ever: each chunk whose step kept nothing of its draft, all that is not plain, and every fourth
-chunk. The price is that suspicion may rise up to three verify steps later, of which the target model agreed with some.
+all the rest, which is much, runs once for several of them. Nothing waits: text is only held once something is
+suspected, and then goes the long way.
+
+When is the next look due? Detectors of text change their readings at the end of a page of it (64 characters), while
+something repeats of a block (16). Mostly acceptance is so far from waking a rule, or the text read so far rules out so
+many, that nothing can be suspected before that end unless more is rejected than can be told in advance (the leeway).
+The chunk that uses up the text passes, and a look is due: the caller has one made soon (`look`), at the latest before
+the next event. The chunk that uses up what may be rejected is judged before it is sent. Where the very next step
+could raise suspicion, each chunk whose step kept nothing of its draft is judged before it is sent, and every fourth.
+What is not plain always is. At most MOST_UNJUDGED tokens have ever passed unjudged.
+
+The price: one chunk more is shown where the text alone speaks, and a loop may begin up to that many tokens unseen.
+Where acceptance could speak, suspicion may rise up to three verify steps later, of which the target model agreed with
+some.
 """
 
 from __future__ import annotations
@@ -16,7 +26,7 @@ from typing import Final
 from guard.core.attempt import Attempt
 from guard.core.events import Command, SendBody
 from guard.core.holdback import Held
-from guard.core.monitor import CLEAN
+from guard.core.monitor import CLEAN, Leeway
 from guard.core.outgoing import Outgoing
 from guard.core.phases import Phase
 from guard.core.settings import ExchangeSettings
@@ -25,8 +35,10 @@ from guard.proto.client import ClientRequest
 from guard.proto.plain import Plain, PlainForm, text_of
 from guard.types import Channel, Verdict
 
-#: Chunks that pass before the next is judged with them.
+#: Chunks that pass before the next is judged with them, while acceptance alone could raise suspicion.
 MOST_PASSED: Final = 3
+#: Tokens that have passed and are not judged yet, at most. Unit: tokens.
+MOST_UNJUDGED: Final = 20
 _STREAMING: Final = Phase.STREAMING
 _CONTENT: Final = Channel.CONTENT
 
@@ -42,10 +54,17 @@ class Passing(Outgoing, abc.ABC):
         self._form: PlainForm | None = None
         #: Passed on, and not yet taken in.
         self._passed: list[Plain] = []
+        #: Tokens in them. Unit: tokens.
+        self._unjudged = 0
+        #: What may pass before anything can be suspected; None while the next step could raise suspicion.
+        self._leeway: Leeway | None = None
+        #: Whether what has passed is to be looked at, by `look` or before the next event.
+        self.due = False
 
     def _begin_passing(self, attempt: Attempt) -> None:
         """A fresh attempt: may its chunks pass at all?"""
-        self._passes, self._form, self._passed = False, None, []
+        self._passes, self._form = False, None
+        self._take_passed()
         waits = self._policy.hold_back.mode in (HoldMode.WINDOW, HoldMode.FULL)
         self._may_pass = self._request.stream and self._request.n == 1 and attempt.plain and not waits
 
@@ -58,34 +77,85 @@ class Passing(Outgoing, abc.ABC):
         if self._form is None or self._form.read(raw) is None:
             self._form = PlainForm.of(raw)
         self._passes = self._form is not None
+        self._look_ahead(attempt)
 
-    def _pass_plain(self, data: bytes) -> list[Command] | None:
-        """Pass on what is one plain chunk, or judge all up to it first; None, and nothing done, if it is none."""
+    def _look_ahead(self, attempt: Attempt) -> None:
+        """What may pass before the next look?"""
+        form = self._form
+        self._leeway = attempt.leeway(form.channel, MOST_UNJUDGED) if self._passes and form is not None else None
+
+    def _take_passed(self) -> list[Plain]:
+        """What has passed, and none of it any longer."""
+        passed = self._passed
+        self._passed, self._unjudged, self._leeway, self.due = [], 0, None, False
+        return passed
+
+    def pass_on(self, number: int, data: bytes, now: float) -> bytes:
+        """
+        What the client gets of a piece that merely passes; empty, and nothing done, where it has to be read.
+
+        Args: as of `Exchange.data`. A look may be `due` afterwards.
+        """
+        form = self._form
+        if not self._passes or form is None or self.due or self.live or number != self._number:
+            return b""
+        plain = form.read(data)
+        if plain is None or len(data) > self._settings.max_event_bytes:
+            return b""
+        passed, leeway, accepted, drafted = self._passed, self._leeway, plain.accepted, plain.drafted
+        unjudged = self._unjudged + plain.tokens
+        if unjudged > MOST_UNJUDGED:
+            return b""
+        if leeway is None:
+            # A step that kept nothing of its draft is what speaks of a fault.
+            if not accepted or len(passed) >= MOST_PASSED:
+                return b""
+        else:
+            if drafted:
+                judged = accepted + 1 if accepted < drafted else accepted
+                slack = leeway.slack + accepted - leeway.share * judged
+                if slack < 0.0:
+                    return b""
+                leeway.slack = slack
+            leeway.room -= len(plain.text)
+            # The next chunk may have as many tokens as its step can give.
+            self.due = leeway.room <= 0 or unjudged + drafted >= MOST_UNJUDGED
+        self._unjudged = unjudged
+        self._now = now
+        passed.append(plain)
+        self._ledger.passed(now)
+        return form.cut(plain)
+
+    def look(self, now: float) -> list[Command]:
+        """Judge what has passed, if that is due. To be called between two events."""
+        form = self._form
+        if not self.due or form is None:
+            return []
+        self._now = now
+        out = self._on_verdict(self._take_in(form))
+        if self._phase is _STREAMING:
+            attempt = self._current()
+            self._passes = attempt.monitor.calm and not attempt.hold
+            self._look_ahead(attempt)
+        return out
+
+    def _judge_plain(self, data: bytes) -> list[Command] | None:
+        """Judge what has passed and one plain chunk more before it is sent; None, and nothing done, if it is none."""
         form = self._form
         if form is None or self.live or len(data) > self._settings.max_event_bytes:
             return None
-        plain = form.read(data)
-        if plain is None:
+        latest = form.read(data)
+        if latest is None:
             return None
-        passed = self._passed
-        # A step that kept nothing of its draft is what speaks of a fault: it is judged before it is sent.
-        if len(passed) >= MOST_PASSED or not plain.accepted:
-            return self._look(form, plain)
-        passed.append(plain)
-        self._ledger.passed(self._now)
-        return [SendBody(form.cut(plain))]
-
-    def _look(self, form: PlainForm, latest: Plain) -> list[Command]:
-        """Judge what has passed and one chunk more. Nothing is suspected most often: then it passes as well."""
-        attempt, chunks = self._current(), self._passed
+        attempt, chunks = self._current(), self._take_passed()
         chunks.append(latest)
-        self._passed = []
         sample = form.sample(chunks)
         verdict = attempt.take_plain(sample, form.data(latest), len(chunks))
         cut = form.cut(latest)
         if verdict is CLEAN and attempt.monitor.calm:
-            self._gone(attempt, sample.texts[0][1], sample.tokens, cut)
             self._ledger.passed(self._now)
+            self._gone(attempt, sample.texts[0][1], sample.tokens, cut)
+            self._look_ahead(attempt)
             return [SendBody(cut)]
         return self._suspect(form, chunks, cut, verdict)
 
@@ -102,12 +172,12 @@ class Passing(Outgoing, abc.ABC):
         released = self._release()
         attempt = self._current()
         self._passes = attempt.monitor.calm and not attempt.hold
+        self._look_ahead(attempt)
         return [*out, *released] if out else released
 
     def _take_in(self, form: PlainForm) -> Verdict:
         """Account for what has passed, and judge it."""
-        attempt, passed = self._current(), self._passed
-        self._passed = []
+        attempt, passed = self._current(), self._take_passed()
         sample = form.sample(passed)
         verdict = attempt.take_plain(sample, form.data(passed[-1]), len(passed))
         self._gone(attempt, sample.texts[0][1], sample.tokens, form.cut(passed[-1]))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guard.core.monitor import Monitor, Watched
+from guard.core.monitor import Leeway, Monitor, Watched, leeway
 from guard.core.record import AttemptRecord
 from guard.detect.baseline import Baseline
 from guard.detect.told import bank_for
 from guard.policy.judge import Judge, JudgeState
-from guard.types import Action, Sample, Verdict
+from guard.types import Action, Channel, Sample, Verdict
 
 
 class ShadowMonitor(Monitor):
@@ -46,6 +46,16 @@ class ShadowMonitor(Monitor):
             if verdict.action not in (Action.PASS, Action.HOLD):
                 self._record.shadow = verdict
         return worst
+
+    def leeway(self, channel: Channel, ahead: int) -> Leeway | None:
+        """As of Monitor, for both policies until the shadow has acted."""
+        own, state = super().leeway(channel, ahead), self._states.get(0)
+        if own is None or self._record.shadow is not None or state is None:
+            return own
+        other = leeway(self._shadow, self._choices[0].bank, state, channel, ahead)
+        if other is not None:
+            other.slack, other.share = min(own.slack, other.slack), max(own.share, other.share)
+        return other
 
     def _new_choice(self) -> Watched:
         refs = (*self._judge.refs, *self._shadow.refs)

@@ -55,6 +55,11 @@ class Wary:
             return None
         return doubt
 
+    @property
+    def doubts(self) -> bool:
+        """Whether the sharper measure has found something, be the replica suspect or not."""
+        return self._doubt is not None
+
     def temper(self, verdict: Verdict) -> Verdict:
         """
         What to do after the policy has judged the latest samples.

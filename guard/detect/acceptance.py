@@ -14,25 +14,14 @@ acts on acceptance alone. It is left out of `acceptance_rate`, which needs the n
 from __future__ import annotations
 
 import math
-from bisect import insort
 from typing import Final
 
 from guard.detect.baseline import Baseline
+from guard.detect.reference import History
 from guard.types import StepAcceptance, Unit, Window
 
-#: Verify positions in one block of the stream's own history.
-HISTORY_BLOCK: Final = 16
-#: Blocks before the stream's own history counts as a reference.
-HISTORY_MIN: Final = 2
-#: Blocks kept; when full, every second of the sorted blocks goes, which keeps the median.
-HISTORY_MAX: Final = 64
-#: Blocks after which the stream's own history may speak against a baseline: so long a text that no text
-#: rule objected to was not bad, however low its acceptance; its draft is weak.
-HISTORY_TRUST: Final = 6
 #: Evidence for a fall from which what is measured is no measure. Unit: nats.
 DOUBT: Final = 5.0
-#: Blocks held back in doubt; after that many the fall is what the draft is like from now on.
-DOUBT_MAX: Final = 10
 #: Positions at the reference added to a window, so that a handful of steps cannot look like a fall.
 PRIOR: Final = 4.0
 #: A baseline below this leaves no room for a fall: the draft is weak, the stream is not at fault.
@@ -43,6 +32,9 @@ LEAST_HISTORY: Final = 0.3
 _SLACK: Final = 16
 #: The change point looks for acceptance at this share of the reference.
 FALLEN_SHARE: Final = 0.35
+
+#: Slack and share, see `Acceptance.slack`.
+Slack = tuple[float, float]
 
 
 class Tally:
@@ -104,47 +96,6 @@ class Tally:
         """Share of the steps that had no draft."""
         steps = self.steps + self.undrafted
         return self.undrafted / steps if steps else math.nan
-
-
-class History:
-    """The stream's own earlier acceptance, as the median over blocks: a bad stretch cannot drag it far."""
-
-    def __init__(self) -> None:
-        self._accepted = 0
-        self._judged = 0
-        self._blocks: list[float] = []
-        self._doubtful: list[float] = []
-        self.reference = math.nan
-        self.trusted = False
-
-    def add(self, accepted: int, rejected: int, *, doubt: bool = False) -> None:
-        """
-        Take in one step that has left the window.
-
-        Args:
-            accepted: Draft tokens it kept.
-            rejected: 1 when it ended in a rejection.
-            doubt: A fall is under way: the block counts only once it is over, or has lasted long.
-        """
-        self._accepted += accepted
-        self._judged += accepted + rejected
-        if self._judged < HISTORY_BLOCK:
-            return
-        self._doubtful.append(self._accepted / self._judged)
-        self._accepted = self._judged = 0
-        if not doubt or len(self._doubtful) > DOUBT_MAX or len(self._blocks) < HISTORY_MIN:
-            for block in self._doubtful:
-                self._take(block)
-            self._doubtful.clear()
-
-    def _take(self, block: float) -> None:
-        insort(self._blocks, block)
-        if len(self._blocks) > HISTORY_MAX:
-            self._blocks = self._blocks[::2]
-        self.trusted = len(self._blocks) >= HISTORY_TRUST
-        if len(self._blocks) >= HISTORY_MIN:
-            # The upper median: a bad stretch that has begun to leave the window does not drag it down at once.
-            self.reference = self._blocks[len(self._blocks) // 2]
 
 
 class StepWindow:
@@ -228,6 +179,44 @@ class StepWindow:
             return math.nan if math.isnan(reference) else 0.0
         fallen = 1.0 - (tally.accepted + PRIOR * reference) / (judged + PRIOR) / reference
         return 0.0 if fallen < 0.0 else min(fallen, 1.0)
+
+    def fall_slack(self, bound: float, ahead: int) -> Slack:
+        """See `Acceptance.slack`, for a fall above `bound`: the higher the reference, the deeper the fall."""
+        reference, history = self._baseline, self.history
+        if history is not None and (self._alone or self.reference() != reference):
+            highest = history.highest()
+            reference = highest if self._alone or highest < reference else reference
+        if math.isnan(reference):
+            # If it may soon be known, by what nobody can tell.
+            return (-1.0 if history is not None and history.near(ahead) else math.inf), 0.0
+        if reference < LEAST_BASELINE:
+            return math.inf, 0.0
+        share = (1.0 - bound) * reference
+        return self.slack(share, PRIOR * (reference - share), ahead)
+
+    def slack(self, share: float, base: float, ahead: int) -> Slack:
+        """
+        See `Acceptance.slack`: for accepted + base < share * judged.
+
+        The worst is taken of what may leave the window while `ahead` tokens come.
+        """
+        tally = self.tally
+        if self._bounded and self._size < ahead:
+            return -1.0, 0.0  # what comes would leave as well
+        if self._bounded and self._by_tokens and tally.tokens + ahead < self._size:
+            return math.inf, 0.0  # not full by then
+        value = base + tally.accepted - share * (tally.accepted + tally.rejected)
+        least = value
+        if self._bounded:
+            leaving = ahead + (tally.tokens if self._by_tokens else tally.steps + tally.undrafted) - self._size
+            for accepted, rejected, drafted, tokens in self._steps[self._first :]:
+                leaving -= tokens if self._by_tokens else 1
+                if leaving < 0:
+                    break
+                if drafted:
+                    value -= accepted - share * (accepted + rejected)
+                    least = min(least, value)
+        return least, share
 
     def length(self) -> float:
         """Mean tokens per step that drafted; nan until the window is full, as of all that follow."""
@@ -342,6 +331,26 @@ class Acceptance:
                 self._doubts = change.doubtful
                 for window in self._all:
                     window.doubt = self._doubts
+
+    def slack(self, name: str, window: Window | None, bound: float, ahead: int) -> Slack:
+        """
+        How far a reading is from its bound, whatever leaves the window while the next tokens come.
+
+        Args:
+            name: Signal: a fall that would rise above `bound`, or a probability that would sink below it.
+            window: Of the signal.
+            bound: Of its reading.
+            ahead: Most tokens that will come. Unit: tokens.
+
+        Returns:
+            Slack and share: while the slack, to which each step adds accepted - share * judged, is not below 0, the
+            reading has not passed its bound. The slack is infinite where it cannot, below 0 where nothing is known.
+        """
+        if name == "acceptance_fall":
+            return self.windows[window].fall_slack(bound, ahead)
+        if name == "acceptance_probability":
+            return self.windows[window].slack(bound, 0.0, ahead)
+        return -1.0, 0.0
 
     def fall(self, window: Window | None) -> float:
         """Reading of `acceptance_fall` over one window."""

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from guard.detect.acceptance import Acceptance, StepWindow
+from guard.detect.acceptance import Acceptance, Slack, StepWindow
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
-from guard.detect.channel import BLOCK, Reader, TextChannel
+from guard.detect.channel import BLOCK, PAGE, Reader, TextChannel
 from guard.detect.prompt import Prompt
 from guard.types import Cadence, Channel, Finding, Sample, SignalRef, Unit, Window
 
@@ -23,6 +23,8 @@ _USUAL_FALL: Final = Window(32, Unit.TOKENS)
 _TWO_SIDED: Final = {"word_recurrence": 0.25, "fresh_words": 1.0, "function_words": 0.4, "pair_recurrence": 0.3}
 #: Plans kept; a process has a few policies, each with its own.
 _MOST_PLANS: Final = 64
+#: As good as no end of text. Unit: characters.
+_ENDLESS: Final = 1 << 30
 
 
 class _Plan:
@@ -118,6 +120,20 @@ class DetectorBank:
         """Changes whenever any reading may have changed, and never goes back to an earlier value."""
         return self._version
 
+    def room(self, name: Channel) -> int:
+        """Characters that may follow in a channel before a reading of text can change; see `TextChannel.room`."""
+        if not self._plan.text_refs:
+            return _ENDLESS
+        channel = self._channels.get(name)
+        if channel is not None:
+            return channel.room
+        return PAGE - sum([len(text) for text, _, _ in self._early.get(name, ())])
+
+    def slack(self, ref: SignalRef, bound: float, ahead: int) -> Slack:
+        """How far a reading of acceptance is from a bound, for the next tokens; see `Acceptance.slack`."""
+        acceptance = self._acceptance
+        return (-1.0, 0.0) if acceptance is None else acceptance.slack(ref.name, ref.window, bound, ahead)
+
     def observe(self, sample: Sample) -> None:
         """Take in the choice's share of one chunk. Never raises, whatever the text."""
         before, tokens, steps = self._tokens, sample.tokens, sample.steps
@@ -127,8 +143,11 @@ class DetectorBank:
         if tokens or steps:
             self._version += 1
         if steps and self._acceptance is not None:
-            for step in steps:
-                self._acceptance.add(step, after)
+            end = before
+            for step in steps[:-1]:  # of a step among several the end is not told, but it is this or a little later
+                end += step.tokens
+                self._acceptance.add(step, end if end < after else after)
+            self._acceptance.add(steps[-1], after)
         if not self._plan.text_refs:
             return
         for name, text in sample.texts:

@@ -98,6 +98,18 @@ class TextChannel:
         """Pages that the latest blocks completed."""
         return self._size // PAGE - (self._size - blocks * BLOCK) // PAGE
 
+    @property
+    def room(self) -> int:
+        """
+        Characters that may follow before a reading can change: up to the end of the page, or of the block while
+        something repeats. A loop that begins meanwhile is seen then.
+        """
+        left = BLOCK - len(self._pending)
+        loop, blank = self._repetition, self._blank
+        if (loop is not None and loop.period) or (blank is not None and blank.lines):
+            return left
+        return left + PAGE - BLOCK - len(self._half)
+
     def onset(self, index: int) -> int:
         """Token at which what one signal shows began, by its place in `refs`."""
         ref = self._refs[index]

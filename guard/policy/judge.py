@@ -15,6 +15,8 @@ from guard.types import Action, Cadence, Finding, SignalRef, Verdict
 
 Find = Callable[[SignalRef], Finding]
 Score = Callable[[Read, int], float]
+#: Signal, bound -> slack and share.
+Slack = Callable[[SignalRef, float], tuple[float, float]]
 
 #: Actions, mildest first.
 _SEVERITY: Final = {action: rank for rank, action in enumerate(Action)}
@@ -142,6 +144,34 @@ class Judge:
         if opened:
             opened = self._left(opened, read, state)
         return sorted({*state.open, *opened}) if opened else state.open
+
+    def slack(self, read: Read, slack: Slack, state: JudgeState) -> tuple[float, float] | None:
+        """
+        How much may be rejected before a verify step could raise suspicion, the text being as it is.
+
+        Args:
+            read: Reading of a signal.
+            slack: How far a reading of acceptance is from a bound: see `guard.detect.acceptance`.
+            state: Of the choice, after `suspects`.
+
+        Returns:
+            Slack and share, the worst of all rules; None where the next step could raise it.
+        """
+        if state.open or state.since:
+            return None
+        if state.text_only:
+            return math.inf, 0.0
+        least, most, steps = math.inf, 0.0, self._gates.steps
+        for gates, falling in ((steps.rising, False), (steps.falling, True)):
+            for ref, bound, rules, mask in gates:
+                if not mask & ~state.closed:
+                    continue
+                value, share = slack(ref, bound) if falling == (ref.name == "acceptance_probability") else (-1.0, 0.0)
+                if value >= 0.0:
+                    least, most = min(least, value), max(most, share)
+                elif self._left([index for index, _ in rules], read, state):
+                    return None
+        return least, most
 
     def weigh(
         self, suspects: list[int], read: Read, finding: Find, tokens: int, choice: int, state: JudgeState

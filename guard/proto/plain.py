@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Final, Self
 
 import msgspec
 
@@ -28,33 +28,48 @@ _TEXT = re.compile(
 )
 #: What stands between the text and the token ids: nothing but fields that are null, the reason for an end among them.
 _MIDDLE = re.compile(rb'"\}?(?:,"[a-z_]++":null)*?,"finish_reason":null(?:,"[a-z_]++":null)*+,"token_ids":\[')
-_REST = re.compile(
-    rb'([0-9]{1,9}(?:,[0-9]{1,9}){0,31})\]\}\],"metrics":\{"speculative_decoding":'
+_IDS = re.compile(rb"[0-9]{1,9}(?:,[0-9]{1,9}){0,31}")
+_AFTER_IDS = re.compile(
+    rb'\]\}\],"metrics":\{"speculative_decoding":'
     rb'\{"per_step_accepted":\[([0-9]{1,3})\],"per_step_drafted":\[([0-9]{1,3})\]\}\}\}\n\n'
 )
+#: The same as it nearly always is, with the counts in it.
+_ENDS: Final = {
+    b']}],"metrics":{"speculative_decoding":{"per_step_accepted":[%d],"per_step_drafted":[%d]}}}\n\n'
+    % (accepted, drafted): (accepted, drafted)
+    for accepted in range(10)
+    for drafted in range(10)
+}
+_END_SIZE: Final = len(next(iter(_ENDS)))
+#: Bytes that stand for themselves in a JSON string.
+_LITERAL: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 #: What the client gets instead of token ids and counts.
-_CUT = b"null}]}\n\n"
+_CUT: Final = b"null}]}\n\n"
 
-_string = msgspec.json.Decoder(str).decode
+_string: Final = msgspec.json.Decoder(str).decode
 
 
-class Plain(NamedTuple):
+class Plain:
     """
     One plain chunk.
 
     Args:
         data: The event's bytes.
-        start, end: Where its text stands in them.
+        end: Where its text ends in them.
+        text: Its text.
         tokens: How many it has. Unit: tokens.
         accepted, drafted: Of its step. Unit: tokens.
     """
 
-    data: bytes
-    start: int
-    end: int
-    tokens: int
-    accepted: int
-    drafted: int
+    __slots__ = ("accepted", "data", "drafted", "end", "text", "tokens")
+
+    def __init__(self, data: bytes, end: int, text: str, tokens: int, accepted: int, drafted: int) -> None:
+        self.data = data
+        self.end = end
+        self.text = text
+        self.tokens = tokens
+        self.accepted = accepted
+        self.drafted = drafted
 
 
 class PlainForm:
@@ -81,26 +96,37 @@ class PlainForm:
         prefix = _PREFIX.match(raw)
         text = _TEXT.match(raw, prefix.end()) if prefix is not None else None
         middle = _MIDDLE.match(raw, text.end()) if text is not None else None
-        if prefix is None or middle is None or _REST.fullmatch(raw, middle.end()) is None:
+        if prefix is None or middle is None:
             return None
-        return cls(Channel.REASONING if prefix[1] else Channel.CONTENT, prefix[0], middle[0])
+        form = cls(Channel.REASONING if prefix[1] else Channel.CONTENT, prefix[0], middle[0])
+        return form if form.read(raw) is not None else None
 
     def read(self, data: bytes) -> Plain | None:
         """One event's bytes; None if they are not exactly one plain chunk of this form."""
-        if not data.startswith(self._prefix):
+        start, middle = self._start, self._middle
+        # A quote within a string has a backslash before it: what stands between the fields cannot stand in the text,
+        # and what is found too early leaves an end that is no text.
+        end = data.find(middle, start)
+        if end <= start or not data.startswith(self._prefix):
             return None
-        start = self._start
-        text = _TEXT.match(data, start)
-        if text is None:
+        said = data[start:end]
+        if not said.translate(None, _LITERAL):
+            text = said.decode()
+        elif _TEXT.fullmatch(said) is not None:
+            text = _string(b'"%b"' % said)
+        else:
             return None
-        end = text.end()
-        if not data.startswith(self._middle, end):
+        stop = len(data) - _END_SIZE
+        counts = _ENDS.get(data[stop:])
+        if counts is None:
+            found = _AFTER_IDS.search(data, end + len(middle))
+            if found is None or found.end() != len(data):
+                return None
+            stop, counts = found.start(), (int(found[1]), int(found[2]))
+        ids = data[end + len(middle) : stop]
+        if _IDS.fullmatch(ids) is None:
             return None
-        rest = _REST.fullmatch(data, end + len(self._middle))
-        if rest is None:
-            return None
-        ids, accepted, drafted = rest.groups()
-        return Plain(data, start, end, ids.count(b",") + 1, int(accepted), int(drafted))
+        return Plain(data, end, text, ids.count(b",") + 1, counts[0], counts[1])
 
     def cut(self, plain: Plain) -> bytes:
         """What the client gets of one: without token ids and counts."""
@@ -114,13 +140,14 @@ class PlainForm:
         """What they say together, at least one."""
         tokens = 0
         steps: list[StepAcceptance] = []
-        for _, _, _, count, accepted, drafted in chunks:
+        for chunk in chunks:
+            count, accepted = chunk.tokens, chunk.accepted
             tokens += count
             # The last step of an answer may be cut: none emitted more than its chunk holds.
-            steps.append(StepAcceptance(accepted, drafted, accepted + 1 if accepted < count else count, True))
+            steps.append(StepAcceptance(accepted, chunk.drafted, accepted + 1 if accepted < count else count, True))
         return Sample(0, ((self.channel, text_of(chunks)),), tokens, tuple(steps))
 
 
 def text_of(chunks: Sequence[Plain]) -> str:
     """Their text."""
-    return _string(b'"%b"' % b"".join([chunk.data[chunk.start : chunk.end] for chunk in chunks]))
+    return "".join([chunk.text for chunk in chunks])

@@ -268,20 +268,41 @@ class Driver:
         try:
             exchange.live = self._sink.active
             reply.since = now = self._clock.now()
-            commands = exchange.data(self._number, data, now)
-            for place, command in enumerate(commands):
-                if isinstance(command, SendBody) and outlet.put(command.data, now):
-                    continue
-                if isinstance(command, Observed):
-                    self._sink.observed(exchange, command)
-                else:
-                    self._left = commands[place:]
-                    self._wake()
-                    return
+            passed = exchange.pass_on(self._number, data, now)
+            if not passed:
+                self._at_once(exchange.read(self._number, data, now), now)
+            elif not outlet.put(passed, now):
+                self._at_once([SendBody(passed)], now)
+            if exchange.due:
+                self._pool.looks.add(self)
         except Exception as error:  # `run` raises it
             self._broken = error
             self._wake()
         if outlet.full:
+            self._wake()
+
+    def _at_once(self, commands: list[Command], now: float) -> None:
+        """Perform what needs no waiting; the rest is left to `run`."""
+        exchange, outlet = self._exchange, self._outlet
+        for place, command in enumerate(commands):
+            if isinstance(command, SendBody) and outlet.put(command.data, now):
+                continue
+            if isinstance(command, Observed):
+                self._sink.observed(exchange, command)
+            else:
+                self._left = commands[place:]
+                self._wake()
+                return
+
+    def look(self) -> None:
+        """See Looked. While nothing is read, `run` is at work, and the next piece will see to it."""
+        if self._reply is None or not self._reply.waiting:
+            return
+        now = self._clock.now()
+        try:
+            self._at_once(self._exchange.look(now), now)
+        except Exception as error:  # `run` raises it
+            self._broken = error
             self._wake()
 
     def over(self) -> None:

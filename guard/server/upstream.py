@@ -25,6 +25,7 @@ from guard.server.baselines import Baselines
 from guard.server.capabilities import CapabilityCache
 from guard.server.connections import Connections, Origin
 from guard.server.heartbeat import Heartbeats
+from guard.server.looks import Looks
 from guard.server.outgoing import Outgoing
 from guard.server.probe import EngineProbe
 from guard.server.quality import answers_of, line_of
@@ -165,6 +166,7 @@ class UpstreamPool:
         self.watchdog = Watchdog(clock, timeouts.idle)
         self.connections = Connections(clock, timeouts.connect, KEEP_ALIVE, self.outgoing.ssl)
         self.aborter = Aborter(self.settings.confirm_aborts)
+        self.looks = Looks()
         self.heartbeats = Heartbeats(clock, timeouts.heartbeat)
         self.capabilities = CapabilityCache()
         self.ejections: Counter[str] = Counter()

@@ -411,6 +411,10 @@ class Simulation:
             self.ended.add(event.attempt)
         self.say("->", _short(event))
         self._perform(self.exchange.handle(event, self.now))
+        # The server's looks come at any time between two events, or not at all.
+        if self.exchange.due and self._wanted == 0 and not self.seen.gone and self.dice.random() < 0.5:
+            self.say("-> a look")
+            self._perform(self.exchange.look(self.now))
 
     def _client_goes(self) -> None:
         self.seen.gone = True

@@ -80,3 +80,15 @@ def test_much_text_before_is_taken_in_from_its_end() -> None:
     watch = Monitor(Judge(find_policy("default")), None)
     watch.recall("word " * 100_000, 100_000)
     assert watch._choices[0].bank.tokens == 100_000
+
+
+def test_leeway_is_what_may_follow_before_anything_can_be_suspected() -> None:
+    watch = Monitor(Judge(find_policy("default")), None)
+    assert watch.leeway(Channel.CONTENT, 16) is None, "nothing is known yet"
+    watch.observe([Sample(0, ((Channel.CONTENT, "Once"),), 1, (StepAcceptance(0, 3, 1, exact=True),))])
+    leeway = watch.leeway(Channel.CONTENT, 16)
+    assert leeway is not None
+    assert (leeway.room, leeway.share) == (60, 0.0)
+    steps = Monitor(Judge(policy()), None)
+    steps.observe([sample(0, 2)])
+    assert steps.leeway(Channel.CONTENT, 16) is None, "the next step could be rejected"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from guard.core.events import ClientGone, Observed, UpstreamData, UpstreamFailed
-from guard.core.passing import MOST_PASSED
+from guard.core.passing import MOST_PASSED, MOST_UNJUDGED
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
 from guard.policy.schema import HoldBack
+from guard.shipped import find_policy
 from guard.types import Action
 from tests.unit.core.transcript import BAD, DONE, FULL, WINDOW_8, Client, policy
 from tests.unit.core.transcript import chunk as spaced
@@ -133,3 +134,89 @@ def test_bytes_that_are_no_whole_event_wait_for_the_rest() -> None:
     assert client.text == "once a b c d "
     client.data(spaced("", finish="stop"), DONE)
     assert client.exchange.record.tokens_shown == 15
+
+
+def watched() -> Client:
+    """By the default policy; the first chunk, of 5 characters, went the long way."""
+    client = Client(find_policy("default"))
+    client.head()
+    client.data(chunk("once "))
+    return client
+
+
+def test_while_nothing_can_be_suspected_chunks_pass_up_to_the_end_of_a_page_whatever_is_rejected() -> None:
+    client = watched()
+    for _ in range(5):
+        client.data(chunk("ten bytes ", accepted=0, tokens=1))
+        assert not client.exchange.due
+    assert tokens(client) == 3
+    client.data(chunk("the last!", accepted=0, tokens=1))
+    assert client.exchange.due, "it reaches the end of the page"
+    assert client.text.endswith("the last!"), "and has passed"
+    assert client.exchange.look(2.0) == []
+    assert (tokens(client), client.exchange.due) == (9, False)
+    assert client.exchange.look(2.0) == [], "nothing is due"
+
+
+def test_characters_are_counted_and_not_bytes() -> None:
+    client = watched()
+    letters = "".join(chr(0x4E00 + 7 * number) for number in range(56))
+    for at in range(0, 56, 8):
+        client.data(chunk(letters[at : at + 8], accepted=0, tokens=1))
+        assert not client.exchange.due
+    client.data(chunk('"\\', accepted=0, tokens=1))
+    assert not client.exchange.due
+    client.data(chunk("\n", accepted=0, tokens=1))
+    assert client.exchange.due
+
+
+def test_a_look_that_is_due_is_made_before_the_next_event() -> None:
+    client = watched()
+    client.data(chunk("x" * 59), chunk("y", accepted=0, tokens=1))
+    assert tokens(client) == 6
+    client.data(chunk("z" * 70))
+    client.data(spaced("", finish="stop"), DONE)
+    assert client.exchange.record.attempts[0].tokens == client.exchange.record.tokens_shown == 10
+    assert client.text == "once " + "x" * 59 + "y" + "z" * 70
+
+
+def test_so_many_tokens_at_most_pass_unjudged() -> None:
+    client = watched()
+    most = given = 0
+    for letter in "it goes on, a letter each, and no page is full":
+        given += 4
+        client.data(chunk(letter, accepted=2, tokens=4))
+        most = max(most, 3 + given - tokens(client))
+    assert MOST_UNJUDGED - 4 < most <= MOST_UNJUDGED
+    client.data(chunk("b", accepted=3, tokens=30))
+    assert tokens(client) == 3 + given + 30, "more at once is judged before it is sent"
+
+
+def test_more_rejections_than_could_be_told_in_advance_are_judged_before_they_are_sent() -> None:
+    client = watched()
+    for number in range(60):  # the draft is known to be good
+        client.data(chunk(f"{number**3} ", accepted=3, tokens=4))
+        if number > 40 and client.exchange.due:
+            client.exchange.look(2.0)
+            break
+    before, rejected = tokens(client), 0
+    while tokens(client) == before:
+        rejected += 1
+        client.data(chunk(f"{rejected} ", accepted=0, tokens=1))
+        assert not client.exchange.due
+    assert 2 < rejected < 12
+
+
+def test_a_look_can_end_the_attempt_between_two_chunks() -> None:
+    client = watched()
+    client.exchange.handle(UpstreamData(1, chunk("some words that stand before " * 3)), 1.0)
+    client.data(chunk("\ufffd" * 40, accepted=0, tokens=1))
+    for _ in range(8):
+        client.data(chunk("\ufffd" * 40, accepted=0, tokens=1))
+        if client.exchange.due:
+            client._take(client.exchange.look(2.0))
+        if client.aborted:
+            break
+    assert client.aborted == [1]
+    assert client.exchange.record.attempts[0].kind == "rare_chars"
+    assert client.exchange.data(1, chunk("more"), 3.0) == []

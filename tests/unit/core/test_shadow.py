@@ -6,6 +6,7 @@ from guard.core.monitor import Monitor
 from guard.core.record import AttemptRecord
 from guard.core.shadow import ShadowMonitor
 from guard.policy.judge import Judge
+from guard.shipped import find_policy
 from guard.types import Action, Channel, Sample, StepAcceptance
 from tests.unit.core.transcript import policy
 
@@ -43,3 +44,17 @@ def test_the_live_verdict_is_that_of_a_monitor_without_shadow() -> None:
         samples = [sample(accepted), sample(2, choice=1)]
         assert watch.observe(samples) == plain.observe(samples)
         assert watch.suspicion == plain.suspicion
+
+
+def test_what_may_pass_is_what_both_policies_allow() -> None:
+    judge, record = Judge(find_policy("default")), AttemptRecord(1, "r", "vllm", "first")
+    watch = ShadowMonitor(judge, None, Judge(policy(Action.RETRY), judge.refs), record)
+    watch.observe([sample(2)])
+    assert watch.leeway(Channel.CONTENT, 16) is None, "the shadow looks at each step"
+    watch.observe([sample(0)])
+    assert record.shadow is not None
+    assert watch.leeway(Channel.CONTENT, 16) is not None, "it has acted"
+    other = ShadowMonitor(judge, None, Judge(find_policy("strict"), judge.refs), record)
+    record.shadow = None
+    other.observe([sample(2)])
+    assert other.leeway(Channel.CONTENT, 16) is not None

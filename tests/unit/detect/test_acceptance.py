@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from guard.detect.acceptance import LEAST_HISTORY, Acceptance, ChangePoint, History
+from guard.detect.acceptance import Acceptance, ChangePoint
 from guard.detect.baseline import Baseline
 from guard.types import StepAcceptance, Unit, Window
 
@@ -108,15 +108,6 @@ def test_unknown_depth_counts_a_rejection_unless_the_deepest_step_was_reached() 
     tally = acceptance.windows[None].tally
     assert (tally.accepted, tally.rejected) == (60, 20)
     assert math.isnan(tally.rate())
-
-
-def test_history_is_bounded_and_keeps_its_median() -> None:
-    history = History()
-    for index in range(20_000):
-        history.add(index % 2, 1 - index % 2)
-    assert len(history._blocks) <= 64
-    assert history.reference == 0.5
-    assert history.reference > LEAST_HISTORY
 
 
 def test_the_change_point_stays_at_zero_while_healthy() -> None:

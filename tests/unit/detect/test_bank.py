@@ -135,3 +135,34 @@ def test_a_break_of_the_subject_needs_a_fall_and_is_told_with_its_shares() -> No
     assert abs(finding.onset_token - len(known) // 4) < 8
     assert "of the words since then were known from before" in finding.reason
     assert math.isnan(DetectorBank([topic]).read(topic))
+
+
+def test_the_room_of_a_channel_that_has_not_begun_is_a_page_less_what_came_early() -> None:
+    bank = DetectorBank([RARE])
+    assert bank.room(Channel.CONTENT) == 64
+    bank.observe(text("early"))
+    assert (bank.room(Channel.CONTENT), bank.room(Channel.REASONING)) == (59, 64)
+    bank.observe(text(" words of a text."))
+    assert bank.room(Channel.CONTENT) == 64 - 22
+    assert DetectorBank([FALL]).room(Channel.CONTENT) > 1_000_000
+
+
+def test_a_step_among_several_ends_where_its_tokens_do() -> None:
+    steps = [StepAcceptance(3, 3, 4, True)] * 16 + [StepAcceptance(0, 3, 1, True)] * 8
+    together, alone = DetectorBank([FALL], Baseline(0.8, 1000, 3)), DetectorBank([FALL], Baseline(0.8, 1000, 3))
+    together.observe(Sample(0, (), 64 + 8, tuple(steps)))
+    for step in steps:
+        alone.observe(Sample(0, (), step.tokens, (step,)))
+    assert together.finding(FALL) == alone.finding(FALL)
+    assert together.finding(FALL).onset_token == 64
+
+
+def test_the_slack_of_what_is_not_known_is_none() -> None:
+    assert DetectorBank([RARE]).slack(FALL, 0.3, 16)[0] < 0
+    bank = DetectorBank([FALL, SignalRef("acceptance_length", FALL.window)], Baseline(0.8, 1000, 3))
+    assert bank.slack(SignalRef("acceptance_length", FALL.window), 1.2, 16)[0] < 0
+    for _ in range(20):
+        bank.observe(Sample(0, (), 4, (StepAcceptance(3, 3, 4, True),)))
+    slack, share = bank.slack(FALL, 0.3, 16)
+    assert slack > 5
+    assert share == pytest.approx(0.7 * 0.8)

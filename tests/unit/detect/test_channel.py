@@ -118,3 +118,14 @@ def test_rounds_of_marks_alone_are_told_unless_the_prompt_names_as_many(
     assert channel.readers[0]() == 0.0
     channel.feed(passage * 300, 0, 300)
     assert channel.readers[0]() >= rounds if rounds else channel.readers[0]() == 0.0
+
+
+def test_the_room_lasts_to_the_end_of_the_page_and_in_a_loop_of_the_block() -> None:
+    channel = TextChannel((LOOP, SignalRef("garble", Window(PAGE, Unit.CHARACTERS))))
+    assert channel.room == PAGE
+    channel.feed("A line of prose", 0, 3)
+    assert channel.room == PAGE - 15
+    channel.feed(" that goes on and reaches past the end of a page soon.", 3, 12)
+    assert channel.room == 2 * PAGE - 69
+    channel.feed("again now, " * 12, 12, 50)
+    assert 0 < channel.room <= BLOCK

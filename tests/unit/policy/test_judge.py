@@ -9,7 +9,7 @@ import pytest
 
 from guard.policy.judge import Judge, score
 from guard.policy.schema import All, Any, Condition, HoldBack, HoldMode, Leaf, Not, Policy, Rule
-from guard.types import Action, Finding, Kind, SignalRef, Verdict
+from guard.types import Action, Finding, Kind, SignalRef, Unit, Verdict, Window
 
 X, Y = SignalRef("x"), SignalRef("y")
 
@@ -228,3 +228,24 @@ def test_acceptance_is_not_read_while_the_text_rules_out_what_it_could_wake() ->
     assert asked == [FALL, PAGE], "read once, and not again on the same page"
     values[PAGE] = 0.9
     assert judge.suspects(read, state, (2, 2)) == [0]
+
+
+SUNK, LONG = (SignalRef(name, Window(32, Unit.TOKENS)) for name in ("acceptance_fall", "acceptance_length"))
+BROKEN = SignalRef("garble", Window(64, Unit.CHARACTERS))
+
+
+def slack_of(when: Condition, garble: float, slack: tuple[float, float]) -> tuple[float, float] | None:
+    judge = Judge(Policy(name="p", rules=(rule(when),)))
+    state = judge.state()
+    readings = {"acceptance_fall": 0.0, "acceptance_length": 3.0, "garble": garble}
+    judge.suspects(lambda ref: readings[ref.name], state, (1, 1))
+    return judge.slack(lambda ref: readings[ref.name], lambda ref, bound: slack, state)
+
+
+def test_the_next_step_can_raise_suspicion_only_where_text_and_acceptance_let_it() -> None:
+    both = All((slope(SUNK, 0.3, 0.6), slope(BROKEN, 0.1, 0.2)))
+    assert slack_of(both, 0.0, (4.0, 0.5)) == (4.0, 0.5), "acceptance is far from its bound"
+    assert slack_of(both, 0.0, (-1.0, 0.5)) == (math.inf, 0.0), "the text rules it out"
+    assert slack_of(both, 0.15, (-1.0, 0.5)) is None
+    assert slack_of(slope(LONG, 2.0, 1.0), 0.0, (4.0, 0.5)) is None, "of other signals nothing is foreseen"
+    assert slack_of(slope(BROKEN, 0.1, 0.2), 0.0, (-1.0, 0.5)) == (math.inf, 0.0)
