@@ -17,9 +17,8 @@ class Clock(Protocol):
 class MonotonicClock:
     """The machine's monotonic clock."""
 
-    def now(self) -> float:
-        """Seconds, from time.monotonic."""
-        return time.monotonic()
+    #: Seconds, from time.monotonic. Asked for every chunk: the function itself, without another around it.
+    now = staticmethod(time.monotonic)
 
 
 class VirtualClock:

@@ -141,20 +141,8 @@ class Exchange(OwnErrors):
             case Confirmed(result=result):
                 return self._on_confirmed(result)
 
-    def data(self, number: int, data: bytes, now: float) -> list[Command]:
-        """
-        The same as to handle `UpstreamData(number, data)`, without an object for every piece.
-
-        Args:
-            number: Of the attempt.
-            data: Body bytes, cut anywhere.
-            now: When. Unit: seconds of the clock given at the start.
-        """
-        passed = self.pass_on(number, data, now)
-        return [SendBody(passed)] if passed else self.read(number, data, now)
-
     def read(self, number: int, data: bytes, now: float) -> list[Command]:
-        """The same of what does not merely pass: after `pass_on` gave nothing."""
+        """See Passing."""
         self._now = now
         if number != self._number:
             return []
@@ -244,7 +232,7 @@ class Exchange(OwnErrors):
             return [*out, *self._on_fault(UpstreamError("protocol", str(error)), alive=True)]
         released = self._release()
         if self._may_pass and events:
-            self._came(attempt, events[-1].raw)
+            self._latest = events[-1].raw
         return [*out, *released] if out else released
 
     def _on_judged(self, event: SseEvent, judged: Judged) -> list[Command]:

@@ -89,6 +89,11 @@ class Monitor:
                 return False
         return True
 
+    def prepare(self) -> None:
+        """Make the detectors of the first choice before its first words come."""
+        if not self._choices:
+            self._choices[0] = self._new_choice()
+
     def leeway(self, channel: Channel, ahead: int) -> Leeway | None:
         """
         How much of a channel of the first choice may follow before anything can be suspected; None while the very

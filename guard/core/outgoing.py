@@ -84,6 +84,11 @@ class Outgoing(abc.ABC):
         self._finish(whole=False)
         return out
 
+    def prepare(self) -> None:
+        """Make what the first words will need, while the attempt just begun has said nothing yet."""
+        if self._attempt is not None and self._request.n == 1:
+            self._attempt.monitor.prepare()
+
     @property
     def _is_closing(self) -> bool:
         return self._phase is Phase.CLOSING

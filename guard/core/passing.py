@@ -50,6 +50,9 @@ class Passing(Outgoing, abc.ABC):
         super().__init__(request, settings, now)
         #: Whether chunks of this attempt may ever pass, and whether the next one may.
         self._may_pass = self._passes = False
+        #: The latest event that went the long way, until it is asked whether the next chunk may pass: by then the
+        #: client has it.
+        self._latest = b""
         #: Of the latest plain chunk that went the long way.
         self._form: PlainForm | None = None
         #: Passed on, and not yet taken in.
@@ -63,13 +66,15 @@ class Passing(Outgoing, abc.ABC):
 
     def _begin_passing(self, attempt: Attempt) -> None:
         """A fresh attempt: may its chunks pass at all?"""
-        self._passes, self._form = False, None
+        self._passes, self._form, self._latest = False, None, b""
         self._take_passed()
         waits = self._policy.hold_back.mode in (HoldMode.WINDOW, HoldMode.FULL)
         self._may_pass = self._request.stream and self._request.n == 1 and attempt.plain and not waits
 
-    def _came(self, attempt: Attempt, raw: bytes) -> None:
-        """Events went the long way, the last of which is `raw`: may the next chunk pass?"""
+    def _may_next(self) -> None:
+        """Events went the long way: may the next chunk pass?"""
+        attempt, raw = self._current(), self._latest
+        self._latest = b""
         if not attempt.monitor.calm or not self._watching or self.live:
             return
         if attempt.hold or attempt.pending or not self._delivery.text_released:
@@ -94,10 +99,14 @@ class Passing(Outgoing, abc.ABC):
         """
         What the client gets of a piece that merely passes; empty, and nothing done, where it has to be read.
 
-        Args: as of `Exchange.data`. A look may be `due` afterwards.
+        Args: as of `data`. A look may be `due` afterwards.
         """
+        if number != self._number:
+            return b""
+        if self._latest:
+            self._may_next()
         form = self._form
-        if not self._passes or form is None or self.due or self.live or number != self._number:
+        if not self._passes or form is None or self.due or self.live:
             return b""
         plain = form.read(data)
         if plain is None or len(data) > self._settings.max_event_bytes:
@@ -125,6 +134,18 @@ class Passing(Outgoing, abc.ABC):
         passed.append(plain)
         self._ledger.passed(now)
         return form.cut(plain)
+
+    def data(self, number: int, data: bytes, now: float) -> list[Command]:
+        """
+        The same as to handle `UpstreamData(number, data)`, without an object for every piece.
+
+        Args:
+            number: Of the attempt.
+            data: Body bytes, cut anywhere.
+            now: When. Unit: seconds of the clock given at the start.
+        """
+        passed = self.pass_on(number, data, now)
+        return [SendBody(passed)] if passed else self.read(number, data, now)
 
     def look(self, now: float) -> list[Command]:
         """Judge what has passed, if that is due. To be called between two events."""
@@ -199,11 +220,11 @@ class Passing(Outgoing, abc.ABC):
         """Something else than a chunk comes: what has passed is accounted for; acting on it would come too late."""
         if self._passed and self._form is not None:
             self._take_in(self._form)
-        self._passes = False
+        self._passes, self._latest = False, b""
 
     @abc.abstractmethod
-    def data(self, number: int, data: bytes, now: float) -> list[Command]:
-        """Take body bytes; see Exchange."""
+    def read(self, number: int, data: bytes, now: float) -> list[Command]:
+        """As of `data`, what does not merely pass: after `pass_on` gave nothing."""
 
     @abc.abstractmethod
     def _on_verdict(self, verdict: Verdict, *, last: bool = False) -> list[Command]: ...

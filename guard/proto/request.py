@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from guard.proto.client import ClientRequest
+
+#: What JSON allows after a document.
+_BLANKS: Final = b" \t\r\n"
 
 
 def upstream_body(
@@ -54,6 +57,9 @@ def upstream_body(
     edits = {name: value for name, value in wanted.items() if name not in body or not _same(body[name], value)}
     if not edits:
         return request.raw
+    if body and body.keys().isdisjoint(edits):
+        # Put in before the closing brace, nothing of a long prompt is written anew.
+        return b"%b,%b" % (request.raw.rstrip(_BLANKS)[:-1], msgspec.json.encode(edits)[1:])
     fields: dict[str, Any] = msgspec.json.decode(request.raw, type=dict[str, msgspec.Raw])
     fields.update(edits)
     return msgspec.json.encode(fields)

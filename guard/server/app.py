@@ -137,9 +137,11 @@ class Guard:
         coding = coding_of(request.headers.get("Content-Encoding", ""))
         limits, patience = self.config.limits, self.config.timeouts.request_body
         try:
-            # Most bodies came with their heads: no timer for these.
-            async with asyncio.timeout(None if request.content.is_eof() else patience):
+            if request.content.is_eof():  # most bodies came with their heads: no timer for these
                 body = await request.read()
+            else:
+                async with asyncio.timeout(patience):
+                    body = await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise RequestError(
                 f"the request body is larger than {limits.max_request_bytes} bytes (limits.max_request_bytes)",

@@ -13,7 +13,7 @@ import base64
 import select
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, Self, cast
 
 import aiohappyeyeballs
@@ -110,7 +110,14 @@ class Connections:
         self._idle: dict[Origin, dict[_Idle, None]] = {}
         self._addresses: dict[tuple[str, int], tuple[float, list[aiohappyeyeballs.AddrInfoType]]] = {}
 
-    async def post(self, origin: Origin, target: str, headers: CIMultiDict[str], body: bytes) -> Reply:
+    async def post(
+        self,
+        origin: Origin,
+        target: str,
+        headers: CIMultiDict[str],
+        body: bytes,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Reply:
         """
         Send a request, and wait for the head of its answer.
 
@@ -123,6 +130,7 @@ class Connections:
             target: Path and query.
             headers: Without those of the connection and of the body's length.
             body: All of it.
+            meanwhile: Called when it is on its way: time that nobody waits for. Once for each connection tried.
 
         Raises:
             UpstreamError: There is no connection, or no proper head came.
@@ -136,13 +144,13 @@ class Connections:
             reply.connection_made(transport)
             asked = self._clock.now()
             try:
-                return await _asked(reply, transport, request)
+                return await _asked(reply, transport, request, meanwhile)
             except Disconnected:
                 if self._clock.now() - asked > STALE:
                     raise
         reply = self._reply(origin)
         transport = await self._open(origin, reply)
-        return await _asked(reply, transport, request)
+        return await _asked(reply, transport, request, meanwhile)
 
     def _reply(self, origin: Origin) -> Reply:
         return Reply(asyncio.get_running_loop(), lambda transport: self._give_back(origin, transport))
@@ -230,9 +238,10 @@ def _has_something(transport: asyncio.Transport) -> bool:
     return bool(looking.poll(0))
 
 
-async def _asked(reply: Reply, transport: asyncio.Transport, request: bytes) -> Reply:
+async def _asked(reply: Reply, transport: asyncio.Transport, request: bytes, meanwhile: Callable[[], None]) -> Reply:
     transport.write(request)
     try:
+        meanwhile()
         await reply.begun()
     except BaseException:
         reply.close()

@@ -223,7 +223,8 @@ class Driver:
         headers = self._pool.outgoing.sign(for_attempt(self._request.headers, self._request_id))
         if self._trace is not None:
             headers.update(self._trace.attempt(self._number, upstream.name, upstream.url))
-        return await self._pool.connections.post(upstream.origin, self._request.raw_path, headers, body)
+        path, prepare = self._request.raw_path, self._exchange.prepare
+        return await self._pool.connections.post(upstream.origin, path, headers, body, prepare)
 
     async def _read_attempt(self) -> None:
         """Read until the attempt ends, or until the core wants something else."""

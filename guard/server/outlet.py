@@ -18,6 +18,10 @@ from aiohttp.http import StreamWriter
 from guard.core.events import Headers
 from guard.server.heartbeat import Heartbeats, Pulse
 
+#: Sizes that are looked up and not written anew. Unit: bytes.
+_USUAL = 1024
+_SIZES = tuple(b"%x\r\n" % size for size in range(_USUAL))
+
 
 class ClientLeft(Exception):
     """Writing to the client failed: its connection is gone."""
@@ -93,7 +97,8 @@ class Outlet:
             return False
         if transport.is_closing():
             raise ClientLeft
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        size = len(data)
+        transport.write(b"".join((_SIZES[size] if size < _USUAL else b"%x\r\n" % size, data, b"\r\n")))
         if self._pulse is not None:
             self._pulse.since = now
         return True
@@ -113,7 +118,8 @@ class Outlet:
     @property
     def full(self) -> bool:
         """Whether the client has so much to read that nothing more should be put."""
-        return self._protocol is not None and self._protocol.writing_paused
+        protocol = self._protocol
+        return protocol is not None and protocol.writing_paused
 
     async def drained(self) -> None:
         """Wait until it is no longer full. Raises ClientLeft."""

@@ -237,3 +237,20 @@ def test_origins_of_urls(url: str, origin: Origin) -> None:
 def test_a_url_without_a_host_has_no_origin() -> None:
     with pytest.raises(ValueError, match="no host"):
         Origin.of("/only/a/path")
+
+
+async def test_what_is_to_be_done_meanwhile_is_done_when_the_request_is_on_its_way(connections: Connections) -> None:
+    done: list[int] = []
+    async with serving() as server:
+        reply = await connections.post(
+            server.origin, "/", CIMultiDict(), b"body", lambda: done.append(len(server.heads))
+        )
+        assert reply.status == 200
+        assert done == [0], "once, before the answer"
+        reply.close()
+
+        def fails() -> None:
+            raise KeyError("a defect")
+
+        with pytest.raises(KeyError):
+            await connections.post(server.origin, "/", CIMultiDict(), b"body", fails)

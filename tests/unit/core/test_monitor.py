@@ -92,3 +92,15 @@ def test_leeway_is_what_may_follow_before_anything_can_be_suspected() -> None:
     steps = Monitor(Judge(policy()), None)
     steps.observe([sample(0, 2)])
     assert steps.leeway(Channel.CONTENT, 16) is None, "the next step could be rejected"
+
+
+def test_detectors_can_be_made_before_the_first_words() -> None:
+    early, late = Monitor(Judge(policy()), None), Monitor(Judge(policy()), None)
+    early.prepare()
+    (prepared,) = early.watched()
+    early.prepare()
+    assert early.watched() == [prepared]
+    assert early.calm
+    for accepted in (2, 1, 0):
+        assert early.observe([sample(0, accepted)]) == late.observe([sample(0, accepted)])
+    assert early.watched() == [prepared]

@@ -146,3 +146,13 @@ def test_vllms_echo_stands_for_the_prompts_log_probabilities() -> None:
     # vLLM refuses it, and its refusal is the client's answer.
     assert stream_hazards(chat(stream_options={"include_usage": True}), "vllm") == ("stream_options is set",)
     assert stream_hazards(chat(stream_options=None), "vllm") == ()
+
+
+def test_what_is_added_stands_at_the_end_whatever_space_the_client_left() -> None:
+    for raw in (b'{"stream":true,"messages": [ ]}', b' {"stream" : true, "messages":[]\n} \r\n\t'):
+        request = parse_request(Route.CHAT, raw)
+        body = upstream_body(request, switches={"return_token_ids": True}, changes={"seed": 7}, engine="vllm")
+        assert body.startswith(raw.rstrip()[:-1])
+        assert json.loads(body) == {"stream": True, "messages": [], "return_token_ids": True, "seed": 7}
+        replaced = upstream_body(request, switches={"messages": [1]}, changes={}, engine="vllm")
+        assert json.loads(replaced) == {"stream": True, "messages": [1]}
