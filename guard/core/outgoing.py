@@ -28,6 +28,10 @@ from guard.proto.client import ClientRequest
 from guard.retry.planner import Plan, Step, plan
 from guard.types import Kind, Verdict
 
+#: Most of a model's name that is kept: a client may write as much as a body may have, and records, logs, metrics and
+#: the shared store would all hold it. Unit: characters.
+MAX_MODEL: Final = 512
+
 #: Why a retry is refused.
 NO_ROOM: Final = "the retry budget is used up"
 
@@ -62,7 +66,7 @@ class Outgoing(abc.ABC):
         #: attempt that the policy lets pass must not have been aborted before.
         self.room: Callable[[], bool] = lambda: True
         self.record = ExchangeRecord(
-            settings.request_id, request.route, request.model, policy.name, stream=request.stream
+            settings.request_id, request.route, request.model[:MAX_MODEL], policy.name, stream=request.stream
         )
         self._ledger = Ledger(self.record, now)
         self._recovery = Recovery(request, policy, self.record)

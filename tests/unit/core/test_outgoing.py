@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guard.core.events import ClientGone, UpstreamFailed
-from guard.core.outgoing import Outgoing
+from guard.core.outgoing import MAX_MODEL, Outgoing
 from guard.errors import UpstreamError
 from guard.types import Action
 from tests.unit.core.transcript import BAD, DONE, DOUBT, FULL, Client, chunk, policy
@@ -15,6 +15,13 @@ END = chunk("", finish="stop")
 
 def test_an_exchange_is_what_it_sends() -> None:
     assert isinstance(Client(policy()).exchange, Outgoing)
+
+
+def test_of_a_model_name_without_end_only_a_beginning_is_kept() -> None:
+    """A thousand records of 64 MiB each would be a way to fill the memory."""
+    client = Client(policy(), model="m" * 100_000)
+    assert client.exchange.record.model == "m" * MAX_MODEL
+    assert client.opened[0]["model"] == "m" * 100_000  # the backend's to judge
 
 
 @pytest.mark.parametrize("stream", [True, False])
