@@ -131,7 +131,9 @@ class Discovery:
 
     async def run(self) -> None:
         """Ask until cancelled; each name at its own pace."""
-        await asyncio.gather(*map(self._follow, range(len(self._sources))))
+        async with asyncio.TaskGroup() as group:
+            for index in range(len(self._sources)):
+                group.create_task(self._follow(index))
 
     async def _follow(self, index: int) -> None:
         wait = self._waits[index]

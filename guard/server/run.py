@@ -8,7 +8,7 @@ import gc
 import random
 import signal
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal, NamedTuple
 
 import structlog
@@ -28,6 +28,7 @@ from guard.server.baselines import Baselines
 from guard.server.capabilities import AiohttpAsker
 from guard.server.doors import Doors
 from guard.server.health import HealthChecks
+from guard.server.kept import kept
 from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
 from guard.server.probes import Asker
@@ -92,10 +93,16 @@ async def running_guard(
     doors.watch(pool.session.headers)
     await store.open()
     checks = HealthChecks(pool, config.pool.health, clock, random.Random())
-    running = [policies.watch(), doors.watched.run(), checks.run(), guard.sharing.run(), *await _found(config, pool)]
+    running: dict[str, Callable[[], Awaitable[object]]] = {
+        "policies": policies.watch,
+        "files": doors.watched.run,
+        "health": checks.run,
+        "sharing": guard.sharing.run,
+        **await _found(config, pool),
+    }
     if prove:
-        running.append(pool.capabilities.run(lambda: _askers(pool)))
-    watches = [asyncio.create_task(run) for run in running]
+        running["capabilities"] = lambda: pool.capabilities.run(lambda: _askers(pool))
+    watches = [asyncio.create_task(kept(name, run), name=name) for name, run in running.items()]
     try:
         async with (
             _port(doors.admin(admin_application(guard)), doors.contexts["admin"], config, "admin") as admin_url,
@@ -121,16 +128,16 @@ async def running_guard(
                 await asyncio.to_thread(closing.close)
 
 
-async def _found(config: Config, pool: UpstreamPool) -> list[Coroutine[object, object, None]]:
+async def _found(config: Config, pool: UpstreamPool) -> dict[str, Callable[[], Awaitable[object]]]:
     """What keeps looking for the replicas that only have a name, after it has looked once."""
     named = [upstream for upstream in config.upstreams if upstream.resolve is not None]
     if not named:
-        return []
+        return {}
     from guard.server.discovery import Discovery, DnsResolver  # noqa: PLC0415 - its resolver takes long to import
 
     discovery = Discovery(pool, named, config.pool.dns, DnsResolver(config.pool.dns))
     await discovery.start()
-    return [discovery.run()]
+    return {"discovery": discovery.run}
 
 
 def _askers(pool: UpstreamPool) -> list[tuple[ReplicaId, Asker]]:

@@ -25,6 +25,7 @@ from guard.server.baselines import Baselines
 from guard.server.capabilities import CapabilityCache
 from guard.server.connections import Connections, Origin
 from guard.server.heartbeat import Heartbeats
+from guard.server.kept import kept
 from guard.server.looks import Looks
 from guard.server.outgoing import Outgoing
 from guard.server.probe import EngineProbe
@@ -224,12 +225,12 @@ class UpstreamPool:
             read_bufsize=2**17,
         )
         sweepers = {
-            "watchdog": self.watchdog.run(),
-            "connections": self.connections.run(),
-            "heartbeats": self.heartbeats.run(),
-            "replicas": self._exchange_counts(),
+            "watchdog": self.watchdog.run,
+            "connections": self.connections.run,
+            "heartbeats": self.heartbeats.run,
+            "replicas": self._exchange_counts,
         }
-        self._sweeping = [asyncio.create_task(run, name=name) for name, run in sweepers.items()]
+        self._sweeping = [asyncio.create_task(kept(name, run), name=name) for name, run in sweepers.items()]
 
     async def close(self) -> None:
         """Close all connections."""
