@@ -9,7 +9,6 @@ are void, since a doubtful answer can still be judged and an overloaded fleet ca
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
@@ -142,7 +141,8 @@ class Fleet:
             return replicas[0]
         weights = {r.name: r.weight(now) for r in replicas}
         share = (sum(r.in_flight for r in replicas) + 1) / sum(weights.values()) * self.settings.affinity.load_factor
-        within = [r for r in replicas if r.in_flight + 1 <= math.ceil(share * weights[r.name])]
+        # One more at most than its share rounded up, which may be endless.
+        within = [r for r in replicas if r.in_flight < share * weights[r.name]]
         return min(within or replicas, key=lambda r: distance(key, r.place, weights[r.name]))
 
     def panics(self, now: float) -> bool:

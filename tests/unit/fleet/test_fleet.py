@@ -10,7 +10,7 @@ from guard.errors import UpstreamError
 from guard.fleet.affinity import stable_hash
 from guard.fleet.fleet import Ejection, Fleet
 from guard.fleet.replica import Replica, Standing
-from guard.fleet.settings import EjectionSettings, PoolSettings
+from guard.fleet.settings import AffinitySettings, EjectionSettings, PoolSettings
 from guard.types import ReplicaId
 
 
@@ -42,6 +42,14 @@ def test_no_replica_gets_more_than_its_share_whatever_the_prompts() -> None:
     for _ in range(80):
         made.choose(0.0, key=42).in_flight += 1
     assert max(r.in_flight for r in made) <= 13  # ceil(81 / 8 * 1.25)
+
+
+@pytest.mark.parametrize("factor", [float("inf"), 1e308])
+def test_without_a_bound_a_prompt_keeps_its_replica_however_busy_it_is(factor: float) -> None:
+    made = fleet("a", "b", settings=PoolSettings(affinity=AffinitySettings(load_factor=factor)))
+    first = made.choose(0.0, key=7)
+    first.in_flight = 10_000
+    assert made.choose(0.0, key=7) is first
 
 
 def test_without_a_key_the_least_busy_is_asked_and_ties_rotate() -> None:
