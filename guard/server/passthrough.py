@@ -42,6 +42,7 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
         return _unreachable(error, request.path, request_id)
     headers = pool.outgoing.sign(end_to_end(request.headers))
     headers.popall("Host", None)
+    headers.popall("Expect", None)  # met already; a backend that does not meet it would be waited for without end
     headers["X-Request-Id"] = request_id
     has_body = request.can_read_body or request.method not in _BODILESS
     upstream.in_flight += 1

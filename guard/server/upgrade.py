@@ -27,8 +27,8 @@ _SWITCHED = 101
 
 
 def is_upgrade(request: web.Request) -> bool:
-    """Whether a request asks for a WebSocket; RFC 6455 has only GET do so."""
-    if request.method != "GET":
+    """Whether a request asks for a WebSocket; RFC 6455 has only GET do so, without a body."""
+    if request.method != "GET" or request.can_read_body:
         return False
     tokens = {token.strip().lower() for token in request.headers.get("Connection", "").split(",")}
     return "upgrade" in tokens and request.headers.get("Upgrade", "").lower() == "websocket"

@@ -196,7 +196,8 @@ async def test_without_a_token_a_name_that_others_control_is_refused(host: str) 
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+    "headers",
+    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://["}, {"Sec-Fetch-Site": "cross-site"}],
 )
 async def test_a_page_of_another_site_changes_nothing(headers: dict[str, str]) -> None:
     async with guarded(NOWHERE, policy=policy()) as (running, client):

@@ -72,6 +72,25 @@ async def test_a_large_upload_is_streamed(echo_url: str) -> None:
         assert response.status == 413 or len(got) > 16 * 65536
 
 
+async def test_nobody_waits_for_a_backend_that_meets_no_expectation() -> None:
+    """The guard has said 100 itself."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        said = await reader.readexactly(4)
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + said)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(5):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with (
+            guarded(url, policy=policy()) as (running, client),
+            client.post(running.url + "/v1/files", data=b"file", expect100=True) as response,
+        ):
+            assert (response.status, await response.read()) == (200, b"file")
+
+
 async def test_get_on_a_guarded_path_is_passed_on(echo_url: str) -> None:
     async with (
         guarded(echo_url, policy=policy()) as (running, client),

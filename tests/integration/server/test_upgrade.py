@@ -141,6 +141,22 @@ async def test_any_answer_that_is_no_upgrade_keeps_its_body_and_its_end(answer: 
             assert not any(upstream.in_flight for upstream in running.guard.pool.upstreams)
 
 
+async def test_with_a_body_it_is_a_request_like_any_other() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        said = await reader.readexactly(4)
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + said + b"%d" % (b"pgrade" in head))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with guarded(url, policy=policy()) as (running, client):
+            headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+            async with client.get(running.url + "/x", headers=headers, data=b"body") as response:
+                assert await response.text() == "body0"
+
+
 async def test_a_client_that_leaves_closes_the_backends_side(backend: tuple[str, asyncio.Event]) -> None:
     url, ended = backend
     async with guarded(url, policy=policy()) as (running, client):
