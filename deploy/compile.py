@@ -26,8 +26,8 @@ MODULES = (
     *(
         f"guard/detect/{name}.py"
         for name in (
-            *("acceptance", "bank", "blank", "channel", "cycle", "familiar", "garble", "logprob", "plain", "rare"),
-            *("reference", "repetition", "shape", "stretch", "texture", "told", "topic", "window", "words"),
+            *("acceptance", "bank", "blank", "channel", "cycle", "familiar", "garble", "items", "logprob", "plain"),
+            *("rare", "reference", "repetition", "shape", "stretch", "texture", "told", "topic", "window", "words"),
         )
     ),
     *("guard/policy/gates.py", "guard/policy/judge.py"),

@@ -185,6 +185,11 @@ _ALL = (
         "stand between them; 0 for figures, and where the prompt asks for a refrain.",
     ),
     _spec(
+        "same_items", 0, math.inf, "items", (), False,
+        "List items in a row, of ten characters and more, that are the same but for their number; 0 where the prompt "
+        "asks for records, for code or for a refrain, or is not in English.",
+    ),
+    _spec(
         "counting", 0, math.inf, "numbers", (), False,
         "Numbers in a row that count up by one with no word between; 0 unless the prompt is known and has no number.",
     ),

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from guard.detect.cycle import WordCycle
 from guard.detect.familiar import FamiliarScan, FamiliarWindow
 from guard.detect.garble import GarbleScan, GarbleWindow
+from guard.detect.items import ItemRun
 from guard.detect.plain import PlainRun
 from guard.detect.prompt import Prompt
 from guard.detect.rare import CharacterScan, NamesWindow, ScriptWindow
@@ -20,6 +21,8 @@ _USUAL: Final = 240
 _NOT_LETTERS: Final = b"0 cbqonszR"
 #: Share of familiar words that is not worth asking the prompt about.
 _LITTLE: Final = 0.3
+#: Equal list items in a row that are not worth asking the prompt about.
+_FEW_ITEMS: Final = 4
 #: Words in a row without a mark that are worth asking the prompt about.
 _MANY_WORDS: Final = 24
 #: Signals whose windows rest while text is plain.
@@ -44,6 +47,7 @@ _WHY: Final = {
     "pair_recurrence": "{value:.1%} of the pairs of ideographs come again",
     "special_tokens": "{value:.0f} special tokens stand written out",
     "glued_words": "{value:.0%} of characters are words glued together",
+    "same_items": "{value:.0f} list items in a row are the same but for their number",
     "counting": "{value:.0f} numbers in a row count up by one",
     "cycle_words": "the latest {value:.0f} words are one passage over and over",
 }
@@ -165,6 +169,7 @@ class Pages:
         self._garbles: dict[int | None, GarbleWindow] = {}
         self._texture: Texture | None = None
         self._plain: PlainRun | None = None
+        self._items: ItemRun | None = None
         self._longest = 0
         self._recurrences: dict[int, WordWindow] = {}
         self._familiars: dict[int, FamiliarWindow] = {}
@@ -240,6 +245,10 @@ class Pages:
         self._look_at_characters()
         run = self._plain = self._plain or PlainRun(self._size)
         return Parts(_Unless(run.value, self._prompt, "wordy", _MANY_WORDS), run.pages)
+
+    def _same_items(self, _: int | None) -> Parts:
+        run = self._items = self._items or ItemRun(self._size)
+        return Parts(_Unless(run.value, self._prompt, "records", _FEW_ITEMS), run.pages)
 
     def _say(self, pages: int | None, share: str) -> Parts:
         size = self._usual(pages)
@@ -319,6 +328,8 @@ class Pages:
                 self._plain.feed(page, scan.shape)
         if self._words is not None:
             self._read(self._words, page)
+        if self._items is not None:
+            self._items.feed(page)
 
     def _look(self, scan: CharacterScan) -> None:
         """Rare characters and scripts; once their windows are empty, plain pages need not be added."""
@@ -358,6 +369,7 @@ _MAKERS: Final[dict[str, Callable[[Pages, int | None], Parts]]] = {
     "special_tokens": lambda self, pages: self._orderly(pages, "special_tokens", "special"),
     "pair_recurrence": lambda self, pages: self._side_by_side(pages, "pair_recurrence"),
     "unpunctuated": Pages._unpunctuated,
+    "same_items": Pages._same_items,
     "word_recurrence": lambda self, pages: self._say(pages, "value"),
     "recurrence_fall": lambda self, pages: self._say(pages, "fall"),
     "function_words": lambda self, pages: self._say(pages, "function_words"),

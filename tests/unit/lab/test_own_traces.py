@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from guard.lab.cases import Case, CaseKind, read_cases
+from guard.lab.cases import Case, CaseKind, read_cases, run_case
 from guard.lab.trace_labels import HALVES, Half, half_of, labelled, read_labels, read_traces
+from guard.policy.judge import Judge
+from guard.shipped import find_policy
 
 FOLDER = Path(__file__).parents[2] / "data" / "traces"
 LABELS = {name: label for name, label in read_labels(FOLDER / "LABELS.yaml").items() if label is not None}
@@ -89,3 +91,20 @@ def test_every_onset_is_within_its_trace() -> None:
 def test_the_files_are_small_and_stand_outside_the_package() -> None:
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < MOST_BYTES
     assert "guard" not in FOLDER.relative_to(Path(__file__).parents[3]).parts
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("fresh-loop-menu-t0-k2", {"same-item"}),
+        ("later-loop-recipes-t0-k3", {"same-item"}),
+        ("fresh-loop-faq-t0-k2", {"circling", "going-round"}),
+        ("fresh-loop-css-t0-k2", {"flood"}),
+        ("fresh-emoji-t0.2-k5", {"flood"}),
+    ],
+)
+def test_what_was_learnt_of_the_later_sets_is_found(name: str, rules: set[str]) -> None:
+    (case,) = (case for case in ALL if case.id == name)
+    result = run_case(Judge(find_policy("default")), case)
+    assert result.acted
+    assert result.rule in rules
