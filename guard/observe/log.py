@@ -44,6 +44,7 @@ def configure(level: str = "info", *, human: bool = False) -> None:
     )
     # Libraries speak up only when something is wrong, and in the same form.
     handler = logging.StreamHandler(_StandardError())
+    handler.addFilter(_BadRequests(tell=LEVELS[level] <= logging.INFO))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.processors.format_exc_info],
@@ -51,6 +52,29 @@ def configure(level: str = "info", *, human: bool = False) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+class _BadRequests(logging.Filter):
+    """
+    Makes one line, and no error, of what aiohttp says of bytes that are no HTTP request: whoever scans ports would fill
+    the log with tracebacks.
+
+    Args:
+        tell: Whether that line is written.
+    """
+
+    def __init__(self, *, tell: bool) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        kind = record.exc_info[0] if record.exc_info else None
+        if record.name != "aiohttp.server" or kind is None or kind.__module__ != "aiohttp.http_exceptions":
+            return True
+        record.msg, record.exc_info = f"no HTTP request ({kind.__name__}) from %s", None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        return self._tell
 
 
 class _StandardError:

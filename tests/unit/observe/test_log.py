@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadStatusLine
 
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
 from guard.observe.log import configure, exchange_fields, log_exchange, sampled
@@ -90,3 +91,23 @@ def test_libraries_speak_json_too(capfd: pytest.CaptureFixture[str]) -> None:
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [(line["event"], line["level"], line["logger"]) for line in lines] == [("it broke", "error", "some.library")]
     assert "ValueError" in lines[0]["exception"]
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 2), ("warning", 1)])
+def test_bytes_that_are_no_request_are_one_line_and_no_error(
+    level: str, lines: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure(level)
+    for kind in (BadStatusLine, ZeroDivisionError):
+        try:
+            raise kind("\x16\x03\x01")
+        except (BadStatusLine, ZeroDivisionError):
+            logging.getLogger("aiohttp.server").exception("Error handling request from %s", "10.0.0.1")
+    told = [json.loads(line) for line in capfd.readouterr().err.strip().splitlines()]
+    assert len(told) == lines
+    assert (told[-1]["level"], "ZeroDivisionError" in told[-1]["exception"]) == ("error", True)
+    if lines == 2:
+        assert told[0]["event"] == "no HTTP request (BadStatusLine) from 10.0.0.1"
+        assert told[0]["level"] == "info"
+        assert "exception" not in told[0]
+    structlog.reset_defaults()
