@@ -6,6 +6,7 @@ import asyncio
 
 import aiohttp
 import msgspec
+import structlog
 
 #: Route, a key that its JSON answer must have, engine. First match wins.
 _MARKS = (
@@ -19,6 +20,8 @@ _MARKS = (
 _MOST = 4 * 1024 * 1024
 #: After a backend could not say what it is, until it is asked again. Unit: seconds.
 AGAIN = 1.0
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class EngineProbe:
@@ -61,18 +64,27 @@ async def probe_engine(session: aiohttp.ClientSession, url: str, timeout: float)
         An engine name; "text" for a backend that answers but is none of the known; None when it
         could not be reached, or cannot answer yet (it loads its model), so that it is asked again later.
     """
+    locked: list[str] = []
     try:
         async with asyncio.timeout(timeout):
             for route, key, engine in _MARKS:
-                if await _has(session, url + route, key):
+                if await _has(session, url + route, key, locked):
                     return engine
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
         return None
+    if locked:
+        _log.warning(
+            "the engine could not be found out, so text alone is judged: the backend wants a key; set "
+            "access.upstream_key_file, or engine of the upstream",
+            asked=locked,
+        )
     return "text"
 
 
-async def _has(session: aiohttp.ClientSession, url: str, key: str) -> bool:
+async def _has(session: aiohttp.ClientSession, url: str, key: str, locked: list[str]) -> bool:
     async with session.get(url, allow_redirects=False) as response:
+        if response.status in (401, 403):
+            locked.append(url)
         if response.status == 429 or response.status >= 500:
             raise OSError(f"{url} was answered {response.status}")
         if response.status != 200:

@@ -82,6 +82,16 @@ async def test_one_that_still_loads_its_model_is_asked_again(status: int) -> Non
         assert await probe_engine(session, url, 2.0) == "llama.cpp"
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_where_it_wants_a_key_it_is_told_what_that_costs(status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    async def locked(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    async with serving(locked) as url, aiohttp.ClientSession() as session:
+        assert await probe_engine(session, url, 2.0) == "text"
+        assert (f"{url}/props" in capsys.readouterr().out) == (status != 404)
+
+
 async def test_many_requests_wait_for_one_question_that_a_silent_backend_does_not_answer() -> None:
     asked: list[str] = []
 
