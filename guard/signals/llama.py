@@ -30,6 +30,9 @@ from guard.wire import Chunk, Timings
 
 _SWITCHES: Mapping[str, Json] = {"timings_per_token": True}
 _NO_TEXT: Final[tuple[tuple[Channel, str], ...]] = ()
+#: Most that a counter can move within one chunk: a context's worth of tokens would have to come without text.
+#: Unit: tokens.
+_MOST: Final = 8192
 
 
 class _Counters:
@@ -93,8 +96,8 @@ class LlamaAdapter:
         at.predicted = timings.predicted_n
         at.drafted = timings.draft_n
         at.accepted = timings.draft_n_accepted
-        if tokens < 0 or drafted < 0 or accepted < 0 or accepted > drafted:
-            at.owed = 0  # another request's counters: start over from here
+        if not (0 <= tokens <= _MOST and 0 <= accepted <= drafted <= _MOST):
+            at.owed = 0  # another request's counters, or none at all: start over from here
             return 1, ()
         if drafted == 0:
             return tokens, self._undrafted(at, tokens)

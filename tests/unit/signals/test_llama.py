@@ -107,6 +107,19 @@ def test_counters_that_go_back_start_over_without_a_step() -> None:
     ]
 
 
+def test_counters_that_jump_are_none_of_an_answer() -> None:
+    """Each step told is an object: a number out of nowhere must not become that many."""
+    huge = 10**30
+    assert seen(LlamaAdapter(), chunk("a", 2, 3, 1), chunk("b", huge, 3, 1), chunk("c", huge + 1, 6, 1))[1:] == [
+        (1, []),
+        (1, [(0, 3, 1, True)]),
+    ]
+    assert seen(LlamaAdapter(), chunk("a", 2, 3, 1), chunk("b", 3, huge, 1), chunk("c", 4, huge + 3, 1))[1:] == [
+        (1, []),
+        (1, [(0, 3, 1, True)]),
+    ]
+
+
 def test_chunks_without_counters_count_their_text() -> None:
     role = Chunk(choices=[Choice(text="")])
     plain = Chunk(choices=[Choice(text="a")])
