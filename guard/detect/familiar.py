@@ -67,6 +67,11 @@ class FamiliarScan:
     Clauses are judged when they end, so words are counted in the page in which their clause ends.
     """
 
+    __slots__ = (
+        "_clause", "_clause_familiar", "_clause_words", "_first", "_number", "_said", "_second", "_table", "cycle",
+        "familiar", "fresh", "letters", "run", "words",
+    )  # fmt: skip
+
     def __init__(self) -> None:
         self.words = self.letters = self.familiar = self.fresh = 0
         #: Whole numbers in a row, each one more than the last, with no word between them.

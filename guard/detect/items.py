@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from guard.detect.prompt import Prompt
+
 #: Number of an item at the start of a line, with what may stand around it in Markdown.
 _MARKER: Final = re.compile(r"[\s#>*_-]{0,8}[0-9]{1,4}[*_]{0,2}[.):][\s*_\"'`]{1,6}")
 #: Characters from which a line that has no such number will have none.
@@ -18,6 +20,8 @@ _DECIDED: Final = 16
 _LONGEST: Final = 160
 #: Characters an item must have: a yes or no may well come a dozen times in a row.
 _LEAST: Final = 10
+#: Equal items in a row that are not worth asking the prompt about.
+_FEW: Final = 4
 
 
 class ItemRun:
@@ -28,12 +32,14 @@ class ItemRun:
 
     Args:
         size: Characters in a page.
+        prompt: What the user asked.
     """
 
-    __slots__ = ("_last", "_line", "_size", "_skip", "characters", "run")
+    __slots__ = ("_last", "_line", "_prompt", "_size", "_skip", "characters", "run")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, prompt: Prompt) -> None:
         self._size = size
+        self._prompt = prompt
         #: What is there of the line, if it may be an item; the item before it.
         self._line = self._last = ""
         self._skip = False
@@ -73,9 +79,9 @@ class ItemRun:
         else:
             self._last, self.run, self.characters = item, 1, 0
 
-    def value(self) -> float:
-        """Items in a row that are the same."""
-        return float(self.run)
+    def __call__(self) -> float:
+        """Items in a row that are the same; 0 where the prompt may have asked for them."""
+        return 0.0 if self.run > _FEW and self._prompt.records else float(self.run)
 
     def pages(self) -> int:
         """Pages that all but the first of them cover, rounded up."""

@@ -21,8 +21,6 @@ _USUAL: Final = 240
 _NOT_LETTERS: Final = b"0 cbqonszR"
 #: Share of familiar words that is not worth asking the prompt about.
 _LITTLE: Final = 0.3
-#: Equal list items in a row that are not worth asking the prompt about.
-_FEW_ITEMS: Final = 4
 #: Words in a row without a mark that are worth asking the prompt about.
 _MANY_WORDS: Final = 24
 #: Signals whose windows rest while text is plain.
@@ -153,6 +151,11 @@ class Pages:
         size: Characters in a page.
     """
 
+    __slots__ = (
+        "_characters", "_familiar", "_familiars", "_garble", "_garbles", "_items", "_longest", "_names", "_odd_sums",
+        "_plain", "_prompt", "_rare_sums", "_recurrences", "_scripts", "_size", "_texture", "_wanted", "_words",
+    )  # fmt: skip
+
     def __init__(self, prompt: Prompt, size: int) -> None:
         self._prompt = prompt
         self._size = size
@@ -247,8 +250,8 @@ class Pages:
         return Parts(_Unless(run.value, self._prompt, "wordy", _MANY_WORDS), run.pages)
 
     def _same_items(self, _: int | None) -> Parts:
-        run = self._items = self._items or ItemRun(self._size)
-        return Parts(_Unless(run.value, self._prompt, "records", _FEW_ITEMS), run.pages)
+        run = self._items = self._items or ItemRun(self._size, self._prompt)
+        return Parts(run, run.pages)
 
     def _say(self, pages: int | None, share: str) -> Parts:
         size = self._usual(pages)

@@ -82,6 +82,8 @@ class WordWindow:
         pages: Pages in the window.
     """
 
+    __slots__ = ("_before", "_calm", "_limit", "_pages", "_sum", "_until", "_windows")
+
     def __init__(self, pages: int) -> None:
         self._limit = pages
         self._pages: list[list[str]] = []

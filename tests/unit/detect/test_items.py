@@ -12,10 +12,10 @@ PAGE = 64
 
 
 def run(text: str, page: int = PAGE) -> float:
-    items = ItemRun(page)
+    items = ItemRun(page, Prompt("Give me a list of soups."))
     for start in range(0, len(text), page):
         items.feed(text[start : start + page])
-    return items.value()
+    return items()
 
 
 def numbered(item: str, rounds: int, marker: str = "{}. ") -> str:
@@ -52,11 +52,11 @@ def test_anything_else_ends_the_run() -> None:
 
 
 def test_long_items_are_compared_by_their_beginning_and_nothing_grows() -> None:
-    items = ItemRun(PAGE)
+    items = ItemRun(PAGE, Prompt())
     for _ in range(2000):
         items.feed("7. " + "x" * 61)
     items.feed("\n")
-    assert items.value() == 1.0
+    assert items() == 1.0
     assert len(items._line) + len(items._last) <= 320
 
 

@@ -96,7 +96,7 @@ def test_the_files_are_small_and_stand_outside_the_package() -> None:
 @pytest.mark.parametrize(
     ("name", "rules"),
     [
-        ("fresh-loop-menu-t0-k2", {"same-item"}),
+        ("later-loop-menu-soups-t0-k3", {"same-item"}),
         ("later-loop-recipes-t0-k3", {"same-item"}),
         ("fresh-loop-faq-t0-k2", {"circling", "going-round"}),
         ("fresh-loop-css-t0-k2", {"flood"}),
