@@ -196,9 +196,17 @@ def test_the_committed_schema_is_up_to_date() -> None:
 
 def test_the_examples_of_the_readme_are_right() -> None:
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    rule, settings, child, match, tests, tuned = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    unsure, rule, settings, child, match, tests, tuned = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     base = (FOLDER / "default.yaml").read_text(encoding="utf-8")
     head = "version: 1\nname: example\n"
-    for example in (head + rule, settings + "extends: default\n", child, tuned, head + "extends: default\n" + match):
+    more = head + "extends: default\n"
+    for example in (
+        head + rule,
+        settings + "extends: default\n",
+        child,
+        tuned,
+        more + match,
+        more + "rules:\n" + unsure,
+    ):
         assert load_policy(example, CATALOGUE, "README.md", lambda name, _: (base, name)).rules
     assert "expect: {action: pass, held: false}" in tests
