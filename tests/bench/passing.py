@@ -83,7 +83,7 @@ def shown_before(case: Case) -> int:
 
 def events(case: Case) -> Iterable[bytes]:
     """The case as vLLM with the plugin writes it."""
-    for text, tokens, accepted, drafted in case.chunks:
+    for text, tokens, accepted, drafted, *_ in case.chunks:
         choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
         fields: dict[str, Any] = {"id": "c", "created": 1, "choices": [{**choice, "token_ids": [7] * tokens}]}
         if accepted is not None and drafted >= 0:
