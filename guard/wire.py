@@ -97,3 +97,23 @@ class Chunk(msgspec.Struct, gc=False):
     usage: Usage | None = None
     prompt_token_ids: msgspec.Raw = msgspec.Raw()
     error: Any = None
+
+
+class Plain(msgspec.Struct, frozen=True, gc=False):
+    """
+    One plain chunk; see `guard.proto.plain`. Many live for a while: the collector of garbage does not look at them.
+
+    Args:
+        data: The event's bytes.
+        end: Where its text ends in them.
+        text: Its text.
+        tokens: How many it has. Unit: tokens.
+        accepted, drafted: Of its step. Unit: tokens.
+    """
+
+    data: bytes
+    end: int
+    text: str
+    tokens: int
+    accepted: int
+    drafted: int

@@ -32,8 +32,9 @@ from guard.core.phases import Phase
 from guard.core.settings import ExchangeSettings
 from guard.policy.schema import HoldMode
 from guard.proto.client import ClientRequest
-from guard.proto.plain import Plain, PlainForm, text_of
+from guard.proto.plain import PlainForm, text_of
 from guard.types import Channel, Verdict
+from guard.wire import Plain
 
 #: Chunks that pass before the next is judged with them, while acceptance alone could raise suspicion.
 MOST_PASSED: Final = 3

@@ -14,6 +14,7 @@ from typing import Final, Self
 import msgspec
 
 from guard.types import Channel, Sample, StepAcceptance
+from guard.wire import Plain
 
 #: What stands before the text: the event's and the chunk's own plain fields, one choice, its text.
 _PREFIX = re.compile(
@@ -47,29 +48,6 @@ _LITERAL: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\'
 _CUT: Final = b"null}]}\n\n"
 
 _string: Final = msgspec.json.Decoder(str).decode
-
-
-class Plain:
-    """
-    One plain chunk.
-
-    Args:
-        data: The event's bytes.
-        end: Where its text ends in them.
-        text: Its text.
-        tokens: How many it has. Unit: tokens.
-        accepted, drafted: Of its step. Unit: tokens.
-    """
-
-    __slots__ = ("accepted", "data", "drafted", "end", "text", "tokens")
-
-    def __init__(self, data: bytes, end: int, text: str, tokens: int, accepted: int, drafted: int) -> None:
-        self.data = data
-        self.end = end
-        self.text = text
-        self.tokens = tokens
-        self.accepted = accepted
-        self.drafted = drafted
 
 
 class PlainForm:
