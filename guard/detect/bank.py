@@ -79,6 +79,14 @@ _MEASURES: Final[dict[str, Callable[[StepWindow], Reader]]] = {
 _PLANS: Final[dict[tuple[int, ...], _Plan]] = {}
 
 
+def _never() -> int | None:
+    return None
+
+
+def _fell_of(acceptance: Acceptance) -> Callable[[], int | None]:
+    return lambda: acceptance.fell
+
+
 class DetectorBank:
     """
     The detectors one choice needs for the given signals.
@@ -101,6 +109,7 @@ class DetectorBank:
         self.text = (0, 0)
         self._prompt = Prompt(prompt)
         self._channels: dict[Channel, TextChannel] = {}
+        self._readers: dict[Channel, tuple[Reader, ...]] = {}
         #: Text of channels that have no block of it yet, with the tokens up to it and including it.
         self._early: dict[Channel, list[tuple[str, int, int]]] = {}
         #: Readers of the only channel there is; None with none or several.
@@ -174,8 +183,10 @@ class DetectorBank:
         self._forget(1, 1)
 
     def _open(self, name: Channel) -> TextChannel:
-        channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt, self._fell)
-        self._only = channel.readers if len(self._channels) == 1 else None
+        fell = _never if self._acceptance is None else _fell_of(self._acceptance)
+        channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt, fell)
+        readers = self._readers[name] = channel.readers
+        self._only = readers if len(self._channels) == 1 else None
         self._forget(1, 1)
         return channel
 
@@ -185,7 +196,8 @@ class DetectorBank:
         if index is None:
             index = self._plan.place[ref]
         if index < 0:
-            return self._steps[-1 - index]()
+            reader = self._steps[-1 - index]
+            return reader() if reader is not None else float(self._tokens)
         value = self._values.get(index)
         if value is None:
             only = self._only
@@ -225,28 +237,23 @@ class DetectorBank:
         if not channels:
             return math.nan
         middle = _TWO_SIDED.get(self._plan.text_refs[index].name)
-        return channels[self._worst_channel(index, middle)].readers[index]()
+        return self._readers[self._worst_channel(index, middle)][index]()
 
-    def _step_reader(self, ref: SignalRef) -> Reader:
+    def _step_reader(self, ref: SignalRef) -> Reader | None:
+        """None for the count of tokens: a method of this bank, kept in it, would keep it alive (see TextChannel)."""
         acceptance = self._acceptance
         if ref.name == "tokens":
-            return self._count
+            return None
         if acceptance is None:
             raise KeyError(ref)
         if ref.name == "acceptance_evidence":
             return lambda: acceptance.evidence
         return _MEASURES[ref.name](acceptance.windows[ref.window])
 
-    def _count(self) -> float:
-        return float(self._tokens)
-
-    def _fell(self) -> int | None:
-        return self._acceptance.fell if self._acceptance is not None else None
-
     def _worst_channel(self, index: int, middle: float | None) -> Channel:
         worst, found = -math.inf, next(iter(self._channels))
-        for name, channel in self._channels.items():
-            reading = channel.readers[index]()
+        for name, readers in self._readers.items():
+            reading = readers[index]()
             badness = reading if middle is None else abs(reading - middle)
             if badness > worst:  # never true of nan
                 worst, found = badness, name

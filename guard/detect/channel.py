@@ -73,26 +73,45 @@ class TextChannel:
         self._refs = refs
         #: What the pages give for each signal, by its place in `refs`.
         self._parts: list[Parts | None] = [None] * len(refs)
-        #: Reading of each signal, in the order of `refs`.
-        self.readers: tuple[Reader, ...] = tuple(map(self._build, range(len(refs))))
+        for index in range(len(refs)):
+            self._build(index)
         self._has_pages = self._pages.wanted or self._topic is not None
         #: Whether the latest blocks changed a reading of loops, or may have.
         self.turned = False
 
-    def _build(self, index: int) -> Reader:
+    def _build(self, index: int) -> None:
+        """Make the detector of one signal, by its place in `refs`."""
         ref = self._refs[index]
         name = ref.name
         if name.startswith("repetition_"):
             self._repetition = self._repetition or Repetition()
-            return getattr(self, _LOOP[name])  # type: ignore[no-any-return]
-        if name == "blank_lines":
+        elif name == "blank_lines":
             self._blank = self._blank or BlankRun()
+        elif name == "topic_break":
+            self._topic = self._topic or TopicBreak(self._prompt)
+        else:
+            self._parts[index] = self._pages.part(name, pages_in(ref.window))
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """
+        Reading of each signal, in the order of `refs`: to be kept by who reads.
+
+        Kept here, they would hold what holds them, and all of it would outlive its stream until the collector of
+        garbage next looks through everything there is, which holds up all streams.
+        """
+        return tuple(map(self._reader, range(len(self._refs))))
+
+    def _reader(self, index: int) -> Reader:
+        part = self._parts[index]
+        if part is not None:
+            return part.value
+        name = self._refs[index].name
+        if name == "blank_lines":
             return self._blank_lines
         if name == "topic_break":
-            self._topic = self._topic or TopicBreak(self._prompt)
             return self._broke
-        part = self._parts[index] = self._pages.part(name, pages_in(ref.window))
-        return part.value
+        return getattr(self, _LOOP[name])  # type: ignore[no-any-return]
 
     def pages_in(self, blocks: int) -> int:
         """Pages that the latest blocks completed."""

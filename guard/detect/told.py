@@ -38,7 +38,7 @@ class ToldBank(DetectorBank):
         onset = max(self._tokens - size, 0)
         return Finding(signal=ref, value=self.read(ref), onset_token=onset, reason=self._logprobs.why(ref))
 
-    def _step_reader(self, ref: SignalRef) -> Reader:
+    def _step_reader(self, ref: SignalRef) -> Reader | None:
         return self._logprobs.reader(ref) if ref.of_logprobs else super()._step_reader(ref)
 
 

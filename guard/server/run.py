@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import random
 import signal
 import ssl
@@ -26,6 +25,7 @@ from guard.server.admin import admin_application
 from guard.server.app import Guard
 from guard.server.baselines import Baselines
 from guard.server.capabilities import AiohttpAsker
+from guard.server.collector import Collector
 from guard.server.doors import Doors
 from guard.server.health import HealthChecks
 from guard.server.kept import kept
@@ -238,12 +238,15 @@ async def serve(
             upstreams=[upstream.url for upstream in config.upstreams],
             build=build_name(),
         )
-        # What a process begins with stays: each full collection would look through all of it, and hold up all streams.
-        gc.freeze()
+        guard = running.guard
+        collector = Collector(lambda: guard.gate.inside, guard.clock)
+        collecting = asyncio.create_task(kept("collector", collector.run), name="collector")
         if announce is not None:
             announce(running)
-        await stop.wait()
-        guard = running.guard
+        try:
+            await stop.wait()
+        finally:
+            collecting.cancel()
         _log.info("draining", in_flight=guard.gate.inside, longest_s=config.timeouts.drain)
     (_log.warning if guard.cut else _log.info)("stopped", cut=guard.cut)
     return guard.cut
