@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 OK_SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -25,14 +25,18 @@ class Request:
     body: bytes
 
 
+#: What is played, see Backend.
+Script = Sequence[bytes | float | asyncio.Event | None]
+
+
 @dataclass
 class Backend:
     """
-    Plays `script(n)` for its n-th POST: bytes are sent, floats are seconds of silence, None waits
-    until the peer has gone. The connection is closed at the end.
+    Plays `script(n)` for its n-th POST: bytes are sent, floats are seconds of silence, an event is waited for, None
+    waits until the peer has gone. The connection is closed at the end.
     """
 
-    script: Callable[[int], list[bytes | float | None]]
+    script: Callable[[int], Script]
     requests: list[Request] = field(default_factory=list)
     closed_by_peer: list[int] = field(default_factory=list)
     peer_gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,6 +64,10 @@ class Backend:
                     await gone
                 elif isinstance(step, float):
                     await asyncio.wait([gone], timeout=step)
+                elif isinstance(step, asyncio.Event):
+                    came = asyncio.create_task(step.wait())
+                    await asyncio.wait([gone, came], return_when=asyncio.FIRST_COMPLETED)
+                    came.cancel()
                 else:
                     writer.write(step)
                     await writer.drain()
@@ -79,7 +87,7 @@ class Backend:
 
 
 @contextlib.asynccontextmanager
-async def backend(script: Callable[[int], list[bytes | float | None]]) -> AsyncIterator[Backend]:
+async def backend(script: Callable[[int], Script]) -> AsyncIterator[Backend]:
     """A scripted backend on a free port."""
     played = Backend(script)
     server = await asyncio.start_server(played.handle, "127.0.0.1", 0)

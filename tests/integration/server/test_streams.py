@@ -14,7 +14,7 @@ from guard.observe.metrics import Metrics
 from guard.server import streams
 from guard.server.streams import SHOWN_STEPS, Streams
 from tests.integration.server.conftest import guarded
-from tests.integration.server.scripted import OK_SSE, backend
+from tests.integration.server.scripted import OK_SSE, Script, backend
 from tests.unit.core.transcript import BAD, DONE, FULL, Client, chunk, policy
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -34,10 +34,12 @@ async def told(feed: aiohttp.ClientResponse) -> tuple[str, Any]:
 async def test_a_rescued_stream_is_told_from_beginning_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "TICK", 0.05)
 
-    def script(n: int) -> list[bytes | float | None]:
+    seen = [asyncio.Event(), asyncio.Event()]
+
+    def script(n: int) -> Script:
         if n == 1:
-            return [OK_SSE, chunk("Fine "), 0.3, chunk(BAD), None]
-        return [OK_SSE, chunk("Fine"), 0.3, chunk("", finish="stop"), DONE]
+            return [OK_SSE, chunk("Fine "), seen[0], chunk(BAD), None]
+        return [OK_SSE, chunk("Fine"), seen[1], chunk("", finish="stop"), DONE]
 
     async with backend(script) as upstream, guarded(upstream.url, policy=policy(hold=FULL)) as (running, client):
         async with client.get(running.admin_url + "/guard/streams") as feed:
@@ -50,6 +52,8 @@ async def test_a_rescued_stream_is_told_from_beginning_to_end(monkeypatch: pytes
                 name, tick = await told(feed)
                 assert name == "tick"
                 lines += tick["streams"]
+                for event, _ in zip(seen, [line for line in lines if line.get("k")], strict=False):
+                    event.set()
                 ended += tick["ended"]
             (await answer).close()
         steps = [(line["a"], line["k"]) for line in lines if line.get("k") and "a" in line]
