@@ -78,7 +78,8 @@ class Reply(asyncio.Protocol):
         self.waiting = False
         self._loop = loop
         self._give_back = give_back
-        self._begun: asyncio.Future[None] = loop.create_future()
+        #: Whether a head came.
+        self._begun: asyncio.Future[bool] = loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._head = bytearray()
         self._silent = True  # not a byte has come
@@ -97,7 +98,12 @@ class Reply(asyncio.Protocol):
         Raises:
             UpstreamError: None came.
         """
-        await self._begun
+        if not await self._begun:
+            # One of its own: the error that is raised holds the frames it passes, and they hold this reply.
+            fault = self.fault
+            if fault is None or isinstance(fault, Disconnected):
+                raise Disconnected
+            raise UpstreamError(fault.kind, fault.message)
 
     # -- the connection ---------------------------------------------------------------------------------
 
@@ -204,7 +210,7 @@ class Reply(asyncio.Protocol):
         self._body = body_of(message)
         self._keep = not (message.should_close or isinstance(self._body, OpenBody))
         if not self._begun.done():
-            self._begun.set_result(None)
+            self._begun.set_result(True)
         if self._body.over:
             self._body.rest = rest
             self._body_over(self._body)
@@ -233,7 +239,7 @@ class Reply(asyncio.Protocol):
     def _end(self, fault: UpstreamError | None) -> None:
         self._over, self.fault = True, fault
         if not self._begun.done():
-            self._begun.set_exception(fault or Disconnected())
+            self._begun.set_result(False)
         elif self._sink is not None and not self._paused:
             self.waiting = False
             self._sink.over()

@@ -8,7 +8,7 @@ import weakref
 
 from guard.detect.bank import DetectorBank
 from guard.policy.judge import Judge
-from guard.server.collector import LONGEST, QUIET, Collector
+from guard.server.collector import GROWN, LONGEST, QUIET, Collector, resident
 from guard.shipped import find_policy
 from guard.types import Channel, Sample, StepAcceptance
 
@@ -30,6 +30,20 @@ def test_a_quiet_moment_is_waited_for_but_not_for_ever() -> None:
     assert not collector.due(QUIET)
     assert not collector.due(LONGEST - 1)
     assert collector.due(LONGEST)
+
+
+def test_memory_that_has_grown_is_not_left_to_a_quiet_moment() -> None:
+    wall, used = Wall(), [100 * 2**20]
+    collector = Collector(lambda: 3, wall, lambda: used[0])
+    used[0] += GROWN - 1
+    assert not collector.due(QUIET)
+    used[0] += 1
+    assert collector.look()
+    assert not collector.due(QUIET)  # what stays in use is no growth
+
+
+def test_the_memory_of_this_process_is_told() -> None:
+    assert 2**20 < resident() < 2**40
 
 
 def test_the_next_one_is_counted_from_the_last() -> None:
