@@ -84,13 +84,20 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     Write a file so that others see the old one or the whole new one, never a part.
 
+    What a link points to is replaced, not the link. A device or a pipe (`/dev/stdout`) is written to: a file in its
+    place would be no device any more, for anyone on the machine.
+
     Yields:
         A temporary path beside it, moved over `path` when the block ends well, else removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = path.resolve() if path.is_symlink() else path
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        temporary.replace(path)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -68,6 +68,24 @@ def test_a_file_is_replaced_whole_or_not_at_all(model: Path) -> None:
     assert list(model.parent.iterdir()) == [model]
 
 
+def test_a_device_is_written_to_and_a_link_followed(tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(pipe) as temporary:
+        temporary.write_bytes(b"said")
+    assert os.read(reader, 9) == b"said"
+    os.close(reader)
+    assert pipe.is_fifo()
+    file.write_bytes(b"old")
+    link.symlink_to(file.name)
+    with replacing(link) as temporary:
+        temporary.write_bytes(b"new")
+    assert link.is_symlink()
+    assert file.read_bytes() == b"new"
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "file"}
+
+
 def test_a_second_process_waits_for_the_lock(tmp_path: Path) -> None:
     lock = tmp_path / "folder" / ".lock"
     code = f"import fcntl; f = open({str(lock)!r}, 'a'); fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)"
