@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from guard.server.run import Running
 from tests.integration.server.conftest import guarded
 from tests.unit.core.transcript import policy
 
@@ -108,6 +110,19 @@ async def test_what_follows_a_refusal_on_the_same_connection_goes_through_the_gu
         assert running.guard.metrics.passthrough == 1
 
 
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def before(serve: Serve) -> AsyncIterator[tuple[Running, aiohttp.ClientSession]]:
+    """A guard before a backend that is one function, and a client."""
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with guarded(url, policy=policy()) as (running, client):
+            yield running, client
+
+
 @pytest.mark.parametrize(
     ("answer", "wanted"),
     [
@@ -128,17 +143,14 @@ async def test_any_answer_that_is_no_upgrade_keeps_its_body_and_its_end(answer: 
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with guarded(url, policy=policy()) as (running, client):
-            headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
-            if wanted is None:
-                with pytest.raises(aiohttp.ClientError):
-                    await (await client.get(running.url + "/x", headers=headers)).read()
-            else:
-                async with client.get(running.url + "/x", headers=headers) as response:
-                    assert wanted in await response.read()
-            assert not any(upstream.in_flight for upstream in running.guard.pool.upstreams)
+    async with before(serve) as (running, client):
+        if wanted is None:
+            with pytest.raises(aiohttp.ClientError):
+                await (await client.get(running.url + "/x", headers=UPGRADE)).read()
+        else:
+            async with client.get(running.url + "/x", headers=UPGRADE) as response:
+                assert wanted in await response.read()
+        assert not any(upstream.in_flight for upstream in running.guard.pool.upstreams)
 
 
 async def test_with_a_body_it_is_a_request_like_any_other() -> None:
@@ -149,12 +161,9 @@ async def test_with_a_body_it_is_a_request_like_any_other() -> None:
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with guarded(url, policy=policy()) as (running, client):
-            headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
-            async with client.get(running.url + "/x", headers=headers, data=b"body") as response:
-                assert await response.text() == "body0"
+    async with before(serve) as (running, client):
+        response = await client.get(running.url + "/x", headers=UPGRADE, data=b"body")
+        assert await response.text() == "body0"
 
 
 async def test_a_client_that_leaves_closes_the_backends_side(backend: tuple[str, asyncio.Event]) -> None:
