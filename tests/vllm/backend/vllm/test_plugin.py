@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,22 +92,28 @@ def has_field(body: bytes) -> bool:
     return False
 
 
-def joined(body: bytes) -> tuple[str, list[int], list[str]]:
-    """What an answer says, however it was cut: its text, its token ids, and all log-probabilities, ends and usage."""
+def joined(body: bytes) -> tuple[str, list[int], dict[str, list[str]]]:
+    """
+    What an answer says, however it was cut: its text, its token ids, and each other series by its name.
+
+    A chunk has one token or several, as the steps of that run came. So each series is joined by itself: side by side,
+    they would tell where one chunk ends.
+    """
     text: list[str] = []
     ids: list[int] = []
-    rest: list[str] = []
+    rest: dict[str, list[str]] = defaultdict(list)
     for event in events(body):
         for choice in event.get("choices", ()):
             text.append(choice.get("text") or choice.get("delta", choice.get("message", {})).get("content") or "")
             ids += choice.get("token_ids") or ()
             logprobs = choice.get("logprobs") or {}
             for name in ("content", "token_logprobs", "tokens", "text_offset"):
-                rest += [json.dumps(each) for each in logprobs.get(name) or ()]
-            rest += [json.dumps(choice[name]) for name in ("finish_reason", "stop_reason") if choice.get(name)]
+                rest[name] += [json.dumps(each) for each in logprobs.get(name) or ()]
+            for name in ("finish_reason", "stop_reason"):
+                rest[name] += [json.dumps(choice[name])] if choice.get(name) else []
         if event.get("type") == "response.output_text.delta":
             text.append(event["delta"])
-        rest += [json.dumps(event["usage"])] if event.get("usage") else []
+        rest["usage"] += [json.dumps(event["usage"])] if event.get("usage") else []
     return "".join(text), ids, rest
 
 
