@@ -26,7 +26,6 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
         stream: Whether the client wants server-sent events.
         model: Model name; empty when the client left it to the backend.
         n: Choices asked for, over all prompts.
-        include_usage: Whether the client asked for the usage chunk of a stream.
         timings_per_token: Whether the client itself asked for llama.cpp's timings in each chunk.
         return_token_ids: Whether the client itself asked for vLLM's token ids.
         max_tokens: Most tokens the client wants; None without a limit. Unit: tokens.
@@ -41,7 +40,6 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     model: str
     n: int = 1
-    include_usage: bool = False
     timings_per_token: bool = False
     return_token_ids: bool = False
     max_tokens: int | None = None
@@ -74,17 +72,40 @@ def wants_stream(fields: dict[str, Any]) -> bool:
     Whether a body asks for server-sent events.
 
     Raises:
-        RequestError: `stream` is no boolean.
+        RequestError: `stream` is no boolean, nor what vLLM takes for one.
     """
     stream = fields.get("stream")
-    if stream is not None and not isinstance(stream, bool):
+    asked = asked_bool(stream)
+    if stream is not None and asked is None:
         raise RequestError("stream must be true or false", param="stream", code="invalid_type")
-    return stream is True
+    return asked is True
 
 
 def is_int(value: object) -> TypeGuard[int]:
     """Whether a JSON value is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+#: What is read as true and as false besides the two, in any case of letters.
+_YES = frozenset({"1", "true", "t", "yes", "y", "on"})
+_NO = frozenset({"0", "false", "f", "no", "n", "off"})
+
+
+def asked_bool(value: object) -> bool | None:
+    """
+    What a client asks for with a switch; None for what is no switch.
+
+    vLLM takes 1 and "true" for true (pydantic's lax mode). llama.cpp takes nothing but a boolean, and its default for
+    all else: it is sent a boolean.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)):
+        return bool(value) if value in (0, 1) else None
+    if isinstance(value, str):
+        word = value.lower()
+        return True if word in _YES else False if word in _NO else None
+    return None
 
 
 _WHOLE = re.compile(r"\+?(\d{1,18})(?:\.0*)?")

@@ -15,7 +15,7 @@ import msgspec
 
 from guard.proto.assemble import Assembler
 from guard.proto.chunks import LastChunk, Route, decode_chunk, is_done, sample_texts
-from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.client import ClientRequest, asked_bool, asked_int, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Continuation, Family, Notice
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter
@@ -78,7 +78,6 @@ class OpenAiFamily(Family):
     def parse(self, path: str, body: bytes) -> ClientRequest:
         """See Family."""
         fields = decode_object(body)
-        options = fields.get("stream_options")
         return ClientRequest(
             family=self,
             route=path,
@@ -87,9 +86,8 @@ class OpenAiFamily(Family):
             stream=wants_stream(fields),
             model=text_or_empty(fields.get("model")),
             n=self._choices(fields),
-            include_usage=isinstance(options, dict) and options.get("include_usage") is True,
             timings_per_token=fields.get("timings_per_token") is True,
-            return_token_ids=fields.get("return_token_ids") is True,
+            return_token_ids=asked_bool(fields.get("return_token_ids")) is True,
             max_tokens=_max_tokens(fields),
             resume_hazards=tuple(_resume_hazards(self.route, fields)),
             prefill=_prefill(self.route, fields),

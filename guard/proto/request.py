@@ -26,7 +26,8 @@ def upstream_body(
     """
     Make the body of one attempt.
 
-    Streaming is forced on when the client wants one body, so that a bad answer can be cut early. A
+    Streaming is forced on when the client wants one body, so that a bad answer can be cut early, and spelled out when
+    it asks for it in another way than with true. A
     resume makes the engine continue `resume_text`. All values the guard does not touch keep their
     exact bytes; a body that needs no change is the client's own.
 
@@ -46,7 +47,7 @@ def upstream_body(
         ValueError: A resume was asked although `request.resume_hazards` rules it out.
     """
     family = request.family
-    wanted: dict[str, Any] = {} if request.stream or whole else family.stream_fields(request)
+    wanted: dict[str, Any] = {} if whole else {"stream": True} if request.stream else family.stream_fields(request)
     wanted.update(family.switches(request, engine, switches))
     if changes:
         wanted.update(family.changes(request, engine, changes))

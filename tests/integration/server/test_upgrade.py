@@ -102,7 +102,7 @@ async def test_what_follows_a_refusal_on_the_same_connection_goes_through_the_gu
     """The backend keeps its connection open: joined to the client's, it would take the next request unwatched."""
     url, _ = backend
     async with guarded(url, policy=policy()) as (running, _client):
-        body = b'{"stream": 1}'
+        body = b'{"stream": 2}'
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
         said = await raw(running.url, ASKS, head % len(body) + body)
         assert said.startswith(b"HTTP/1.1 400 ")

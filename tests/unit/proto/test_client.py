@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guard.errors import RequestError
-from guard.proto.client import asked_int, decode_object, is_int, text_or_empty, wants_stream
+from guard.proto.client import asked_bool, asked_int, decode_object, is_int, text_or_empty, wants_stream
 from guard.proto.family import Family
 from guard.proto.registry import FAMILIES
 
@@ -27,7 +27,7 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes, says: str) -> Non
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
 
 
-@pytest.mark.parametrize("stream", [1, "true", []])
+@pytest.mark.parametrize("stream", [2, 0.5, "", "yes please", [], {}])
 def test_stream_must_be_a_boolean(stream: object) -> None:
     with pytest.raises(RequestError) as caught:
         wants_stream({"stream": stream})
@@ -45,6 +45,18 @@ def test_a_null_stream_is_no_stream() -> None:
 )
 def test_a_number_is_read_as_the_engines_read_it(value: object, read: int | None) -> None:
     assert asked_int(value) == read
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [(yes, True) for yes in (True, 1, 1.0, "true", "True", "ON", "y", "1", "t", "yes")]
+    + [(no, False) for no in (False, 0, 0.0, "false", "off", "N", "0", "F", "no")]
+    + [(odd, None) for odd in (None, 2, -1, 0.5, float("nan"), 10**400, "", " true", "truth", [True], {})],
+)
+def test_a_switch_is_read_as_vllm_reads_it(value: object, read: bool | None) -> None:
+    assert asked_bool(value) is read
+    if value is not None and read is not None:
+        assert wants_stream({"stream": value}) is read
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.paths[0])

@@ -28,7 +28,7 @@ def completion(**fields: Any) -> ClientRequest:
 
 def test_a_bare_request_takes_the_defaults() -> None:
     request = chat()
-    assert (request.stream, request.model, request.n, request.include_usage) == (False, "", 1, False)
+    assert (request.stream, request.model, request.n) == (False, "", 1)
     assert (request.timings_per_token, request.return_token_ids, request.max_tokens) == (False, False, None)
     assert request.resume_hazards == ()
     assert request.prefill == ""
@@ -45,13 +45,13 @@ def test_what_a_client_asked_for_is_read() -> None:
         max_tokens=5,
         max_completion_tokens=7,
     )
-    assert (request.stream, request.model, request.n, request.include_usage) == (True, "m", 3, True)
+    assert (request.stream, request.model, request.n) == (True, "m", 3)
     assert (request.timings_per_token, request.return_token_ids, request.max_tokens) == (True, True, 7)
 
 
 def test_fields_of_a_wrong_type_are_left_for_the_backend_to_refuse() -> None:
     request = chat(model=3, n="two", max_tokens=True, stream_options=[], messages="hello")
-    assert (request.model, request.n, request.max_tokens, request.include_usage) == ("", 1, None, False)
+    assert (request.model, request.n, request.max_tokens) == ("", 1, None)
 
 
 @pytest.mark.parametrize(

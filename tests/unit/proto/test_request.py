@@ -156,3 +156,11 @@ def test_what_is_added_stands_at_the_end_whatever_space_the_client_left() -> Non
         assert json.loads(body) == {"stream": True, "messages": [], "return_token_ids": True, "seed": 7}
         replaced = upstream_body(request, switches={"messages": [1]}, changes={}, engine="vllm")
         assert json.loads(replaced) == {"stream": True, "messages": [1]}
+
+
+@pytest.mark.parametrize("stream", [1, "true", "YES"])
+def test_a_stream_asked_for_in_another_way_is_spelled_out(stream: object) -> None:
+    """Llama.cpp would take these for no stream, and the client reads events."""
+    body = sent(chat(stream=stream, return_token_ids="on"), engine="llama.cpp")
+    assert body == {"messages": [USER], "stream": True, "return_token_ids": "on"}
+    assert chat(return_token_ids="on").return_token_ids

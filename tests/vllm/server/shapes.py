@@ -84,8 +84,10 @@ CHAT: list[dict[str, Any]] = [
     {"model": "absent"},
     {"max_tokens": 100000},
 ]
-#: Refused where the answer is not streamed.
+#: The last ones are refused where the answer is not streamed.
 STREAMED: list[dict[str, Any]] = [
+    {"stream": "true"},
+    {"stream": 1, "return_token_ids": "yes"},
     {"stream_options": {"include_usage": True}},
     {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
     {"stream_options": {"include_usage": False}},
