@@ -18,6 +18,7 @@ import msgspec
 
 from guard.config_rules import url_problem
 from guard.errors import ConfigError, ProtocolError, SetupError
+from guard.lab.parent import die_with_parent
 from guard.proto.sse import SseParser
 from guard.wire import Chunk
 
@@ -91,7 +92,7 @@ async def guard_before(upstream: str, policy: str) -> AsyncIterator[str]:
     argv = ["serve", "--upstream", upstream, "--policy", policy, "--port", "0", "--admin-port", "0"]
     pipe = asyncio.subprocess.PIPE
     command = [sys.executable, "-m", "guard", *argv, "--log-level", "error"]
-    process = await asyncio.create_subprocess_exec(*command, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(*command, stderr=pipe, preexec_fn=die_with_parent)
     assert process.stderr is not None
     heard = b""
     try:

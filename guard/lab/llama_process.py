@@ -8,7 +8,6 @@ input ends, so that it cannot outlive the process that started it.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import signal
@@ -16,10 +15,10 @@ import sys
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from guard.lab.parent import die_with_parent
+
 if TYPE_CHECKING:
     import xllamacpp
-
-_PR_SET_PDEATHSIG = 1
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -70,11 +69,6 @@ def server_params(options: argparse.Namespace) -> xllamacpp.CommonParams:
     elif options.ngram:
         params.speculative.types = [getattr(types, f"COMMON_SPECULATIVE_TYPE_NGRAM_{options.ngram.upper()}")]
     return params
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to end this process with its parent, also while native code keeps it busy."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def serve(options: argparse.Namespace, orders: IO[bytes], answers: IO[str]) -> None:
