@@ -284,8 +284,21 @@ def _blank_tokens(fields: dict[str, Any]) -> bool:
         left = left or not held_back
         if "token_ids" in choice:
             choice["token_ids"] = _NULL
-    fields["choices"] = choices
+    fields["choices"] = msgspec.Raw(_encode(choices))
     return left
+
+
+def _untell_prompt(fields: dict[str, Any]) -> None:
+    """Null the prompt's token ids: the client has had them, and here they have those of released text after them."""
+    if "prompt_token_ids" in fields:
+        fields["prompt_token_ids"] = _NULL
+    if b'"prompt_token_ids"' not in bytes(fields.get("choices", b"")):
+        return
+    choices = _LIST.decode(fields["choices"])
+    for choice in choices:
+        if "prompt_token_ids" in choice:
+            choice["prompt_token_ids"] = _NULL
+    fields["choices"] = msgspec.Raw(_encode(choices))
 
 
 def _drop_metrics(fields: dict[str, Any]) -> None:
@@ -302,6 +315,8 @@ def _continue(fields: dict[str, Any], continuation: Continuation) -> None:
     for name, value in (("id", identity.id), ("created", identity.created)):
         if value is not None and name in fields:
             fields[name] = msgspec.Raw(value)
+    if continuation.text:
+        _untell_prompt(fields)
     if not (continuation.prompt_tokens or continuation.completion_tokens) or "usage" not in fields:
         return
     usage = decode_event(_ANY, bytes(fields["usage"]))

@@ -221,6 +221,24 @@ def test_a_later_attempt_takes_over_the_first_ones_identity() -> None:
     assert out == line(chat_chunk("null").replace('"chatcmpl-b"', '"first"').replace("18", "11"))
 
 
+@pytest.mark.parametrize("top", [True, False])
+def test_a_text_that_goes_on_does_not_tell_its_prompt_again(top: bool) -> None:
+    """It would be the prompt with the released text after it; from the start again, it is the client's own."""
+    ids = '"prompt_token_ids":[1,2,3],'
+    chunk = "{" + VLLM + ',%s"choices":[{"index":0,%s"text":"a","logprobs":null,"token_ids":[9]}]}'
+    told = chunk % ((ids, "") if top else ("", ids))
+    first = Identity(b'"chatcmpl-b"', b"18")
+    asked = client(Route.COMPLETIONS, return_token_ids=True)
+    on = ChunkRewriter(asked, engine="vllm", continuation=Continuation(first, -2, 2, text="so"))
+    assert rewritten(on, told) == line(told.replace("[1,2,3]", "null"))
+    anew = ChunkRewriter(asked, engine="vllm", continuation=Continuation(first))
+    assert rewritten(anew, told) == line(told)
+    unasked = ChunkRewriter(
+        client(Route.COMPLETIONS), engine="vllm", continuation=Continuation(first, -2, 2, text="so")
+    )
+    assert rewritten(unasked, told) == line(told.replace("[1,2,3]", "null").replace("[9]", "null"))
+
+
 def test_a_later_attempts_role_is_not_repeated() -> None:
     role = "{" + VLLM + ',"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}'
     assert rewritten(later(), role) == b""
