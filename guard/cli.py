@@ -8,6 +8,8 @@ when every stream in flight ended by itself, with 1 when some had to be cut.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.argv = words
     command: Callable[[argparse.Namespace], int] = args.command
     try:
-        return command(args)
+        code = command(args)
+        print(end="", flush=True)  # what is only written when the process ends cannot be told of any more
     except GuardError as error:
         print(f"guard: {error}", file=sys.stderr)
         return EXIT_ERROR
@@ -47,14 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader of our output has left (`guard ... | head`).
-        sys.stderr.close()
+        _write_no_more()
         return EXIT_ERROR
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
         # A file that was named to us: a folder that may not be looked into, a name too long, a disk that is full.
-        print(f"guard: {error.filename}: {error.strerror}", file=sys.stderr)
+        # Without a name it is the one that our output goes to.
+        print(f"guard: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        if error.filename is None:
+            _write_no_more()
         return EXIT_ERROR
+    return code
+
+
+def _write_no_more() -> None:
+    """Python would write the rest of the output when it ends, fail, and complain of it in its own words."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -199,7 +199,9 @@ def to_struct(document: Document, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         where, text, unknown = explain_invalid(error)
         if unknown:
-            hint = nearest(unknown, _field_names(kind))
+            places = _fields(kind)
+            elsewhere = [repr(place) for place in places.get(unknown, ())]
+            hint = f"did you mean {' or '.join(elsewhere)}?" if elsewhere else nearest(unknown, places)
             raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
         for old, new in _PLAIN_WORDS:
             text = text.replace(old, new)
@@ -227,16 +229,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}"
 
 
-def _field_names(kind: object, seen: frozenset[object] = frozenset()) -> set[str]:
-    """All field names anywhere below a struct type: good enough to suggest from."""
-    names: set[str] = set()
+def _fields(kind: object, at: str = "", seen: frozenset[object] = frozenset()) -> dict[str, list[str]]:
+    """All fields anywhere below a struct type: dotted paths by name. Good enough to suggest from."""
+    found: dict[str, list[str]] = {}
     if kind in seen:
-        return names
+        return found
     seen = seen | {kind}
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         for field in msgspec.structs.fields(kind):
-            names.add(field.encode_name)
-            names |= _field_names(field.type, seen)
+            path = f"{at}.{field.encode_name}".lstrip(".")
+            found.setdefault(field.encode_name, []).append(path)
+            _join(found, _fields(field.type, path, seen))
     for part in get_args(kind):
-        names |= _field_names(part, seen)
-    return names
+        _join(found, _fields(part, at, seen))
+    return found
+
+
+def _join(found: dict[str, list[str]], more: dict[str, list[str]]) -> None:
+    for name, paths in more.items():
+        known = found.setdefault(name, [])
+        known += [path for path in paths if path not in known]

@@ -160,7 +160,8 @@ class WholeDelivery:
         parser = SseParser(max_event_bytes=2 * self._max_event_bytes)
         try:
             for data in events:
-                for event in parser.feed(data):
+                # All of it is whole events; one that ends in CR needs no LF behind it.
+                for event in (*parser.feed(data), *parser.finish()):
                     if event.data is not None:
                         self._gatherer.add(event.data)
         except ProtocolError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from guard.proto.anthropic import MESSAGES
 from guard.proto.family import Family
 from guard.proto.llama import COMPLETION
@@ -12,6 +14,26 @@ from guard.proto.sglang import GENERATE
 FAMILIES: tuple[Family, ...] = (CHAT, COMPLETIONS, RESPONSES, MESSAGES, GENERATE, COMPLETION)
 
 _BY_PATH = {path: family for family in FAMILIES for path in family.paths}
+_SLASHES = re.compile(r"/+")
+
+
+def plain_path(path: str) -> str:
+    """
+    A path as the families spell theirs.
+
+    What stands before a backend may take several slashes for one (nginx does), and frameworks one at the end for none:
+    a request must not go past the guard by being spelled so.
+
+    Args:
+        path: URL path, decoded, without the query.
+
+    Returns:
+        The path of a family that is meant; any other path as it is.
+    """
+    if path in _BY_PATH:
+        return path
+    plain = _SLASHES.sub("/", path).rstrip("/")
+    return plain if plain in _BY_PATH else path
 
 
 def family_at(path: str, method: str = "POST") -> Family | None:

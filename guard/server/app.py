@@ -28,7 +28,7 @@ from guard.observe.records import RecordStore
 from guard.observe.tracing import Tracing
 from guard.proto.family import Family, Notice
 from guard.proto.prompt import prompt_beginning
-from guard.proto.registry import family_at, family_near
+from guard.proto.registry import family_at, family_near, plain_path
 from guard.server.baselines import Baselines
 from guard.server.driver import Driver
 from guard.server.gate import Gate
@@ -117,8 +117,9 @@ class Guard:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         request_id = self._request_id(request)
-        family = family_at(request.path, request.method)
-        form = family or family_near(request.path)
+        path = plain_path(request.path)
+        family = family_at(path, request.method)
+        form = family or family_near(path)
         try:
             owner = self.gate.enter(request.raw_path, request.headers)
         except RequestError as error:
@@ -127,7 +128,7 @@ class Guard:
             if family is None:
                 self.metrics.passthrough += 1
                 return await relay(request, self.pool, request_id)
-            return await self._guarded(request, family, request_id, owner)
+            return await self._guarded(request, path, family, request_id, owner)
         except RequestError as error:
             return self._refusal(form, error, request_id)
         finally:
@@ -154,9 +155,11 @@ class Guard:
         # Beside the loop: unfolding a large body takes longer than others may wait.
         return await asyncio.to_thread(unpacked, body, coding, limits.max_request_bytes) if coding else body
 
-    async def _guarded(self, request: web.Request, family: Family, request_id: str, owner: str) -> web.StreamResponse:
+    async def _guarded(
+        self, request: web.Request, path: str, family: Family, request_id: str, owner: str
+    ) -> web.StreamResponse:
         body = await self._body(request)
-        asked = family.parse(request.path, body)
+        asked = family.parse(path, body)
         chosen = self.policies.choose(asked, request.headers)
         draw = random.random()
         recorder = self.recorder
@@ -175,7 +178,7 @@ class Guard:
         exchange = Exchange(asked, settings, self.clock.now())
         trace = None
         if self.tracing is not None:
-            trace = self.tracing.begin(request.headers, request.path, exchange.record.model, request_id)
+            trace = self.tracing.begin(request.headers, path, exchange.record.model, request_id)
         characters = self.config.pool.affinity.characters
         key = prefix_key(asked.model, prompt_beginning(asked, characters), characters)
         driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, key, trace, self.rescorer)

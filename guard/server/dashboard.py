@@ -198,7 +198,7 @@ class Dashboard:
             policy = self._policy(asked.policy)
             source = written(policy)
             body = await self._what_if.run(source, edited(source, asked.edits), self._baseline())
-        except (ConfigError, msgspec.MsgspecError) as error:
+        except (ConfigError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             return _json({"error": str(error)}, status=400)
         return web.Response(body=body, content_type="application/json")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Protocol
 
 from aiohttp import web
@@ -31,7 +32,7 @@ from guard.core.settings import Target
 from guard.errors import UpstreamError
 from guard.observe.tracing import Trace
 from guard.rescore.compare import undecided
-from guard.server.headers import for_attempt, lowered
+from guard.server.headers import for_attempt, led_home, lowered
 from guard.server.outlet import ClientLeft, Outlet
 from guard.server.reply import Reply
 from guard.server.rescore import Rescorer
@@ -188,8 +189,9 @@ class Driver:
             return
         status = self._reply.status
         self._pool.answered(upstream, status, self._reply.headers.get("Retry-After"))
-        elsewhere = status != 200 and self._pool.has_other(self._tried)
-        head = UpstreamHead(self._number, status, lowered(self._reply.headers.items()), elsewhere)
+        elsewhere = status != HTTPStatus.OK and self._pool.has_other(self._tried)
+        said = self._reply.headers if status == HTTPStatus.OK else led_home(self._reply.headers.copy(), upstream.url)
+        head = UpstreamHead(self._number, status, lowered(said.items()), elsewhere)
         await self._perform(self._exchange.handle(head, self._clock.now()))
 
     async def _choose(self) -> tuple[Upstream, Target]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 
 from multidict import CIMultiDictProxy
@@ -10,6 +11,9 @@ from multidict import CIMultiDictProxy
 from guard.config import AccessSettings, Limits
 from guard.errors import RequestError
 from guard.server.keys import KeyRing
+
+#: A segment that means this folder or the one above, in any way to write it.
+_DOTS = re.compile(r"(?:/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\?#]|%2f|%5c|$)", re.IGNORECASE)
 
 
 class Gate:
@@ -45,12 +49,17 @@ class Gate:
             Whose it is; empty where nobody is asked for a key.
 
         Raises:
-            RequestError: 400 for a target that is no path, 401 without a known key, 429 or 503 with too many inside.
+            RequestError: 400 for a target that is no plain path, 401 without a known key, 429 or 503 with too many
+                inside.
         """
         if not target.startswith("/"):
             # Put after a backend's address, anything else could become another address.
             self.refused["bad_target"] += 1
             raise RequestError("the target of a request must be a path", code="bad_target")
+        if _DOTS.search(target.partition("?")[0]) is not None:
+            # Somebody behind the guard resolves them: to a route that is guarded, or out of the backend's own path.
+            self.refused["bad_target"] += 1
+            raise RequestError("the path of a request must have no `.` or `..` in it", code="bad_target")
         owner = ""
         if self.keys.needed:
             known = self.keys.owner(headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from multidict import CIMultiDict
+from yarl import URL
 
 from guard.server.admin_sessions import COOKIE
 
@@ -61,3 +62,49 @@ def for_attempt(headers: Mapping[str, str], request_id: str) -> CIMultiDict[str]
 def lowered(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Response headers for the core: names in lower case, those of the connection left out."""
     return tuple((k.lower(), v) for k, v in pairs if k.lower() not in HOP_BY_HOP)
+
+
+#: Response headers that say where something is.
+_PLACES = ("Location", "Content-Location")
+
+
+def led_home(headers: CIMultiDict[str], upstream: str) -> CIMultiDict[str]:
+    """
+    Response headers in which addresses of the backend itself are paths of the guard.
+
+    A framework that redirects `/v1/models/` to `/v1/models` names the host it was asked by, the backend's: a client
+    that follows would go on past the guard, or to a name that it cannot resolve.
+
+    Args:
+        headers: Of a backend's answer; changed.
+        upstream: The backend's base URL.
+    """
+    for name in _PLACES:
+        if name in headers:
+            headers[name] = _at_home(headers[name], upstream)
+    return headers
+
+
+def _at_home(place: str, upstream: str) -> str:
+    try:
+        there, base = URL(place, encoded=True), URL(upstream, encoded=True)
+        if there.absolute and not _same_place(there, base):
+            return place
+        path, below = there.raw_path, base.raw_path.rstrip("/")
+        if not path.startswith("/"):
+            return place  # beside the path that was asked for
+        if below and path != below and not path.startswith(below + "/"):
+            return place  # not of what the guard passes on
+        query, fragment = there.raw_query_string, there.raw_fragment
+    except ValueError:
+        return place
+    # Never two slashes at the beginning: what follows them would be a host.
+    path = "/" + path.removeprefix(below).lstrip("/")
+    return path + (f"?{query}" if query else "") + (f"#{fragment}" if fragment else "")
+
+
+def _same_place(one: URL, other: URL) -> bool:
+    """Whether both are at one host and port; a backend behind TLS may take itself for one without."""
+    if one.scheme not in ("", "http", "https") or (one.raw_host or "").lower() != (other.raw_host or "").lower():
+        return False
+    return one.explicit_port == other.explicit_port or (one.port is not None and one.port == other.port)

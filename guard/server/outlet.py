@@ -8,6 +8,10 @@ backend (`full`, `drained`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
+import struct
 from collections.abc import Awaitable
 
 from aiohttp import web
@@ -25,6 +29,34 @@ _SIZES = tuple(b"%x\r\n" % size for size in range(_USUAL))
 
 class ClientLeft(Exception):
     """Writing to the client failed: its connection is gone."""
+
+
+#: On, and no time: the connection is closed with a reset.
+_RESET = struct.pack("ii", 1, 0)
+
+
+def break_off(request: web.BaseRequest, response: web.StreamResponse | None) -> None:
+    """
+    Close a client's connection in the middle of an answer, so that it cannot be taken for a whole one.
+
+    An answer whose head tells its end looks cut when the connection is closed. That of an HTTP/1.0 client ends with its
+    connection: only a reset says that it was cut.
+
+    Args:
+        request: The client's.
+        response: Its answer; None before a head was sent.
+    """
+    transport = request.transport
+    if transport is None:
+        return
+    if response is not None and not {"Content-Length", "Transfer-Encoding"} & response.headers.keys():
+        # The loop's own socket object may not know how; another one on the same connection does.
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as same,
+        ):
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 class Outlet:
@@ -132,8 +164,7 @@ class Outlet:
             async with asyncio.timeout(self._patience):
                 await waiting
         except TimeoutError as error:
-            if self._request.transport is not None:
-                self._request.transport.abort()
+            break_off(self._request, self.response)
             raise ClientLeft from error
         except ConnectionError as error:
             raise ClientLeft from error
@@ -149,8 +180,8 @@ class Outlet:
                 await self.response.write_eof()
             except ConnectionError as error:
                 raise ClientLeft from error
-        elif self._request.transport is not None:
-            self._request.transport.abort()
+        else:
+            break_off(self._request, self.response)
 
     def still(self) -> None:
         """No more heartbeats."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
 from yarl import URL
 
 from guard.errors import UpstreamError
 from guard.proto.family import Notice
 from guard.proto.registry import family_near
-from guard.server.headers import end_to_end
+from guard.server.headers import end_to_end, led_home
+from guard.server.outlet import break_off
 from guard.server.upgrade import is_upgrade, tunnel
 from guard.server.upstream import UpstreamPool, as_fault
-from guard.server.watchdog import Watchdog
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -57,7 +59,11 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
             data=request.content if has_body else None,
             allow_redirects=False,
         )
-        return await _answer(request, reply, request_id, pool.watchdog, pool.unread)
+        if reply.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            unasked = UpstreamError("protocol", "the backend changes to a protocol that nobody asked for")
+            return _unreachable(unasked, request.path, request_id)
+        headers = led_home(end_to_end(reply.headers), upstream.url)
+        return await _answer(request, reply, headers, request_id, pool)
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         return _unreachable(error, request.path, request_id)
     finally:
@@ -67,22 +73,25 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
 
 
 async def _answer(
-    request: web.Request, reply: aiohttp.ClientResponse, request_id: str, watchdog: Watchdog, unread: float
+    request: web.Request,
+    reply: aiohttp.ClientResponse,
+    headers: CIMultiDict[str],
+    request_id: str,
+    pool: UpstreamPool,
 ) -> web.StreamResponse:
-    response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=end_to_end(reply.headers))
+    response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers)
     response.headers["X-Request-Id"] = request_id
     try:
         await response.prepare(request)
     except ConnectionError:
         return response
     try:
-        async for data in watchdog.pieces(reply):
-            async with asyncio.timeout(unread):
+        async for data in pool.watchdog.pieces(reply):
+            async with asyncio.timeout(pool.unread):
                 await response.write(data)
     except (TimeoutError, aiohttp.ClientError, ConnectionError):
         # The head is out: the only honest end is to break the connection off.
-        if request.transport is not None:
-            request.transport.abort()
+        break_off(request, response)
         return response
     await response.write_eof()
     return response

@@ -16,8 +16,9 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 from yarl import URL
 
 from guard.errors import UpstreamError
-from guard.server.headers import end_to_end
+from guard.server.headers import end_to_end, led_home
 from guard.server.outgoing import Outgoing
+from guard.server.outlet import break_off
 from guard.server.reply import body_of, head_of
 from guard.server.upstream import UpstreamPool
 
@@ -61,7 +62,7 @@ async def tunnel(request: web.Request, pool: UpstreamPool, request_id: str) -> w
             writer.write(_head(request, url, request_id, pool.outgoing))
             head, message = await _answered(reader)
         if message.code != _SWITCHED:
-            return await _refused(request, message, reader, pool, request_id)
+            return await _refused(request, message, reader, pool, request_id, upstream.url)
         client = Client(request, writer)
         await client.send(_with_id(head, request_id))
         while data := await reader.read(PIECE):
@@ -94,10 +95,16 @@ async def _answered(reader: asyncio.StreamReader) -> tuple[bytes, RawResponseMes
 
 
 async def _refused(
-    request: web.Request, message: RawResponseMessage, reader: asyncio.StreamReader, pool: UpstreamPool, request_id: str
+    request: web.Request,
+    message: RawResponseMessage,
+    reader: asyncio.StreamReader,
+    pool: UpstreamPool,
+    request_id: str,
+    url: str,
 ) -> web.StreamResponse:
     """Pass on an answer that is no upgrade; the client's connection is HTTP before and after it."""
-    response = web.StreamResponse(status=message.code, reason=message.reason, headers=end_to_end(message.headers))
+    headers = led_home(end_to_end(message.headers), url)
+    response = web.StreamResponse(status=message.code, reason=message.reason, headers=headers)
     response.headers["X-Request-Id"] = request_id
     body = body_of(message)
     await response.prepare(request)
@@ -114,8 +121,7 @@ async def _refused(
             raise ConnectionResetError
     except (ConnectionError, TimeoutError):
         # The head is out: the only honest end is to break the connection off.
-        if request.transport is not None:
-            request.transport.abort()
+        break_off(request, response)
         return response
     await response.write_eof()
     return response

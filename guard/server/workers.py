@@ -79,6 +79,8 @@ class Supervisor:
         self._drain = drain
         self._clock = clock
         self._stop = asyncio.Event()
+        #: Whether all workers have served at once.
+        self.started = False
         self.workers = [Worker(index) for index in range(count)]
         self.metrics = MergedMetrics()
 
@@ -129,6 +131,7 @@ class Supervisor:
                 if isinstance(error, SetupError):
                     raise
                 raise SetupError(f"a worker did not serve within {START:.0f} s") from error
+            self.started = True
             host = f"[{self._listen.host}]" if ":" in self._listen.host else self._listen.host
             announce(f"{'https' if secure else 'http'}://{host}:{port}")
             async with asyncio.TaskGroup() as group:

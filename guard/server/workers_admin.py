@@ -87,13 +87,14 @@ class WorkersAdmin:
         return web.json_response({"status": "ok", "version": __version__, "workers": workers})
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        """Ready when every worker is."""
+        """Ready once all workers serve, and then as long as one does: it gets all connections."""
         supervisor = self._supervisor
         state = "draining" if supervisor.draining else "starting"
-        if not supervisor.draining and len(supervisor.serving) == len(supervisor.workers):
+        if supervisor.started and not supervisor.draining:
             answers = await self._ask_all("/readyz", request)
-            if all(answer is not None for answer in answers):
-                return web.json_response({"status": "ready"})
+            ready = sum(answer is not None for answer in answers)
+            if ready:
+                return web.json_response({"status": "ready", "workers": ready, "of": len(supervisor.workers)})
             state = "not ready"
         return web.json_response({"status": state}, status=503)
 

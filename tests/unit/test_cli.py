@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -29,6 +30,28 @@ def test_wrong_usage_is_exit_2(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(argv)
     assert stop.value.code == 2
+
+
+def _written_to(out: int, *argv: str) -> tuple[int, str]:
+    """Exit code and complaints of a guard that writes to `out`, a piece at a time as Python does by itself."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "guard", *argv]
+    done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, env=environ, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("argv", [["policy", "check", "default"], ["policy", "schema"]])
+def test_output_that_nobody_reads_is_exit_2_without_a_word(argv: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        assert _written_to(gone.fileno(), *argv) == (2, "")
+
+
+@pytest.mark.parametrize("argv", [["policy", "check", "default"], ["policy", "schema"]])
+def test_output_for_which_there_is_no_room_is_exit_2_and_told(argv: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        assert _written_to(full.fileno(), *argv) == (2, "guard: output: No space left on device\n")
 
 
 def test_policy_check_of_shipped_policies(capsys: pytest.CaptureFixture[str]) -> None:

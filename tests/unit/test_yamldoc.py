@@ -38,6 +38,10 @@ def test_unknown_setting_suggests_the_right_one() -> None:
     assert str(error) == "f.yaml:3: items[0].prot: unknown setting 'prot'; did you mean 'port'?"
 
 
+def test_a_setting_in_the_wrong_place_is_told_its_own() -> None:
+    assert str(refuse("name: a\nport: 1\n")) == "f.yaml:2: port: unknown setting 'port'; did you mean 'items.port'?"
+
+
 def test_missing_setting_is_named() -> None:
     assert "name" in str(refuse("items: []\n"))
 

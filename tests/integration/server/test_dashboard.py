@@ -129,3 +129,6 @@ async def test_a_what_if_from_another_origin_or_of_another_shape_is_refused() ->
             async with client.post(url, json=body) as response:
                 assert response.status == 400
                 assert complaint in (await response.json())["error"]
+        as_json = {"Content-Type": "application/json"}
+        async with client.post(url, data=b'{"policy": "\xff", "edits": []}', headers=as_json) as response:
+            assert response.status == 400

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from guard.clock import VirtualClock
+from guard.core.events import Headers
 from guard.server.heartbeat import Heartbeats
 from guard.server.outlet import ClientLeft, Outlet
 
@@ -139,3 +140,27 @@ async def test_a_client_that_has_gone_is_told() -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.abort()
         await asyncio.wait_for(told.wait(), 5)
+
+
+@pytest.mark.parametrize("head", [SSE, (*SSE, ("content-length", "100"))])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_an_answer_broken_off_is_never_taken_for_a_whole_one(version: str, head: Headers) -> None:
+    async def use(outlet: Outlet) -> None:
+        await outlet.begin(200, head, beats=False)
+        await outlet.send(b"half", 0.0)
+        await read.wait()
+        await outlet.end(whole=False)
+
+    read = asyncio.Event()
+    async with port(use) as number:
+        reader, writer = await asked(number, version)
+        said = await reader.readuntil(b"half")
+        read.set()
+        tells_its_end = b"Content-Length: 100" in said.title() or b"Transfer-Encoding" in said.title()
+        if tells_its_end:
+            assert b"0\r\n\r\n" not in await reader.read()
+        else:  # its end is that of the connection: only a reset is none
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+        assert tells_its_end == (version == "1.1" or head != SSE)
+        writer.close()

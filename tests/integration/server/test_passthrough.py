@@ -118,3 +118,14 @@ async def test_an_answer_that_breaks_is_broken_off_for_the_client_too(breaks: li
         with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
             async with asyncio.timeout(3), client.post(running.url + "/embed", data=b"x") as response:
                 await response.read()
+
+
+async def test_a_protocol_that_nobody_asked_for_is_a_502() -> None:
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+    async with (
+        backend(lambda _: [switched, None]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+        client.post(running.url + "/tokenize", data=b"x") as response,
+    ):
+        assert response.status == 502
+        assert (await response.json())["error"]["code"] == "upstream_protocol"

@@ -261,6 +261,41 @@ async def test_no_request_chooses_its_own_backend(method: str, target: str) -> N
         assert upstream.requests == other.requests == []
 
 
+@pytest.mark.parametrize("path", ["//v1/chat/completions", "/v1/chat/completions/", "/v1//chat/%63ompletions"])
+async def test_a_path_spelled_otherwise_is_guarded_all_the_same(path: str) -> None:
+    asked = json.dumps(BODY).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {len(asked)}\r\n\r\n"
+    async with backend(good) as upstream, guarded(upstream.url, policy=policy()) as (running, _):
+        answer = await raw(running.url, head.encode() + asked)
+        assert b"x-guard-policy" in answer
+        assert upstream.requests[0].line == f"POST {path} HTTP/1.1"
+        assert running.guard.records.latest(1)[0].route == CHAT
+        assert running.guard.metrics.passthrough == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/../v1/chat/completions", "/%2e%2e/other/v1/models", "/v1/models/."])
+async def test_a_path_that_climbs_reaches_no_backend(path: str) -> None:
+    async with backend(good) as upstream, guarded(upstream.url, policy=policy()) as (running, _):
+        answer = await raw(running.url, f"POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+        assert status_of(answer) == 400
+        assert upstream.requests == []
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/chat/completions/", "/tokenize/"])
+async def test_a_backend_does_not_lead_clients_past_the_guard(path: str) -> None:
+    def to_itself(_: int) -> list[bytes | float | None]:
+        at = upstream.url.encode() + path.rstrip("/").encode()
+        return [b"HTTP/1.1 307 Temporary Redirect\r\nLocation: " + at + b"\r\nContent-Length: 0\r\n\r\n"]
+
+    async with (
+        backend(to_itself) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, c),
+        c.post(running.url + path, json=BODY, allow_redirects=False) as answer,
+    ):
+        assert answer.status == 307
+        assert answer.headers["Location"] == path.rstrip("/")
+
+
 async def test_headers_do_not_choose_the_backend_either() -> None:
     async with (
         backend(good) as upstream,

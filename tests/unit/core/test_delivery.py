@@ -93,3 +93,13 @@ def test_a_plain_error_tells_sdks_not_to_repeat() -> None:
     assert dict(head.headers)["x-should-retry"] == "false"
     assert isinstance(body, SendBody)
     assert json.loads(body.data)["error"]["code"] == "guard_exhausted"
+
+
+def test_an_answer_put_together_loses_nothing_to_line_ends() -> None:
+    for ends in (b"\n", b"\r\n", b"\r"):
+        delivery = WholeDelivery(parse_request(Route.CHAT, b"{}"), "p", 1000)
+        for text in ("a", "b", "c"):
+            delivery.send([Held(chunk(text).replace(b"\n", ends), text, 1, 1)], HEAD)
+        _, body = delivery.complete(DONE.replace(b"\n", ends), HEAD, record())
+        assert isinstance(body, SendBody)
+        assert json.loads(body.data)["choices"][0]["message"]["content"] == "abc"

@@ -71,3 +71,18 @@ async def test_waiting_until_it_is_empty() -> None:
     assert not waiting.done()
     gate.leave("")
     await waiting
+
+
+@pytest.mark.parametrize(
+    "target", ["/../x", "/v1/./x", "/a/..", "/a/%2e%2E/b", "/a/.%2e", "/a%2F..%2Fb", "/a\\..\\b", "/..?x", "/a/.#b"]
+)
+def test_a_path_that_climbs_is_none(target: str) -> None:
+    assert refusal(Gate(ACCESS, Limits()), NOBODY, target) == 400
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/v1/models/a.b..c", "/.well-known/x", "/...", "/a?next=/../b", "/v1/x.", "/a..b/c"]
+)
+def test_dots_in_a_name_are_nothing_special(target: str) -> None:
+    gate = Gate(ACCESS, Limits())
+    assert gate.enter(target, key("a")) == "a"
