@@ -42,6 +42,7 @@ class HttpxAsker:
             base_url=url.rstrip("/"),
             timeout=httpx.Timeout(seconds, connect=5.0),
             headers={"Accept-Encoding": "identity", "Connection": "close"},
+            trust_env=False,  # as the guard, which knows no proxy: another one's answers would prove nothing
         )
 
     async def __aenter__(self) -> HttpxAsker:

@@ -124,7 +124,7 @@ class Stage:
             "ignore_eos": True,
             **self.replica.fields(),
         }
-        async with httpx.AsyncClient(timeout=TIMEOUT) as client:
+        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as client:
             async with _watching(client, self.admin_url, request_id, on_step):
                 started = time.monotonic()
                 text, error = await _read(client, self.url, body, request_id)

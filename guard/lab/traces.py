@@ -198,7 +198,7 @@ async def record_on(options: EmbeddedOptions, wanted: Sequence[Plan], out: Path)
     limits = httpx.Limits(max_keepalive_connections=0)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(backend)
-        client = await stack.enter_async_context(httpx.AsyncClient(timeout=600, limits=limits))
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=600, limits=limits, trust_env=False))
         draft = DraftCache(backend, load_recipe(options.draft or DEFAULT_DRAFT))
         stations = []
         for slot in range(options.num_slots):

@@ -159,7 +159,7 @@ class VllmReplica:
 
     async def _ready(self, deadline: float) -> None:
         assert self._process is not None
-        async with httpx.AsyncClient(timeout=5.0) as client:
+        async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
             while self._process.returncode is None and time.monotonic() < deadline:
                 with contextlib.suppress(httpx.HTTPError):
                     if (await client.get(f"{self.url}/health")).status_code == 200:

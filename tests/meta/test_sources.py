@@ -32,6 +32,15 @@ def test_source_files_stay_small(source: Path) -> None:
     assert len(source.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+def test_no_proxy_of_the_environment_stands_between_the_guard_and_a_backend() -> None:
+    """aiohttp obeys those variables only when told to, httpx unless told not to."""
+    for source in SOURCES:
+        text = source.read_text(encoding="utf-8")
+        assert "trust_env=True" not in text, source
+        opened = len(re.findall(r"httpx\.(?:AsyncClient|Client|get|post|request|stream)\(", text))
+        assert opened <= text.count("trust_env=False"), source
+
+
 def test_the_top_level_is_fixed() -> None:
     allowed = {"pyproject.toml", "README.md", "LICENSE", "guard", "draft_models", "policies", "tests", "deploy"}
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}

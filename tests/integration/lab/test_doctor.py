@@ -39,6 +39,13 @@ async def test_what_is_missing_comes_with_what_to_do() -> None:
     assert "use several replicas" in remedies
 
 
+async def test_it_asks_the_backend_and_no_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with engine() as scripted, HttpxAsker(scripted.url) as asker:
+        assert (await diagnose(scripted.url, asker)).state("abort") is State.YES
+
+
 def test_a_backend_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     async def gone() -> str:
         async with engine() as scripted:
