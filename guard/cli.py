@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code.
     """
+    _fill_standard_files()
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:2] == ["layersplit", "plan"]:
         return _layersplit_plan(words[2:])
@@ -62,6 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             _write_no_more()
         return EXIT_ERROR
     return code
+
+
+def _fill_standard_files() -> None:
+    """Where one is closed a connection would get its number: libuv ends the process when that is closed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _write_no_more() -> None:

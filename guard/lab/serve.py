@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from guard.environment import strangers
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.lab.supervise import announce_to_supervisor, stop_with_supervisor, worker_config
-from guard.observe.log import configure
+from guard.observe.log import configure, is_terminal, say
 from guard.server.policies import PolicySet
 from guard.server.run import Running, serve
 
@@ -85,7 +84,7 @@ async def serve_command(config: Config, *, embedded: bool, worker: int | None = 
     Raises:
         GuardError: A file is wrong, a port is taken, or the embedded backend cannot be started.
     """
-    configure(config.log.level, human=config.log.format == "human" or sys.stderr.isatty())
+    configure(config.log.level, human=config.log.format == "human" or is_terminal())
     for sentence in strangers(Config, os.environ):
         _log.warning("variable", problem=sentence)
     named = [config.policy] if isinstance(config.policy, str) else config.policy
@@ -124,8 +123,4 @@ def baselines_of(config: Config) -> dict[str, Baseline]:
 
 
 def _announce(running: Running) -> None:
-    print(
-        f"guard: clients connect to {running.url}, operators to {running.admin_url}",
-        file=sys.stderr,
-        flush=True,
-    )
+    say(f"guard: clients connect to {running.url}, operators to {running.admin_url}")

@@ -17,7 +17,7 @@ from aiohttp import web
 from guard.clock import MonotonicClock
 from guard.config import AdminListen, Config, Listen
 from guard.errors import ConfigError, SetupError
-from guard.observe.log import configure
+from guard.observe.log import configure, is_terminal, say
 from guard.server.admin_access import AdminAccess
 from guard.server.run import Running
 from guard.server.tls import load_pair, server_context
@@ -51,7 +51,7 @@ async def supervise_command(config: Config, argv: Sequence[str], *, workers: int
         raise ConfigError(f"{workers} workers; give a number from 1 to {MOST_WORKERS}", where="--workers")
     if embedded:
         raise ConfigError("the embedded backend is for trying out, with one process", where="--workers")
-    configure(config.log.level, human=config.log.format == "human" or sys.stderr.isatty())
+    configure(config.log.level, human=config.log.format == "human" or is_terminal())
     command = [sys.executable, "-m", "guard", *argv]
     supervisor = Supervisor(command, workers, config.listen, config.timeouts.drain, MonotonicClock())
     loop = asyncio.get_running_loop()
@@ -103,7 +103,7 @@ async def _listen(runner: web.AppRunner, listen: Listen, context: ssl.SSLContext
 
 
 def _announce(url: str, admin_url: str, workers: int) -> None:
-    print(f"guard: clients connect to {url}, operators to {admin_url}, {workers} workers", file=sys.stderr, flush=True)
+    say(f"guard: clients connect to {url}, operators to {admin_url}, {workers} workers")
 
 
 def worker_config(config: Config, worker: int) -> Config:

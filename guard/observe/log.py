@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import sys
 from zlib import crc32
 
@@ -15,6 +16,11 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 #: Outcomes that an operator should see at the default level of most log pipelines.
 _LOUD = frozenset({Outcome.RESCUED, Outcome.CUT, Outcome.EXHAUSTED, Outcome.NOTED, Outcome.UPSTREAM_ERROR})
+
+
+def is_terminal() -> bool:
+    """Whether standard error is one; it may be closed."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def configure(level: str = "info", *, human: bool = False) -> None:
@@ -40,7 +46,7 @@ def configure(level: str = "info", *, human: bool = False) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(_StandardError()),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(_StandardError()),  # type: ignore[arg-type]
     )
     # Libraries speak up only when something is wrong, and in the same form.
     handler = logging.StreamHandler(_StandardError())
@@ -78,15 +84,50 @@ class _BadRequests(logging.Filter):
 
 
 class _StandardError:
-    """Standard error as it is at the time of writing; a broken one costs log lines, never a request."""
+    """
+    Standard error as it is at the time of writing. A broken one costs log lines, never a request; so does one that
+    nobody reads (a log collector that hangs), which would hold up every stream.
+    """
+
+    def __init__(self) -> None:
+        self._lost = 0
+        self._cut = ""  # ends a line of which only the beginning was written
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if self._lost and _has_room():
+                told = f'{self._cut}{{"event": "log lines lost: nobody read them", "lines": {self._lost}}}\n'
+                self._lost, self._cut = 0, ""
+                sys.stderr.write(told)
+                sys.stderr.flush()
+            size = select.PIPE_BUF if text.isascii() else select.PIPE_BUF // 4
+            for at in range(0, len(text), size):
+                if not _has_room():
+                    self._lost += 1
+                    self._cut = "\n" if at else self._cut
+                    return
+                sys.stderr.write(text[at : at + size])
+                sys.stderr.flush()
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
+        """Written already."""
+
+
+def _has_room() -> bool:
+    """Whether writing PIPE_BUF bytes to standard error would not wait; what is no file never does."""
+    try:
+        number = sys.stderr.fileno()
+    except (OSError, ValueError):
+        return True
+    looking = select.poll()
+    looking.register(number, select.POLLOUT)
+    return bool(looking.poll(0))
+
+
+def say(text: str) -> None:
+    """Tell whoever started a command something, if there is anybody: a full disk is no reason not to serve."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def exchange_fields(record: ExchangeRecord) -> dict[str, object]:

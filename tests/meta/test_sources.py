@@ -33,7 +33,7 @@ def test_source_files_stay_small(source: Path) -> None:
 
 
 def test_no_proxy_of_the_environment_stands_between_the_guard_and_a_backend() -> None:
-    """aiohttp obeys those variables only when told to, httpx unless told not to."""
+    """Aiohttp obeys those variables only when told to, httpx unless told not to."""
     for source in SOURCES:
         text = source.read_text(encoding="utf-8")
         assert "trust_env=True" not in text, source

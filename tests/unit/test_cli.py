@@ -54,6 +54,20 @@ def test_output_for_which_there_is_no_room_is_exit_2_and_told(argv: list[str]) -
         assert _written_to(full.fileno(), *argv) == (2, "guard: output: No space left on device\n")
 
 
+def test_no_connection_gets_the_number_of_a_standard_file_that_is_closed(tmp_path: Path) -> None:
+    """Libuv ends the process when such a connection is closed."""
+    told = tmp_path / "number"
+    code = f"""if True:
+        import os, guard.cli
+        guard.cli.main(["policy", "check", "default"])
+        number = os.open("/", os.O_RDONLY)
+        open({str(told)!r}, "w").write(str(number))
+    """
+    command = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, "-c", code]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert int(told.read_text()) > 2
+
+
 def test_policy_check_of_shipped_policies(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "check", "default", "published"]) == 0
     assert "default: good" in capsys.readouterr().out

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
 import logging
+import os
 import sys
 
 import pytest
@@ -12,7 +15,7 @@ import structlog
 from aiohttp.http_exceptions import BadStatusLine
 
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
-from guard.observe.log import configure, exchange_fields, log_exchange, sampled
+from guard.observe.log import configure, exchange_fields, is_terminal, log_exchange, sampled, say
 from guard.types import Kind
 
 
@@ -61,6 +64,41 @@ def test_a_broken_standard_error_costs_lines_and_nothing_else(monkeypatch: pytes
     monkeypatch.setattr(sys, "stderr", closed)
     log_exchange(structlog.get_logger(), record(Outcome.RESCUED))
     structlog.reset_defaults()
+
+
+def test_a_closed_standard_error_costs_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure("info")
+    monkeypatch.setattr(sys, "stderr", None)
+    log_exchange(structlog.get_logger(), record(Outcome.RESCUED))
+    say("hello")
+    assert not is_terminal()
+    structlog.reset_defaults()
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 8192)
+    with os.fdopen(write, "w", encoding="utf-8") as stuck, os.fdopen(read, "rb", buffering=0) as reader:
+        monkeypatch.setattr(sys, "stderr", stuck)
+        configure("info")
+        logger = structlog.get_logger()
+        logger.info("first", more="x" * 3900)
+        for _ in range(7):
+            logger.info("later", more="x" * 3900)  # would wait for ever
+        assert json.loads(reader.read(65_536).splitlines()[0])["event"] == "first"
+        logger.info("at last")
+        lines = reader.read(65_536).splitlines()
+    assert json.loads(lines[-2])["lines"] == 6
+    assert json.loads(lines[-1])["event"] == "at last"
+    structlog.reset_defaults()
+
+
+def test_a_full_disk_is_no_reason_not_to_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        say("hello")
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_a_share_of_the_healthy_and_all_of_the_others(capfd: pytest.CaptureFixture[str]) -> None:
