@@ -117,7 +117,9 @@ class Replica:
         self._failures = 0
 
     def failed(self, now: float, reason: str) -> None:
-        """An attempt was lost through the transport."""
+        """An attempt was lost through the transport. While it is out, those that it had are no news."""
+        if self.faults.holds(now):
+            return
         self._failures += 1
         self._busy_until = max(self._busy_until, now + self._transport.pause)
         if self._failures >= self._transport.failures:

@@ -49,7 +49,10 @@ def running_requests(engine: str, body: bytes) -> int | None:
             return None
     pattern = _RUNNING.get(engine)
     values = pattern.findall(body) if pattern is not None else []
-    return int(sum(map(float, values))) if values else None
+    try:
+        return int(sum(map(float, values))) if values else None
+    except (ValueError, OverflowError):
+        return None
 
 
 class Aborter:
@@ -137,7 +140,7 @@ class Aborter:
 
     async def _running(self, session: aiohttp.ClientSession, url: str, engine: str) -> int | None:
         try:
-            async with asyncio.timeout(TIMEOUT), session.get(url + GAUGES[engine]) as reply:
+            async with asyncio.timeout(TIMEOUT), session.get(url + GAUGES[engine], allow_redirects=False) as reply:
                 if reply.status != 200:
                     return None
                 body = b"".join([piece async for piece in _capped(reply)])

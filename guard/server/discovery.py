@@ -174,7 +174,8 @@ class Discovery:
         ones = [endpoint(source, *place) for place in found.endpoints[:MOST_ENDPOINTS]]
         wanted = {replica_name(one): one for one in ones}
         have = self._joined[index]
-        taken = set().union(*(names for other, names in self._joined.items() if other != index))
+        # Another name's, or one of the list: those stay, whatever becomes of this name.
+        taken = {upstream.name for upstream in self._pool.upstreams} - have
         for name in have - wanted.keys():
             have.discard(name)
             self._pool.leave(name)

@@ -288,7 +288,8 @@ class UpstreamPool:
             retry_after: That header, if any.
         """
         if status == 429 or (status == 503 and retry_after is not None):
-            wait = float(retry_after) if retry_after is not None and retry_after.strip().isdigit() else None
+            seconds = (retry_after or "").strip()
+            wait = float(seconds) if seconds.isascii() and seconds.isdecimal() else None
             upstream.replica.asked_to_wait(wait, self._clock.now())
         elif status >= 500:
             self._broke(upstream, f"answered {status}")

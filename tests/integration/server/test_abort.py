@@ -49,6 +49,8 @@ async def test_a_refusal_or_a_dead_replica_is_counted_and_harms_nobody() -> None
         ("llama.cpp", b'[{"id": 0, "is_processing": true}, {"id": 1, "is_processing": false}]', 1),
         ("llama.cpp", b'{"error": "slots are off"}', None),
         ("text", b"", None),
+        ("vllm", b"vllm:num_requests_running 1.2.3\n", None),
+        ("vllm", b"vllm:num_requests_running 1e999\n", None),
     ],
 )
 def test_gauges_are_read(engine: str, body: bytes, running: int | None) -> None:

@@ -160,3 +160,14 @@ def test_an_endpoint_is_the_upstream_with_the_address_for_the_name() -> None:
     one = endpoint(source, "fd00::1", 1)
     assert (one.url, one.name, one.resolve, one.engine) == ("http://[fd00::1]:1/base", "", None, "sglang")
     assert one.num_speculative_tokens == 3
+
+
+async def test_an_address_that_is_in_the_list_already_stays_the_lists_own() -> None:
+    async with zone() as (served, settings):
+        listed = UpstreamSettings(url="http://10.0.0.1:8000", engine="vllm")
+        replicas = UpstreamPool([listed], Baselines({}), TimeoutSettings(), VirtualClock())
+        discovery = Discovery(replicas, [host(f"http://{NAME}:8000")], settings, DnsResolver(settings))
+        for addresses in (["10.0.0.1", "10.0.0.2"], ["10.0.0.3"]):
+            served.records[(NAME, "A")] = addresses
+            await discovery.refresh(0)
+            assert [u.url for u in replicas.upstreams] == [listed.url, f"http://{addresses[-1]}:8000"]

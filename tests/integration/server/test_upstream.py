@@ -113,6 +113,19 @@ def test_a_status_counts_or_does_not(status: int, retry_after: str | None, stand
         assert not replicas.ejections
 
 
+@pytest.mark.parametrize(
+    "said", ["\u00b2", "\u0663", "-1", "1.5", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "", "9" * 400]
+)
+def test_a_wait_that_is_no_number_is_the_usual_one(said: str) -> None:
+    clock = Time(1000.0)
+    replicas = pool(settings("a"), settings("b"), clock=clock)
+    one = named(replicas, "a")
+    replicas.answered(one, 429, said)
+    until = 10.0 if said.startswith("9") else 1.0
+    assert one.replica.standing(1000.0 + until - 0.01) is Standing.BUSY
+    assert one.replica.standing(1000.0 + until) is Standing.READY
+
+
 def test_failures_in_a_row_eject_and_are_counted() -> None:
     replicas = pool(settings("a"), settings("b"))
     one = named(replicas, "a")

@@ -28,6 +28,14 @@ def test_a_failure_pauses_and_failures_in_a_row_eject() -> None:
     assert one.standing(9.0) is Standing.READY
 
 
+def test_all_the_streams_that_break_at_once_are_one_failure() -> None:
+    one = replica()
+    for _ in range(100):
+        one.failed(0.0, "reset")
+    assert (one.faults.number, one.faults.until) == (1, 5.0)
+    assert one.standing(5.0) is Standing.READY
+
+
 def test_a_success_in_between_starts_the_row_anew() -> None:
     one = replica()
     for now in (0.0, 2.0):
