@@ -192,6 +192,8 @@ class RotatingFile:
         Raises:
             OSError: The disk is full, the folder not writable, or the like.
         """
+        if self._handle is not None and not os.fstat(self._handle).st_nlink:
+            self.close()  # somebody has removed the file: what is written to it is gone
         if self._handle is not None and self._size and self._size + len(line) > self._settings.max_file_bytes:
             self._rotate()
         if self._handle is None:

@@ -147,6 +147,18 @@ def test_files_rotate_by_size_and_count(tmp_path: Path) -> None:
     assert all(mode(path) == 0o600 for path in (tmp_path / "rec").iterdir())
 
 
+def test_a_file_that_somebody_removes_is_made_anew(tmp_path: Path) -> None:
+    file, path = RotatingFile(settings(tmp_path)), tmp_path / "rec" / "exchanges.jsonl"
+    file.write(b"one\n")
+    path.unlink()
+    file.write(b"two\n")
+    path.unlink()
+    path.parent.rmdir()
+    file.write(b"three\n")
+    file.close()
+    assert path.read_bytes() == b"three\n"
+
+
 def test_one_file_only_starts_afresh(tmp_path: Path) -> None:
     file = RotatingFile(settings(tmp_path, max_file_bytes=25, max_files=1))
     for number in range(3):
