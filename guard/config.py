@@ -99,6 +99,8 @@ class AccessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         upstream_key_file: File that holds that key.
         admin_token: Token for the admin port; needed where that is not loopback.
         admin_token_file: File that holds that token; read again when it changes.
+        other_paths: Paths that clients may ask for beside the guarded ones, each with all below it; all paths if left
+            out. Backends have routes there that unload models, flush caches or abort everybody's requests.
     """
 
     keys: list[ApiKey] = []
@@ -108,6 +110,7 @@ class AccessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     upstream_key_file: str | None = None
     admin_token: Secret | None = None
     admin_token_file: str | None = None
+    other_paths: list[Annotated[str, Meta(pattern=r"^/[^?#]*$")]] | None = None
 
 
 class UpstreamTlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -126,6 +126,7 @@ class Guard:
             return self._refusal(form, error, request_id)
         try:
             if family is None:
+                self.gate.check_other(request.path)
                 self.metrics.passthrough += 1
                 return await relay(request, self.pool, request_id)
             return await self._guarded(request, path, family, request_id, owner)

@@ -34,6 +34,8 @@ class Gate:
         #: Requests turned away, by why; for the metrics.
         self.refused: Counter[str] = Counter()
         self._limits = limits
+        others = access.other_paths
+        self._others = None if others is None else tuple(path.rstrip("/") for path in others)
         self._by_owner: Counter[str] = Counter()
         self._emptied: asyncio.Event | None = None
 
@@ -84,6 +86,22 @@ class Gate:
         if owner:
             self._by_owner[owner] += 1
         return owner
+
+    def check_other(self, path: str) -> None:
+        """
+        Whether a request that is not guarded may pass.
+
+        Args:
+            path: Its URL path, decoded.
+
+        Raises:
+            RequestError: 404, as for a path that does not exist.
+        """
+        if self._others is None:
+            return
+        if not any(path == other or path.startswith(other + "/") for other in self._others):
+            self.refused["not_offered"] += 1
+            raise RequestError(f"{path[:200]} is not offered here (access.other_paths)", status=404, code="not_offered")
 
     def leave(self, owner: str) -> None:
         """One request of this owner is over."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import structlog
+from yarl import URL
 
 from guard.config import AccessSettings, ApiKey, Limits, TimeoutSettings
 from guard.observe.log import configure
@@ -279,6 +280,24 @@ async def test_a_path_that_climbs_reaches_no_backend(path: str) -> None:
         answer = await raw(running.url, f"POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
         assert status_of(answer) == 400
         assert upstream.requests == []
+
+
+async def test_clients_do_not_reach_the_routes_that_manage_a_backend() -> None:
+    access = AccessSettings(other_paths=["/v1/models"])
+    async with (
+        backend(good) as upstream,
+        guarded(upstream.url, policy=policy(), access=access) as (running, c),
+    ):
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        for path in ("/flush_cache", "/abort_request", "/v1/load_lora_adapter", "/v1/models%2f..%2fflush_cache", "//x"):
+            for method, headers in (("POST", {}), ("GET", upgrade)):
+                async with c.request(method, URL(running.url + path, encoded=True), headers=headers) as answer:
+                    assert answer.status in (400, 404)
+        assert upstream.requests == []
+        for path in ("/v1/models/m", CHAT):
+            async with c.post(running.url + path, json=BODY) as answer:
+                assert answer.status == 200
+        assert len(upstream.requests) == 2
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/chat/completions/", "/tokenize/"])

@@ -86,3 +86,27 @@ def test_a_path_that_climbs_is_none(target: str) -> None:
 def test_dots_in_a_name_are_nothing_special(target: str) -> None:
     gate = Gate(ACCESS, Limits())
     assert gate.enter(target, key("a")) == "a"
+
+
+@pytest.mark.parametrize(
+    ("others", "open_to", "shut"),
+    [
+        (None, ["/", "/flush_cache"], []),
+        ([], [], ["/", "/flush_cache", "/v1/models"]),
+        (
+            ["/v1/models", "/tokenize/"],
+            ["/v1/models", "/v1/models/a", "/tokenize"],
+            ["/", "/v1/models2", "//v1/models"],
+        ),
+        (["/"], ["/", "/flush_cache"], []),
+    ],
+)
+def test_other_paths_pass_where_they_are_offered(others: list[str] | None, open_to: list[str], shut: list[str]) -> None:
+    gate = Gate(AccessSettings(other_paths=others), Limits())
+    for path in open_to:
+        gate.check_other(path)
+    for path in shut:
+        with pytest.raises(RequestError) as caught:
+            gate.check_other(path)
+        assert (caught.value.status, caught.value.code) == (404, "not_offered")
+    assert gate.refused["not_offered"] == len(shut)
