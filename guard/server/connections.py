@@ -3,7 +3,8 @@ Connections to the backends for attempts: opened when needed, kept for a while, 
 
 Everything else that the guard asks of backends goes through aiohttp's client, whose way of connecting this
 follows: names are looked up every ten seconds, several addresses are tried side by side, each connection begins with
-another of them.
+another of them. Beyond it, a name is asked for once at a time, and its last addresses serve on while DNS is in trouble:
+it may be away for minutes, and backends seldom move meanwhile.
 """
 
 from __future__ import annotations
@@ -26,12 +27,21 @@ from guard.server.reply import Disconnected, Reply
 
 #: How long the addresses of a name are known. Unit: seconds.
 RESOLVED = 10.0
+#: How long a look-up may hold up a connection to a name whose last addresses are known. Unit: seconds.
+LOOK_UP = 0.5
+#: How long such addresses are kept beyond their time. Unit: seconds.
+REMEMBERED = 3600.0
 #: How much earlier one address is tried than the next. Unit: seconds.
 STAGGER = 0.25
 #: How often idle connections are looked at. Unit: seconds.
 SWEEP = 1.0
 #: Within which a kept connection shows that the backend had closed it. What ends later was at work. Unit: seconds.
 STALE = 1.0
+
+
+#: A host and a port; until when its addresses hold, and those.
+_Name = tuple[str, int]
+_Known = tuple[float, list[aiohappyeyeballs.AddrInfoType]]
 
 
 class Origin(NamedTuple):
@@ -108,7 +118,8 @@ class Connections:
         self._keep = keep
         self._context = context
         self._idle: dict[Origin, dict[_Idle, None]] = {}
-        self._addresses: dict[tuple[str, int], tuple[float, list[aiohappyeyeballs.AddrInfoType]]] = {}
+        self._addresses: dict[_Name, _Known] = {}
+        self._asking: dict[_Name, asyncio.Task[_Known]] = {}
 
     async def post(
         self,
@@ -195,16 +206,38 @@ class Connections:
         return transport
 
     async def _resolve(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> list[aiohappyeyeballs.AddrInfoType]:
-        now = self._clock.now()
-        key = (origin.host, origin.port)
-        known = self._addresses.get(key)
-        if known is None or now >= known[0]:
-            found = await loop.getaddrinfo(*key, type=socket.SOCK_STREAM)
-            known = (now + RESOLVED, cast("list[aiohappyeyeballs.AddrInfoType]", found))
-            self._addresses[key] = known
+        name = (origin.host, origin.port)
+        known = self._addresses.get(name)
+        if known is None or self._clock.now() >= known[0]:
+            known = await self._look_up(loop, name, known)
         in_turn = list(known[1])
         known[1].append(known[1].pop(0))
         return in_turn
+
+    async def _look_up(self, loop: asyncio.AbstractEventLoop, name: _Name, last: _Known | None) -> _Known:
+        asking = self._asking.get(name)
+        if asking is None:
+            asking = self._asking[name] = loop.create_task(self._ask(loop, name))
+            asking.add_done_callback(lambda done: self._asked(name, done))
+        try:
+            async with asyncio.timeout(None if last is None else LOOK_UP):
+                return await asyncio.shield(asking)
+        except OSError:  # TimeoutError is one
+            if last is None:
+                raise
+            known = self._addresses[name] = (self._clock.now() + RESOLVED, last[1])
+            return known
+
+    async def _ask(self, loop: asyncio.AbstractEventLoop, name: _Name) -> _Known:
+        found = await loop.getaddrinfo(*name, type=socket.SOCK_STREAM)
+        known = (self._clock.now() + RESOLVED, cast("list[aiohappyeyeballs.AddrInfoType]", found))
+        self._addresses[name] = known
+        return known
+
+    def _asked(self, name: _Name, done: asyncio.Task[_Known]) -> None:
+        del self._asking[name]
+        if not done.cancelled():
+            done.exception()  # whoever still waits has it; else it is nobody's
 
     async def run(self) -> None:
         """Close what has been idle for too long, until cancelled."""
@@ -221,7 +254,8 @@ class Connections:
                 one.transport.abort()
             if not idle:
                 del self._idle[origin]
-        self._addresses = {key: known for key, known in self._addresses.items() if now < known[0]}
+        kept = {name: known for name, known in self._addresses.items() if now < known[0] + REMEMBERED}
+        self._addresses = kept
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -229,6 +263,8 @@ class Connections:
             for one in list(idle):
                 one.transport.abort()
         self._idle.clear()
+        for asking in self._asking.values():
+            asking.cancel()
 
 
 def _has_something(transport: asyncio.Transport) -> bool:

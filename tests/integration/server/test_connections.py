@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from multidict import CIMultiDict
 
 from guard.clock import VirtualClock
 from guard.errors import UpstreamError
-from guard.server.connections import RESOLVED, Connections, Origin
+from guard.server.connections import REMEMBERED, RESOLVED, Connections, Origin
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -187,6 +188,74 @@ async def test_connections_to_a_name_with_several_addresses_are_spread_over_them
             connections.close()
         assert (len(server.writers), len(asked)) == (3, 3)
         listening.close()
+
+
+class Names:
+    """Stands in for the system's resolver, which no test can put into trouble."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.host = "127.0.0.1"
+        self.broken = False
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def look_up(self, host: str, port: int, *_: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        self.asked += 1
+        broken = self.broken
+        self.answers.wait(10)
+        if broken:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.host, port))]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    made = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", made.look_up)
+    return made
+
+
+async def test_the_last_addresses_of_a_name_serve_on_while_dns_is_in_trouble(
+    connections: Connections, clock: VirtualClock, names: Names
+) -> None:
+    async with serving() as server:
+        server.origin = Origin.of(f"http://moves.test:{server.origin.port}")
+        for round_ in range(4):
+            assert await ask(connections, server) == b"ok"
+            assert await ask(connections, server) == b"ok"
+            assert names.asked == round_ + 1, "not for every connection"
+            names.broken = True
+            connections.sweep()
+            clock.advance(RESOLVED)
+            connections.sweep()
+        names.broken, names.host = False, "127.0.0.9"
+        clock.advance(RESOLVED)
+        with pytest.raises(UpstreamError, match="cannot reach"):
+            await ask(connections, server)  # what it says again, it says of where the backend is now
+        clock.advance(REMEMBERED + RESOLVED)
+        connections.sweep()
+        names.broken = True
+        with pytest.raises(UpstreamError, match="Temporary failure in name resolution"):
+            await ask(connections, server)
+
+
+async def test_a_resolver_that_hangs_is_asked_once_and_holds_nobody_up_for_long(
+    connections: Connections, clock: VirtualClock, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guard.server.connections.LOOK_UP", 0.01)
+    async with serving() as server:
+        server.origin = Origin.of(f"http://slow.test:{server.origin.port}")
+        assert await ask(connections, server) == b"ok"
+        connections.sweep()
+        clock.advance(RESOLVED)
+        names.answers.clear()
+        try:
+            said = await asyncio.gather(*(ask(connections, server) for _ in range(20)))
+        finally:
+            names.answers.set()
+        assert said == [b"ok"] * 20
+        assert names.asked == 2
 
 
 async def test_no_backend_is_a_fault_that_names_it(connections: Connections) -> None:
