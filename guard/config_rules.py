@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def problems(config: Config) -> Iterator[tuple[str, str]]:
     """What the types cannot say: setting and what is wrong with it."""
     yield from _upstream_problems(config.upstreams)
+    yield from _loops(config)
     yield from _access_problems(config)
     for name, listen in (("listen", config.listen), ("admin", config.admin)):
         if not listen.host:
@@ -47,6 +48,30 @@ def _upstream_problems(upstreams: Sequence[UpstreamSettings]) -> Iterator[tuple[
             where = dotted(["upstreams", index, "name" if upstream.name else "url"])
             yield where, f"{name!r} is upstreams[{seen[name]}] already; give each replica once"
         seen[name] = index
+
+
+#: By the address that is listened on, further names of the same place.
+_SAME_PLACE = {
+    "127.0.0.1": {"localhost"},
+    "::1": {"localhost"},
+    "localhost": {"127.0.0.1", "::1"},
+    "0.0.0.0": {"127.0.0.1", "localhost"},  # noqa: S104
+    "::": {"::1", "localhost"},
+}
+
+
+def _loops(config: Config) -> Iterator[tuple[str, str]]:
+    """Backends that are the guard itself: one request would go round in it until nothing is left."""
+    for index, upstream in enumerate(config.upstreams):
+        if url_problem(upstream.url):
+            continue
+        parts = urlsplit(upstream.url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        for name, listen in (("listen", config.listen), ("admin", config.admin)):
+            places = {listen.host, *_SAME_PLACE.get(listen.host, ())}
+            if port == listen.port and parts.hostname in places and upstream.resolve is None:
+                where = dotted(["upstreams", index, "url"])
+                yield where, f"{upstream.url!r} is where the guard itself listens; change {name}.port, or the backend's"
 
 
 def _access_problems(config: Config) -> Iterator[tuple[str, str]]:

@@ -125,6 +125,7 @@ class Guard:
         except RequestError as error:
             return self._refusal(form, error, request_id)
         try:
+            self.pool.outgoing.check_loop(request.headers)
             if family is None:
                 self.gate.check_other(request.path)
                 self.metrics.passthrough += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import ssl
 from typing import Literal
 
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from guard.config import AccessSettings, UpstreamTlsSettings
+from guard.errors import RequestError
 from guard.server.keys import read_secret
 from guard.server.tls import client_context, load_pair
 
@@ -36,6 +38,8 @@ class Outgoing:
         self.ssl: ssl.SSLContext | Literal[True] = client_context(self._tls) or True
         #: Headers of the guard's own questions to backends.
         self.own: CIMultiDict[str] = CIMultiDict()
+        #: Stands in every request that this process passes on (RFC 9110 section 7.6.3).
+        self._via = f"1.1 guard-{secrets.token_hex(8)}"
         self._strips = bool(self._access.keys or self._access.keys_file) and not self._access.forward
         self.reload_key()
 
@@ -51,9 +55,22 @@ class Outgoing:
             load_pair(self.ssl, self._tls.cert, self._tls.key, "upstream_tls")
 
     def sign(self, headers: CIMultiDict[str]) -> CIMultiDict[str]:
-        """Take the client's key out of headers where it must not go on, and put the guard's own in."""
+        """Take the client's key out of headers where it must not go on, and put the guard's own and its mark in."""
         if self._strips or self.own:
             for name in CREDENTIALS:
                 headers.popall(name, None)
             headers.update(self.own)
+        headers.add("Via", self._via)
         return headers
+
+    def check_loop(self, headers: CIMultiDictProxy[str]) -> None:
+        """
+        See that a request does not come from this very process, if in a roundabout way.
+
+        Passed on, it would come again, and where it is retried on the way, several times.
+
+        Raises:
+            RequestError: 508.
+        """
+        if "Via" in headers and any(self._via in value for value in headers.getall("Via")):
+            raise RequestError("this guard is its own backend: see `upstreams`", status=508, code="loop")

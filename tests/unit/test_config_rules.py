@@ -21,6 +21,13 @@ from guard.config_rules import problems
         (Config(upstreams=[UpstreamSettings(url="https://h", resolve="host")]), "upstreams[0].url"),
         (Config(upstreams=[], access=AccessSettings(admin_token="a", admin_token_file="b")), "access.admin_token"),
         (Config(upstreams=[], admin=AdminListen(host="0.0.0.0")), "admin.host"),
+        (Config(upstreams=[UpstreamSettings(url="http://127.0.0.1:8000")]), "upstreams[0].url"),
+        (Config(upstreams=[UpstreamSettings(url="http://localhost:8001/v1")]), "upstreams[0].url"),
+        (Config(upstreams=[UpstreamSettings(url="http://h")], listen=Listen(host="h", port=80)), "upstreams[0].url"),
+        (
+            Config(upstreams=[UpstreamSettings(url="http://[::1]:8000")], listen=Listen(host="::")),
+            "upstreams[0].url",
+        ),
     ],
 )
 def test_each_has_its_place_and_a_reason(config: Config, where: str) -> None:
@@ -30,5 +37,7 @@ def test_each_has_its_place_and_a_reason(config: Config, where: str) -> None:
 
 
 def test_a_good_one_has_none() -> None:
+    for url in ("http://127.0.0.1", "http://127.0.0.2:8000", "http://h:8000", "http://[::1]:8000"):
+        assert list(problems(Config(upstreams=[UpstreamSettings(url=url)]))) == []
     for url in ("http://h", "https://[::1]:8080/v1", "http://b\u00fccher.example", "http://under_score.svc:80"):
         assert list(problems(Config(upstreams=[UpstreamSettings(url=url)]))) == []

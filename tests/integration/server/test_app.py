@@ -7,6 +7,7 @@ import json
 import openai
 import pytest
 
+from guard.config import UpstreamSettings
 from tests.integration.server.conftest import guarded
 from tests.integration.server.scripted import OK_SSE, Backend, backend
 from tests.unit.core.transcript import BAD, DONE, chunk, policy
@@ -54,3 +55,17 @@ async def test_an_exhausted_answer_is_not_repeated_by_the_client() -> None:
         guarded(upstream.url, policy=policy(attempts=2)) as (running, _),
     ):
         assert await ask(upstream, running.url) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/tokenize"])
+async def test_a_guard_that_is_its_own_backend_says_so_at_once(path: str) -> None:
+    async with guarded("http://127.0.0.1:9", policy=policy(), engine="auto") as (running, client):
+        running.guard.pool.leave(running.guard.pool.upstreams[0].name)
+        running.guard.pool.join(UpstreamSettings(url=running.url))
+        body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        async with client.post(running.url + path, json=body) as answer:
+            assert answer.status == 508
+            assert (await answer.json())["error"]["code"] == "loop"
+        counts = running.guard.records.latest(10)
+        assert len(counts) <= 1
+        assert running.guard.gate.inside == 0

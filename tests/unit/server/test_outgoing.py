@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from guard.config import AccessSettings, UpstreamTlsSettings
-from guard.errors import ConfigError
+from guard.errors import ConfigError, RequestError
 from guard.server.outgoing import Outgoing
 
 CLIENTS = {"Authorization": "Bearer c", "X-Api-Key": "c", "Accept": "x"}
@@ -25,7 +25,22 @@ CLIENTS = {"Authorization": "Bearer c", "X-Api-Key": "c", "Accept": "x"}
     ],
 )
 def test_the_clients_key_and_the_guards_own(access: AccessSettings, seen: dict[str, str]) -> None:
-    assert Outgoing(access).sign(CIMultiDict(CLIENTS)) == CIMultiDict(seen)
+    signed = Outgoing(access).sign(CIMultiDict(CLIENTS))
+    del signed["Via"]
+    assert signed == CIMultiDict(seen)
+
+
+def test_it_knows_what_it_has_sent_itself() -> None:
+    one, other = Outgoing(), Outgoing()
+    there = one.sign(CIMultiDict({"Via": "1.1 nginx"}))
+    back = CIMultiDictProxy(other.sign(there.copy()))
+    assert there.getall("Via")[0] == "1.1 nginx"
+    for sender in (one, other):
+        with pytest.raises(RequestError) as caught:
+            sender.check_loop(back)
+        assert caught.value.status == 508
+    Outgoing().check_loop(back)
+    one.check_loop(CIMultiDictProxy(CIMultiDict({"Accept": "x"})))
 
 
 def test_a_key_is_read_again_and_kept_when_its_file_is_wrong(tmp_path: Path) -> None:
