@@ -189,6 +189,12 @@ _ALL = (
         "List items in a row, of ten characters and more, that are the same but for their number; 0 where the prompt "
         "asks for records, for code or for a refrain, or is not in English.",
     ),
+    SignalSpec(
+        "sameness", 0, 1, "share", (Unit.TOKENS,), False,
+        "1 less the bytes for each of the latest tokens that it takes to write them down for who knows as many before "
+        "them; loops above 0.5, prose below 0, lists and code to 0.2; 0 where the prompt asks for verse, for a pattern or "
+        "for so many records, is not known, or is in a language that is not.", needs_window=True,
+    ),
     _spec(
         "counting", 0, math.inf, "numbers", (), False,
         "Numbers in a row that count up by one with no word between; 0 unless the prompt is known and has no number.",

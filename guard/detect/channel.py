@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from guard.detect.blank import BlankRun
 from guard.detect.prompt import Prompt
 from guard.detect.repetition import Repetition
+from guard.detect.sameness import MOST, added, meant, span
 from guard.detect.stretch import Pages, Parts
 from guard.detect.topic import TopicBreak
 from guard.types import SignalRef, Window
@@ -83,7 +85,7 @@ class TextChannel:
         """Make the detector of one signal, by its place in `refs`."""
         ref = self._refs[index]
         name = ref.name
-        if name.startswith("repetition_"):
+        if name.startswith("repetition_") or name == "sameness":
             self._repetition = self._repetition or Repetition()
         elif name == "blank_lines":
             self._blank = self._blank or BlankRun()
@@ -111,6 +113,8 @@ class TextChannel:
             return self._blank_lines
         if name == "topic_break":
             return self._broke
+        if name == "sameness":
+            return partial(self._sameness, self._refs[index].window)
         return getattr(self, _LOOP[name])  # type: ignore[no-any-return]
 
     def pages_in(self, blocks: int) -> int:
@@ -136,6 +140,8 @@ class TextChannel:
             return self._loop_onset
         if ref.name == "topic_break":
             return self._fell() or 0
+        if ref.name == "sameness":
+            return self._token_at(self._size - self._latest(ref.window, 1.0)[0])
         if ref.name == "blank_lines":
             return self._token_at(self._size - (self._blank.characters if self._blank is not None else 0))
         part = self._parts[index]
@@ -150,6 +156,41 @@ class TextChannel:
         place = bisect_left(marks, onset)
         blocks = len(marks) - 1 - place if place or self._size == len(marks) * BLOCK else -1
         return self._topic.value(onset, blocks * BLOCK - len(self._half))
+
+    def _latest(self, window: Window | None, times: float) -> tuple[int, int]:
+        """
+        Characters and tokens of the latest blocks that fill a window, at most MOST characters; 0 and 0 while there are
+        too few.
+
+        Args:
+            window: In tokens.
+            times: How many of them.
+        """
+        marks = self._tokens
+        if window is None or not marks:
+            return 0, 0
+        blocks = min(MOST // BLOCK, len(marks) - bisect_right(marks, marks[-1] - window.size * times))
+        if blocks == len(marks):
+            return 0, 0
+        return blocks * BLOCK, marks[-1] - marks[-1 - blocks]
+
+    def _sameness(self, window: Window | None) -> float:
+        """How little the latest tokens add to as many before them; nan while there are too few."""
+        prompt, loop = self._prompt, self._repetition
+        size, tokens = self._latest(window, 1.0)
+        if not size or loop is None:
+            return math.nan
+        if prompt.patience == math.inf:
+            return 0.0
+        text = loop.latest
+        if meant(prompt, text[-size:]):
+            return 0.0
+        times = span(prompt, text[-size:])
+        if times > 1.0:
+            size, tokens = self._latest(window, times)
+        if not tokens:
+            return 0.0
+        return max(0.0, 1.0 - added(text[-size:], text[-size - size // 2 : -size]) / tokens)
 
     def _blank_lines(self) -> float:
         return float(self._blank.lines) if self._blank is not None else 0.0
@@ -260,6 +301,8 @@ class TextChannel:
         ref, loop = self._refs[index], self._repetition
         if ref.name.startswith("repetition_") and loop is not None:
             return f"a passage of {loop.period} characters repeats {loop.count:.0f} times"
+        if ref.name == "sameness":
+            return f"the latest {ref.window} are {value:.0%} what stood before them"
         if ref.name == "blank_lines":
             return f"{value:.0f} line ends follow each other"
         if ref.name == "topic_break" and self._topic is not None:

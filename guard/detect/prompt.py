@@ -60,6 +60,41 @@ _AGAIN = re.compile(
     r"\b(?:times|twice|repeat(?:ed|edly|ing)?|again and again|over and over|copy|cop(?:y|ies)|verbatim)\b",
     re.IGNORECASE,
 )
+#: What asks for figures, signs or forms that are the same all over.
+_PATTERN = re.compile(
+    r"\b(?:draw\w*|ascii|boards?|grids?|patterns?|mazes?|zero(?:s|es|ed)?|blank|empty|placeholders?|skeletons?|"
+    r"templates?|dummy|null|binary|hex\w*|decimals?|digits?|dots?|dashes|asterisks?|hyphens?|spaces|emojis?|count\w*|"
+    r"alphabet|numbers? from|melod(?:y|ies)|tunes?|drums?|beats?|rhythms?|tabs)\b",
+    re.IGNORECASE,
+)
+#: The same as of _RECORDS, _VERSE, _AGAIN, _PATTERN and numbers in Spanish, Portuguese, Italian, French, German, Dutch.
+_ELSEWHERE = re.compile(
+    r"\b(?:tab(?:la|ela|ella|elle|leau|el)\w*|fil[ae]s?|zeilen?|lignes?|righe|linhas?|l[ií]neas?|regels?|"
+    r"c[oó]di(?:go|ce)s?|datos|daten|donn[eé]es|dat[io]|dados|gegevens|matri\w+|formul\w+|plantillas?|"
+    r"vorlagen?|mod[eè]l\w+|[ck]alend\w+|fahrpl\w+|stundenpl\w+|horarios?|horaires?|orari[oi]?|func\w+|fonction\w*|"
+    r"funktion(?:en)?|funzion[ei]|"
+    r"canci[oó]n\w*|can[çc][aão][oã]?\w*|canzon[ei]|chansons?|poem\w*|po[eè]m\w*|po[eé]s\w+|vers[oie]\w*|"
+    r"estrib\w+|refr\w+|ritorn\w+|rim[ae]s?|reim\w*|letras?|lied\w*|gedicht\w*|stroph?\w*|gebet\w*|gebed\w*|or[aã][cç]\w+|"
+    r"preghier\w+|pri[eè]re\w*|filastroc\w+|comptin\w+|"
+    r"veces|vezes|volte|fois|mal|keer|\w+mal|repit\w+|repet\w+|r[eé]p[eè]t\w+|ripet\w+|wiederhol\w+|herhaal\w*|"
+    r"copi\w+|recopi\w+|kopier\w+|kopieer|abschreib\w+|dibuj\w+|desenh\w+|disegn\w+|dessin\w*|zeichne\w*|teken\w*|"
+    r"números?|numer[oi]s?|nombres?|zahlen?|getallen|ceros?|nullen|zéros?|zeri|zeros|vac[ií]\w+|leer\w*|vides?|vuot\w+|"
+    r"cinco|seis|siete|ocho|nueve|diez|doce|quince|veint\w+|treinta|cuarenta|cincuenta|sesenta|cien\w*|mil|docenas?|"
+    r"sete|oito|nove|dez|doze|vinte|trinta|quarenta|cinquenta|cem|d[uú]zias?|"
+    r"cinque|sei|sette|otto|diec\w+|dodic\w+|quindici|venti|trenta|quaranta|cinquanta|cento|mille|"
+    r"cinq|sept|huit|neuf|dix|douze\w*|quinze|vingt\w*|trente|quarante|cinquante|soixante|cents?|"
+    r"fünf|sechs|sieben|acht|neun|zehn|zwölf|fünfzehn|zwanzig|dreißig|vierzig|fünfzig|sechzig|\w*hundert|\w*tausend|dutzend|"
+    r"vijf|zeven|negen|tien|twaalf|vijftien|twintig|dertig|veertig|vijftig|honderd|duizend)\b",
+    re.IGNORECASE,
+)
+#: Words that show a prompt to be in one of these languages.
+_ELSEWHERE_WORDS = re.compile(
+    r"\b(?:una?|el|los|las|del|sobre|uma|um|o|os|com|di|il|gli|della|sul|le|la|les|des|une|du|sur|der|die|das|und|"
+    r"eine?[nrms]?|über|mit|wie|het|een|van|voor|over)\b",
+    re.IGNORECASE,
+)
+#: How much longer than usual text must go on with nothing new in it where its frame may have been asked for.
+_LONGER = 4 / 3
 #: How often.
 _ROUNDS = re.compile(
     r"\b(?:([0-9]{1,4}|[a-z]+)\s+(?:(?:more|full|identical)\s+)?(?:times|copies)|twice)\b", re.IGNORECASE
@@ -159,6 +194,28 @@ class Prompt:
         found = [match[1].casefold() if match[1] else "two" for match in _ROUNDS.finditer(self._request)]
         most = max((int(said) if said.isdecimal() else _NUMBERS.get(said, 0) for said in found), default=0)
         return float(most) or math.inf
+
+    @cached_property
+    def patience(self) -> float:
+        """
+        How many times as long as usual text with hardly anything new in it must go on to be no answer.
+
+        Infinite where such text may have been asked for, where the prompt is not known, and where it is in a language
+        of which nothing is known here.
+        """
+        request = self._request
+        if not self._text or self.refrain or _PATTERN.search(request) or _ELSEWHERE.search(request):
+            return math.inf
+        if _ENGLISH.search(request) is None:
+            return _LONGER if _ELSEWHERE_WORDS.search(request) and not self.times else math.inf
+        if _RECORDS.search(request) is None:
+            return 1.0
+        return math.inf if self.times else _LONGER
+
+    def has_words(self, text: str) -> bool:
+        """Whether the prompt has all words of a text that have four letters and more, of which there is one."""
+        words = set(_PROMPT_WORD.findall(text.casefold()))
+        return bool(words) and words <= set(_PROMPT_WORD.findall(self._plain))
 
     @cached_property
     def random(self) -> bool:

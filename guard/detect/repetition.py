@@ -53,6 +53,11 @@ class Repetition:
         return float(max(1, self.characters // self.period)) if self.period else 1.0
 
     @property
+    def latest(self) -> str:
+        """The latest text, half as long as MAX_PERIOD at least once there is so much."""
+        return self._text
+
+    @property
     def passage(self) -> str:
         """One period of the repetition, beginning anywhere in it; empty while nothing repeats."""
         return self._text[-self.period :] if self.period else ""

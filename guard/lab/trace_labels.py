@@ -30,14 +30,15 @@ class Half(enum.StrEnum):
     """
     Whether a policy may be tuned on a trace, or is only tried on it.
 
-    FRESH is the third set, recorded after the rules of that time were made; LATER the fourth, recorded after the third
-    had been read.
+    FRESH is the third set, recorded after the rules of that time were made; LATER the fourth and FIFTH the fifth, each
+    recorded after the set before it had been read.
     """
 
     TUNING = "tuning"
     UNSEEN = "unseen"
     FRESH = "fresh"
     LATER = "later"
+    FIFTH = "fifth"
 
 
 #: The two halves of what was recorded first.

@@ -32,6 +32,7 @@ from guard.lab.progress import best_progress
 from guard.lab.relay import TokenCounter
 from guard.lab.trace_labels import Trace, half_of, read_labels, read_traces, write_halves
 from guard.lab.trace_plans import Plan, plans
+from guard.lab.trace_plans_fifth import fifth_plans
 from guard.lab.trace_plans_fresh import fresh_plans
 from guard.lab.trace_plans_later import later_plans
 from guard.proto.openai import decode_chunk, is_done, sample_texts
@@ -152,7 +153,7 @@ def _trace(plan: Plan, chunks: Chunks, injected: int | None) -> Trace:
 
 
 #: Plans by the set that is asked for.
-SETS = {"first": plans, "fresh": fresh_plans, "later": later_plans}
+SETS = {"first": plans, "fresh": fresh_plans, "later": later_plans, "fifth": fifth_plans}
 
 
 def missing(out: Path, wanted: str = "first") -> list[Plan]:
