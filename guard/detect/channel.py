@@ -12,7 +12,7 @@ from typing import Final
 from guard.detect.blank import BlankRun
 from guard.detect.prompt import Prompt
 from guard.detect.repetition import Repetition
-from guard.detect.sameness import MOST, added, meant, span
+from guard.detect.sameness import MOST, sameness, span
 from guard.detect.stretch import Pages, Parts
 from guard.detect.topic import TopicBreak
 from guard.types import SignalRef, Window
@@ -175,7 +175,7 @@ class TextChannel:
         return blocks * BLOCK, marks[-1] - marks[-1 - blocks]
 
     def _sameness(self, window: Window | None) -> float:
-        """How little the latest tokens add to as many before them; nan while there are too few."""
+        """How little the latest tokens add to what stood before them; nan while there are too few."""
         prompt, loop = self._prompt, self._repetition
         size, tokens = self._latest(window, 1.0)
         if not size or loop is None:
@@ -183,14 +183,10 @@ class TextChannel:
         if prompt.patience == math.inf:
             return 0.0
         text = loop.latest
-        if meant(prompt, text[-size:]):
-            return 0.0
         times = span(prompt, text[-size:])
         if times > 1.0:
             size, tokens = self._latest(window, times)
-        if not tokens:
-            return 0.0
-        return max(0.0, 1.0 - added(text[-size:], text[-size - size // 2 : -size]) / tokens)
+        return sameness(prompt, text[-size:], text[-size - size // 2 : -size], tokens) if tokens else 0.0
 
     def _blank_lines(self) -> float:
         return float(self._blank.lines) if self._blank is not None else 0.0

@@ -93,6 +93,8 @@ _ELSEWHERE_WORDS = re.compile(
     r"eine?[nrms]?|über|mit|wie|het|een|van|voor|over)\b",
     re.IGNORECASE,
 )
+#: New words of all, up to which a list has nothing new in it.
+_FEW_NEWS = 0.12
 #: How much longer than usual text must go on with nothing new in it where its frame may have been asked for.
 _LONGER = 4 / 3
 #: How often.
@@ -206,11 +208,16 @@ class Prompt:
         request = self._request
         if not self._text or self.refrain or _PATTERN.search(request) or _ELSEWHERE.search(request):
             return math.inf
-        if _ENGLISH.search(request) is None:
-            return _LONGER if _ELSEWHERE_WORDS.search(request) and not self.times else math.inf
-        if _RECORDS.search(request) is None:
-            return 1.0
-        return math.inf if self.times else _LONGER
+        if _ENGLISH.search(request) is None and _ELSEWHERE_WORDS.search(request) is None:
+            return math.inf
+        return math.inf if self.records and self.times else _LONGER if self.records else 1.0
+
+    @cached_property
+    def news(self) -> float:
+        """Most words and numbers, of all, that are new where text is the same all over: fewer where frames are usual."""
+        if _ENGLISH.search(self._request) is None:
+            return _FEW_NEWS
+        return 0.0 if self.records else _FEW_NEWS if self.framed else 1.0
 
     def has_words(self, text: str) -> bool:
         """Whether the prompt has all words of a text that have four letters and more, of which there is one."""

@@ -3,14 +3,15 @@ How little the latest text adds to what stood right before it.
 
 A loop need not come back letter by letter: a counter climbs, a word changes, two sentences take turns, single letters
 come in ever another order. Whatever it is, it can be written in a fraction of the bytes once the text before it is
-known, in any language and in figures as well. So the latest tokens are compressed, with as many before them as a
-dictionary: a passage that is quoted once more from farther back is then as long as it is.
+known, in any language and in figures as well. So the latest tokens are compressed, with half as many before them as a
+dictionary: a passage that is said once more, and no third time, is then about as long as it is.
 
 It is worked out only when it is read, which policies do only while the draft is hardly ever wrong.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Final
 
@@ -25,6 +26,11 @@ _FEW: Final = 0.1
 _MANY: Final = 0.3
 #: Different letters and figures of a window at least: one alone may be the zeros of a large number, or a ruled line.
 _LEAST: Final = 2
+#: Sameness that is not worth asking the prompt about.
+_LITTLE: Final = 0.1
+#: Longest number that can be a counter. Unit: digits.
+_LONGEST: Final = 9
+_WORD: Final = re.compile(r"[^\W\d_]+|[0-9]+")
 #: How much longer figures must go on than text.
 _FIGURES: Final = 4 / 3
 
@@ -42,21 +48,48 @@ def added(text: str, before: str) -> int:
     return len(packer.compress(text.encode("utf-8", "replace"))) + len(packer.flush())
 
 
-def meant(prompt: Prompt, text: str) -> bool:
+def news(text: str, before: str, *, counters: bool) -> float:
     """
-    Whether text with hardly anything new in it may be what the prompt asks for, as far as the text tells.
+    Words and numbers that stand here for the first time, of all.
+
+    Args:
+        text: Its first word may be cut, and does not count.
+        before: What stood right before.
+        counters: Whether a number one more than the last is new.
+    """
+    known = set(_WORD.findall(before.casefold()))
+    words = _WORD.findall(text.casefold())[1:]
+    last, new = -1, 0
+    for word in words:
+        counted = False
+        if word.isascii() and word.isdigit() and len(word) <= _LONGEST:
+            counted = int(word) == last + 1 and last > 0 and not counters
+            last = int(word)
+        new += word not in known and not counted
+        known.add(word)
+    return new / len(words) if words else 0.0
+
+
+def meant(prompt: Prompt, text: str, before: str) -> bool:
+    """
+    Whether text with hardly anything new in it may be what the prompt asks for.
 
     Args:
         prompt: What the user asked.
         text: The latest text.
+        before: What stood right before.
     """
     if len(set(filter(str.isalnum, text))) < _LEAST:
         return True
-    if not prompt.times:
-        return False
-    # So many of something: figures, or the very words of the prompt, may be what is to be said so often.
-    letters = sum(map(str.isalpha, text))
-    return letters < _MANY * len(text) or prompt.has_words(text)
+    letters, most = sum(map(str.isalpha, text)) / len(text), prompt.news
+    if letters < (_MANY if prompt.times else _FEW if not most else 0.0):
+        return True
+    # So many of something: the very words of the prompt may be what is to be said so often.
+    if prompt.times and prompt.has_words(text):
+        return True
+    if most < 1.0 and news(text, before, counters=not most) > most:
+        return True
+    return prompt.says(_WORD.findall(text.casefold()))
 
 
 def span(prompt: Prompt, text: str) -> float:
@@ -69,3 +102,17 @@ def span(prompt: Prompt, text: str) -> float:
     """
     figures = sum(map(str.isalpha, text)) < _FEW * len(text)
     return prompt.patience * (_FIGURES if figures else 1.0)
+
+
+def sameness(prompt: Prompt, text: str, before: str, tokens: int) -> float:
+    """
+    1 less the bytes for each token that a text takes; 0 where it may be what was asked for.
+
+    Args:
+        prompt: What the user asked.
+        text: At most MOST characters, not empty.
+        before: What stood right before.
+        tokens: Of the text; at least 1.
+    """
+    value = 1.0 - added(text, before) / tokens
+    return value if value > _LITTLE and not meant(prompt, text, before) else 0.0
