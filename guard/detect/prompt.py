@@ -96,7 +96,9 @@ _ELSEWHERE_WORDS = re.compile(
 #: New words of all, up to which a list has nothing new in it.
 _FEW_NEWS = 0.12
 #: How much longer than usual text must go on with nothing new in it where its frame may have been asked for.
-_LONGER = 4 / 3
+_LONGER = 3.0
+#: The same where the prompt is in another language, whose words for frames are not all known.
+_ELSEWHERE_LONGER = 4 / 3
 #: How often.
 _ROUNDS = re.compile(
     r"\b(?:([0-9]{1,4}|[a-z]+)\s+(?:(?:more|full|identical)\s+)?(?:times|copies)|twice)\b", re.IGNORECASE
@@ -208,9 +210,11 @@ class Prompt:
         request = self._request
         if not self._text or self.refrain or _PATTERN.search(request) or _ELSEWHERE.search(request):
             return math.inf
-        if _ENGLISH.search(request) is None and _ELSEWHERE_WORDS.search(request) is None:
-            return math.inf
-        return math.inf if self.records and self.times else _LONGER if self.records else 1.0
+        if _ENGLISH.search(request) is None:
+            return _ELSEWHERE_LONGER if _ELSEWHERE_WORDS.search(request) and not self.times else math.inf
+        if not self.records:
+            return 1.0
+        return math.inf if self.times else _LONGER
 
     @cached_property
     def news(self) -> float:
