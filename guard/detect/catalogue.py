@@ -191,9 +191,9 @@ _ALL = (
     ),
     SignalSpec(
         "sameness", 0, 1, "share", (Unit.TOKENS,), False,
-        "1 less the bytes for each of the latest tokens that it takes to write them down for who knows as many before "
-        "them; loops above 0.5, prose below 0, lists and code to 0.2; 0 where the prompt asks for verse, for a pattern or "
-        "for so many records, is not known, or is in a language that is not.", needs_window=True,
+        "1 less the bytes for each of the latest tokens that it takes to write them down for who knows half as many "
+        "before them; loops above 0.5, prose 0, code and lists mostly below 0.3; 0 where the prompt asks for verse, a "
+        "pattern or so many records, is not known, or is in a language that is not.", needs_window=True,
     ),
     _spec(
         "counting", 0, math.inf, "numbers", (), False,

@@ -58,6 +58,11 @@ class TextChannel:
         fell: Tells the token at which acceptance fell; None while there is no fall.
     """
 
+    __slots__ = (
+        "_blank", "_fell", "_half", "_has_pages", "_loop_onset", "_loop_start", "_pages", "_parts", "_pending",
+        "_prompt", "_refs", "_repetition", "_size", "_tokens", "_topic", "turned",
+    )  # fmt: skip
+
     def __init__(
         self, refs: tuple[SignalRef, ...], prompt: Prompt | None = None, fell: Callable[[], int | None] = lambda: None
     ) -> None:

@@ -87,9 +87,9 @@ _ELSEWHERE = re.compile(
     r"vijf|zeven|negen|tien|twaalf|vijftien|twintig|dertig|veertig|vijftig|honderd|duizend)\b",
     re.IGNORECASE,
 )
-#: Words that show a prompt to be in one of these languages.
+#: Words of which two show a prompt to be in one of these languages.
 _ELSEWHERE_WORDS = re.compile(
-    r"\b(?:una?|el|los|las|del|sobre|uma|um|o|os|com|di|il|gli|della|sul|le|la|les|des|une|du|sur|der|die|das|und|"
+    r"\b(?:una?|el|los|las|del|sobre|uma|um|os|di|il|gli|della|sull?[ao]?|le|la|les|des|une|du|sur|der|die|das|und|"
     r"eine?[nrms]?|über|mit|wie|het|een|van|voor|over)\b",
     re.IGNORECASE,
 )
@@ -97,6 +97,7 @@ _ELSEWHERE_WORDS = re.compile(
 _FEW_NEWS = 0.12
 #: How much longer than usual text must go on with nothing new in it where its frame may have been asked for.
 _LONGER = 3.0
+_LEAST_TOLD = 2
 #: The same where the prompt is in another language, whose words for frames are not all known.
 _ELSEWHERE_LONGER = 4 / 3
 #: How often.
@@ -211,22 +212,28 @@ class Prompt:
         if not self._text or self.refrain or _PATTERN.search(request) or _ELSEWHERE.search(request):
             return math.inf
         if _ENGLISH.search(request) is None:
-            return _ELSEWHERE_LONGER if _ELSEWHERE_WORDS.search(request) and not self.times else math.inf
+            told = set(_ELSEWHERE_WORDS.findall(request.casefold()))
+            return _ELSEWHERE_LONGER if len(told) >= _LEAST_TOLD and not self.times else math.inf
         if not self.records:
             return 1.0
         return math.inf if self.times else _LONGER
 
     @cached_property
     def news(self) -> float:
-        """Most words and numbers, of all, that are new where text is the same all over: fewer where frames are usual."""
+        """Most new words and numbers, of all, in text that is the same all over: fewer where frames are usual."""
         if _ENGLISH.search(self._request) is None:
             return _FEW_NEWS
         return 0.0 if self.records else _FEW_NEWS if self.framed else 1.0
 
-    def has_words(self, text: str) -> bool:
-        """Whether the prompt has all words of a text that have four letters and more, of which there is one."""
-        words = set(_PROMPT_WORD.findall(text.casefold()))
-        return bool(words) and words <= set(_PROMPT_WORD.findall(self._plain))
+    def has_words(self, words: Collection[str]) -> bool:
+        """
+        Whether the prompt has all of the words that have four letters and more, of which there is one.
+
+        Args:
+            words: In lower case.
+        """
+        wanted = {word for word in words if _PROMPT_WORD.fullmatch(word)}
+        return bool(wanted) and wanted <= set(_PROMPT_WORD.findall(self._plain))
 
     @cached_property
     def random(self) -> bool:

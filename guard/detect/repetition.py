@@ -39,6 +39,8 @@ class Repetition:
     while nothing repeats; `letters` is the share of letters in the passage.
     """
 
+    __slots__ = ("_most", "_skipped", "_text", "characters", "letters", "period")
+
     def __init__(self) -> None:
         self._text = ""
         self._most = _KEEP + _SLACK

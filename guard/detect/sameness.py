@@ -21,7 +21,7 @@ from guard.detect.prompt import Prompt
 MOST: Final = 1024
 #: Deflate with a window of 2 KiB and little memory; what is compressed is no longer.
 _LEVEL, _BITS, _MEMORY = 6, -11, 4
-#: Share of letters below which a window is one of figures, and what a window has where a number of things was asked for.
+#: Share of letters below which a window is one of figures, and what it has at least where so many things were asked for.
 _FEW: Final = 0.1
 _MANY: Final = 0.3
 #: Different letters and figures of a window at least: one alone may be the zeros of a large number, or a ruled line.
@@ -53,21 +53,26 @@ def news(text: str, before: str, *, counters: bool) -> float:
     Words and numbers that stand here for the first time, of all.
 
     Args:
-        text: Its first word may be cut, and does not count.
+        text: Its first and its last word may be cut, and do not count.
         before: What stood right before.
         counters: Whether a number one more than the last is new.
     """
-    known = set(_WORD.findall(before.casefold()))
-    words = _WORD.findall(text.casefold())[1:]
-    last, new = -1, 0
+    told = _WORD.findall(before.casefold())
+    words = _WORD.findall(text.casefold())[1:-1]
+    known, new = set(told), 0
+    last = next((int(word) for word in reversed(told) if _number(word)), 0)
     for word in words:
         counted = False
-        if word.isascii() and word.isdigit() and len(word) <= _LONGEST:
+        if _number(word):
             counted = int(word) == last + 1 and last > 0 and not counters
             last = int(word)
         new += word not in known and not counted
         known.add(word)
     return new / len(words) if words else 0.0
+
+
+def _number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= _LONGEST
 
 
 def meant(prompt: Prompt, text: str, before: str) -> bool:
@@ -84,12 +89,13 @@ def meant(prompt: Prompt, text: str, before: str) -> bool:
     letters, most = sum(map(str.isalpha, text)) / len(text), prompt.news
     if letters < (_MANY if prompt.times else _FEW if not most else 0.0):
         return True
+    words = _WORD.findall(text.casefold())[1:-1]
     # So many of something: the very words of the prompt may be what is to be said so often.
-    if prompt.times and prompt.has_words(text):
+    if prompt.times and prompt.has_words(words):
         return True
     if most < 1.0 and news(text, before, counters=not most) > most:
         return True
-    return prompt.says(_WORD.findall(text.casefold()))
+    return prompt.says(words)
 
 
 def span(prompt: Prompt, text: str) -> float:

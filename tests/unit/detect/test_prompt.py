@@ -58,6 +58,39 @@ def test_which_prompts_may_ask_for_frames_with_nothing_new_in_them(text: str, re
     assert Prompt(text).records is records
 
 
+@pytest.mark.parametrize(
+    ("text", "patience", "news"),
+    [
+        ("Is honesty always best?", 1.0, 1.0),
+        ("Give me a list of forty questions.", 1.0, 0.12),
+        ("Write unit tests for a calculator.", 3.0, 0.0),
+        ("Write five unit tests for a calculator.", math.inf, 0.0),
+        ("Write the refrain of a song.", math.inf, 0.0),
+        ("Say it again and again.", math.inf, 0.0),
+        ("Draw the border of a letter.", math.inf, 1.0),
+        ("What are the decimals of a third?", math.inf, 1.0),
+        ("Cuenta un cuento sobre el mar.", 4 / 3, 0.12),
+        ("Raconte une histoire sur le chat.", 4 / 3, 0.12),
+        ("Scrivi una storia sul gatto.", 4 / 3, 0.12),
+        ("Vertel over het weer.", 4 / 3, 0.12),
+        ("Haz una tabla de los planetas.", math.inf, 0.12),
+        ("Schreibe das Wort hundertmal.", math.inf, 0.12),
+        ("Opowiedz o starym zegarze.", math.inf, 0.12),
+        ("", math.inf, 0.12),
+    ],
+)
+def test_how_long_a_text_must_go_on_without_anything_new(text: str, patience: float, news: float) -> None:
+    assert Prompt(text).patience == pytest.approx(patience)
+    assert Prompt(text).news == pytest.approx(news)
+
+
+def test_whether_the_prompt_has_all_words_of_a_text() -> None:
+    prompt = Prompt("Wish my aunt a Happy Birthday.")
+    assert prompt.has_words(["happy", "birthday", "to", "you"])
+    assert not prompt.has_words(["happy", "returns"])
+    assert not prompt.has_words(["a", "to"])
+
+
 def test_scripts_and_rare_characters_of_the_prompt() -> None:
     prompt = Prompt("Что значит \ufffd?")
     assert prompt.scripts == {"CYRILLIC"}

@@ -54,7 +54,7 @@ def test_each_set_has_garble_loops_what_only_rescoring_tells_and_healthy_text(ha
     kinds = Counter(case.kind for case in CASES[half])
     for kind in (CaseKind.HEALTHY, CaseKind.GARBLED, CaseKind.REPETITION):
         assert kinds[kind] >= 4, kinds
-    assert kinds[CaseKind.RESCORE_ONLY] >= (0 if half is Half.LATER else 3)
+    assert kinds[CaseKind.RESCORE_ONLY] >= (0 if half in (Half.LATER, Half.FIFTH) else 3)
 
 
 def test_the_third_set_has_enough_of_what_rules_must_find_and_leave_alone() -> None:
@@ -62,6 +62,12 @@ def test_the_third_set_has_enough_of_what_rules_must_find_and_leave_alone() -> N
     assert kinds[CaseKind.REPETITION] >= 24
     assert kinds[CaseKind.HEALTHY] >= 24
     assert {case.num_speculative_tokens for case in CASES[Half.FRESH]} == {2, 3, 4, 5}
+
+
+def test_the_fifth_set_has_enough_of_what_rules_must_find_and_leave_alone() -> None:
+    kinds = Counter(case.kind for case in CASES[Half.FIFTH])
+    assert kinds[CaseKind.REPETITION] >= 30
+    assert kinds[CaseKind.HEALTHY] >= 20
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -96,14 +102,18 @@ def test_the_files_are_small_and_stand_outside_the_package() -> None:
 @pytest.mark.parametrize(
     ("name", "rules"),
     [
-        ("later-loop-menu-soups-t0-k3", {"same-item"}),
-        ("later-loop-recipes-t0-k3", {"same-item"}),
+        ("later-loop-menu-soups-t0-k3", {"same-item", "same-again"}),
+        ("later-loop-recipes-t0-k3", {"same-item", "same-again"}),
+        ("later-loop-routes-t0-k3", {"same-again"}),
+        ("later-shopping-t0.7-k3", {"same-again"}),
+        ("healthy-spanish-t1-k3", {"same-again"}),
+        ("shuffle-all-at160-repot-t1-k2", {"same-again"}),
         ("fresh-loop-faq-t0-k2", {"circling", "going-round"}),
         ("fresh-loop-css-t0-k2", {"flood"}),
         ("fresh-emoji-t0.2-k5", {"flood"}),
     ],
 )
-def test_what_was_learnt_of_the_later_sets_is_found(name: str, rules: set[str]) -> None:
+def test_what_was_learnt_of_the_sets_is_found(name: str, rules: set[str]) -> None:
     (case,) = (case for case in ALL if case.id == name)
     result = run_case(Judge(find_policy("default")), case)
     assert result.acted
