@@ -21,7 +21,7 @@ from guard.detect.prompt import Prompt
 MOST: Final = 1024
 #: Deflate with a window of 2 KiB and little memory; what is compressed is no longer.
 _LEVEL, _BITS, _MEMORY = 6, -11, 4
-#: Share of letters below which a window is one of figures, and what it has at least where so many things were asked for.
+#: Share of letters below which a window is one of figures, and the least where so many things were asked for.
 _FEW: Final = 0.1
 _MANY: Final = 0.3
 #: Different letters and figures of a window at least: one alone may be the zeros of a large number, or a ruled line.

@@ -109,12 +109,18 @@ class BaselineSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One stream and what must come of it."""
+    """
+    One stream and what must come of it.
+
+    Args:
+        prompt: What the user asked; not known if left out.
+    """
 
     name: str
     stream: tuple[Segment, ...]
     expect: Action | Expect
     baseline: BaselineSource | None = None
+    prompt: str = ""
 
 
 class CaseFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -205,7 +211,7 @@ def run_file(path: Path, find: Callable[[str], Policy]) -> Report:
         _check(document, where, expect, policy)
         given = test.baseline or source.baseline
         baseline = Baseline(given.probability, 10 * MIN_WEIGHT, given.k) if given else None
-        outcome = run_stream(judge, samples_of(document, where, test, source), baseline)
+        outcome = run_stream(judge, samples_of(document, where, test, source), baseline, test.prompt)
         wrong = differences(expect, outcome)
         if wrong:
             failures.append(Failure(str(path), document.line(where), test.name, wrong, outcome))
@@ -308,9 +314,9 @@ def _steps(tokens: list[str], pattern: tuple[int, ...], drafted: int, channel: C
         start, number = start + len(emitted), number + 1
 
 
-def run_stream(judge: Judge, samples: Iterable[Sample], baseline: Baseline | None) -> Outcome:
+def run_stream(judge: Judge, samples: Iterable[Sample], baseline: Baseline | None, prompt: str = "") -> Outcome:
     """Judge a stream until a rule acts, or to its end."""
-    monitor = Monitor(judge, baseline)
+    monitor = Monitor(judge, baseline, prompt)
     held, tokens, peak, peak_token = False, 0, 0.0, 0
     for sample in samples:
         verdict = monitor.observe([sample])

@@ -50,6 +50,16 @@ def test_a_stream_that_comes_to_what_was_expected(tmp_path: Path, expect: str) -
     assert passes(tmp_path, f"tests:\n{LINES}    expect: {expect}\n")
 
 
+@pytest.mark.parametrize(("prompt", "action"), [("Tell me more.", "retry"), ("Count with me.", "pass"), ("", "pass")])
+def test_the_prompt_is_known(tmp_path: Path, prompt: str, action: str) -> None:
+    counted = '{text: "{n} ", repeat: 80, numbered: true, token_characters: 1}'
+    rule = "  - {name: counted, kind: repetition, action: retry, when: {signal: counting, from: 20, to: 30}}\n"
+    (tmp_path / "p.yaml").write_text(POLICY + rule)
+    file = tmp_path / "p_test.yaml"
+    file.write_text(f"tests:\n  - {{name: one, prompt: '{prompt}', stream: [{counted}], expect: {action}}}\n")
+    assert not run_file(file, find_policy).failures
+
+
 def test_the_report_says_where_what_and_why(tmp_path: Path) -> None:
     wrong = "{action: retry, kind: garbled, rule: slow, by_token: 9, held: false}"
     report = run(tmp_path, f"tests:\n{LINES}    expect: {wrong}\n")
