@@ -169,7 +169,8 @@ _ALL = (
     _spec(
         "familiar_words", 0, 1, "share", _TEXT, False,
         "Words in phrases that the text already had twice, counters left out; 0 where letters are few, and where "
-        "the prompt asks for code or a refrain, or for a list and its items are not all the same.",
+        "the prompt asks for code, a refrain or something done round by round, or for a list and its items are not "
+        "all the same.",
     ),
     _spec(
         "fresh_words", 0, 1, "share", _TEXT, False,
@@ -192,8 +193,8 @@ _ALL = (
     SignalSpec(
         "sameness", 0, 1, "share", (Unit.TOKENS,), False,
         "1 less the bytes for each of the latest tokens that it takes to write them down for who knows half as many "
-        "before them; loops above 0.5, prose 0, code and lists mostly below 0.3; 0 where the prompt asks for verse, a "
-        "pattern or so many records, is not known, or is in a language that is not.", needs_window=True,
+        "before them; prose 0, rows of a table and moves of a game 0.4 to 0.8, exact loops above 0.8; 0 where the "
+        "prompt asks for records, verse, code or a pattern, is not known, or is not in English.", needs_window=True,
     ),
     _spec(
         "counting", 0, math.inf, "numbers", (), False,

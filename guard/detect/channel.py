@@ -12,7 +12,7 @@ from typing import Final
 from guard.detect.blank import BlankRun
 from guard.detect.prompt import Prompt
 from guard.detect.repetition import Repetition
-from guard.detect.sameness import MOST, sameness, span
+from guard.detect.sameness import MOST, sameness
 from guard.detect.stretch import Pages, Parts
 from guard.detect.topic import TopicBreak
 from guard.types import SignalRef, Window
@@ -146,7 +146,7 @@ class TextChannel:
         if ref.name == "topic_break":
             return self._fell() or 0
         if ref.name == "sameness":
-            return self._token_at(self._size - self._latest(ref.window, 1.0)[0])
+            return self._token_at(self._size - self._latest(ref.window)[0])
         if ref.name == "blank_lines":
             return self._token_at(self._size - (self._blank.characters if self._blank is not None else 0))
         part = self._parts[index]
@@ -162,36 +162,26 @@ class TextChannel:
         blocks = len(marks) - 1 - place if place or self._size == len(marks) * BLOCK else -1
         return self._topic.value(onset, blocks * BLOCK - len(self._half))
 
-    def _latest(self, window: Window | None, times: float) -> tuple[int, int]:
+    def _latest(self, window: Window | None) -> tuple[int, int]:
         """
-        Characters and tokens of the latest blocks that fill a window, at most MOST characters; 0 and 0 while there are
-        too few.
-
-        Args:
-            window: In tokens.
-            times: How many of them.
+        Characters and tokens of the latest blocks that fill a window in tokens, at most MOST characters; 0 and 0 while
+        there are too few.
         """
         marks = self._tokens
         if window is None or not marks:
             return 0, 0
-        blocks = min(MOST // BLOCK, len(marks) - bisect_right(marks, marks[-1] - window.size * times))
+        blocks = min(MOST // BLOCK, len(marks) - bisect_right(marks, marks[-1] - window.size))
         if blocks == len(marks):
             return 0, 0
         return blocks * BLOCK, marks[-1] - marks[-1 - blocks]
 
     def _sameness(self, window: Window | None) -> float:
         """How little the latest tokens add to what stood before them; nan while there are too few."""
-        prompt, loop = self._prompt, self._repetition
-        size, tokens = self._latest(window, 1.0)
-        if not size or loop is None:
+        size, tokens = self._latest(window)
+        if not tokens or self._repetition is None:
             return math.nan
-        if prompt.patience == math.inf:
-            return 0.0
-        text = loop.latest
-        times = span(prompt, text[-size:])
-        if times > 1.0:
-            size, tokens = self._latest(window, times)
-        return sameness(prompt, text[-size:], text[-size - size // 2 : -size], tokens) if tokens else 0.0
+        text = self._repetition.latest
+        return sameness(self._prompt, text[-size:], text[-size - size // 2 : -size], tokens)
 
     def _blank_lines(self) -> float:
         return float(self._blank.lines) if self._blank is not None else 0.0

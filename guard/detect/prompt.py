@@ -53,7 +53,7 @@ _RECORDS = re.compile(
 )
 #: What asks for sentences that come again: verse, and saying a thing more than once.
 _VERSE = re.compile(
-    r"\b(?:songs?|lyrics?|refrain|chorus|verses?|poems?|chants?|rhymes?|pray(?:er)?|mantra|litany|chords?)\b",
+    r"\b(?:songs?|lyrics?|refrain|chorus|verses?|poems?|chants?|rhymes?|pray(?:er)?|mantra|meditat\w*|litany|chords?)\b",
     re.IGNORECASE,
 )
 _AGAIN = re.compile(
@@ -67,39 +67,11 @@ _PATTERN = re.compile(
     r"alphabet|numbers? from|melod(?:y|ies)|tunes?|drums?|beats?|rhythms?|tabs)\b",
     re.IGNORECASE,
 )
-#: The same as of _RECORDS, _VERSE, _AGAIN, _PATTERN and numbers in Spanish, Portuguese, Italian, French, German, Dutch.
-_ELSEWHERE = re.compile(
-    r"\b(?:tab(?:la|ela|ella|elle|leau|el)\w*|fil[ae]s?|zeilen?|lignes?|righe|linhas?|l[ií]neas?|regels?|"
-    r"c[oó]di(?:go|ce)s?|datos|daten|donn[eé]es|dat[io]|dados|gegevens|matri\w+|formul\w+|plantillas?|"
-    r"vorlagen?|mod[eè]l\w+|[ck]alend\w+|fahrpl\w+|stundenpl\w+|horarios?|horaires?|orari[oi]?|func\w+|fonction\w*|"
-    r"funktion(?:en)?|funzion[ei]|"
-    r"canci[oó]n\w*|can[çc][aão][oã]?\w*|canzon[ei]|chansons?|poem\w*|po[eè]m\w*|po[eé]s\w+|vers[oie]\w*|"
-    r"estrib\w+|refr\w+|ritorn\w+|rim[ae]s?|reim\w*|letras?|lied\w*|gedicht\w*|stroph?\w*|gebet\w*|gebed\w*|or[aã][cç]\w+|"
-    r"preghier\w+|pri[eè]re\w*|filastroc\w+|comptin\w+|"
-    r"veces|vezes|volte|fois|mal|keer|\w+mal|repit\w+|repet\w+|r[eé]p[eè]t\w+|ripet\w+|wiederhol\w+|herhaal\w*|"
-    r"copi\w+|recopi\w+|kopier\w+|kopieer|abschreib\w+|dibuj\w+|desenh\w+|disegn\w+|dessin\w*|zeichne\w*|teken\w*|"
-    r"números?|numer[oi]s?|nombres?|zahlen?|getallen|ceros?|nullen|zéros?|zeri|zeros|vac[ií]\w+|leer\w*|vides?|vuot\w+|"
-    r"cinco|seis|siete|ocho|nueve|diez|doce|quince|veint\w+|treinta|cuarenta|cincuenta|sesenta|cien\w*|mil|docenas?|"
-    r"sete|oito|nove|dez|doze|vinte|trinta|quarenta|cinquenta|cem|d[uú]zias?|"
-    r"cinque|sei|sette|otto|diec\w+|dodic\w+|quindici|venti|trenta|quaranta|cinquanta|cento|mille|"
-    r"cinq|sept|huit|neuf|dix|douze\w*|quinze|vingt\w*|trente|quarante|cinquante|soixante|cents?|"
-    r"fünf|sechs|sieben|acht|neun|zehn|zwölf|fünfzehn|zwanzig|dreißig|vierzig|fünfzig|sechzig|\w*hundert|\w*tausend|dutzend|"
-    r"vijf|zeven|negen|tien|twaalf|vijftien|twintig|dertig|veertig|vijftig|honderd|duizend)\b",
+#: What asks for something to be worked through or done round by round, whose frame comes back.
+_WORKED = re.compile(
+    r"\b(?:hanoi|recurs\w+|factorials?|knit\w*|crochet\w*|moves|prints?|outputs?|simulat\w+|truth)\b",
     re.IGNORECASE,
 )
-#: Words of which two show a prompt to be in one of these languages.
-_ELSEWHERE_WORDS = re.compile(
-    r"\b(?:una?|el|los|las|del|sobre|uma|um|os|di|il|gli|della|sull?[ao]?|le|la|les|des|une|du|sur|der|die|das|und|"
-    r"eine?[nrms]?|über|mit|wie|het|een|van|voor|over)\b",
-    re.IGNORECASE,
-)
-#: New words of all, up to which a list has nothing new in it.
-_FEW_NEWS = 0.12
-#: How much longer than usual text must go on with nothing new in it where its frame may have been asked for.
-_LONGER = 3.0
-_LEAST_TOLD = 2
-#: The same where the prompt is in another language, whose words for frames are not all known.
-_ELSEWHERE_LONGER = 4 / 3
 #: How often.
 _ROUNDS = re.compile(
     r"\b(?:([0-9]{1,4}|[a-z]+)\s+(?:(?:more|full|identical)\s+)?(?:times|copies)|twice)\b", re.IGNORECASE
@@ -185,6 +157,11 @@ class Prompt:
         return _ENGLISH.search(self._request) is None or _RECORDS.search(self._request) is not None or self.refrain
 
     @cached_property
+    def worked(self) -> bool:
+        """True when the prompt asks for something that is done round by round in nearly the same words."""
+        return _WORKED.search(self._request) is not None
+
+    @cached_property
     def refrain(self) -> bool:
         """True when the prompt asks for sentences that come again."""
         return _VERSE.search(self._request) is not None or _AGAIN.search(self._request) is not None
@@ -201,29 +178,9 @@ class Prompt:
         return float(most) or math.inf
 
     @cached_property
-    def patience(self) -> float:
-        """
-        How many times as long as usual text with hardly anything new in it must go on to be no answer.
-
-        Infinite where such text may have been asked for, where the prompt is not known, and where it is in a language
-        of which nothing is known here.
-        """
-        request = self._request
-        if not self._text or self.refrain or _PATTERN.search(request) or _ELSEWHERE.search(request):
-            return math.inf
-        if _ENGLISH.search(request) is None:
-            told = set(_ELSEWHERE_WORDS.findall(request.casefold()))
-            return _ELSEWHERE_LONGER if len(told) >= _LEAST_TOLD and not self.times else math.inf
-        if not self.records:
-            return 1.0
-        return math.inf if self.times else _LONGER
-
-    @cached_property
-    def news(self) -> float:
-        """Most new words and numbers, of all, in text that is the same all over: fewer where frames are usual."""
-        if _ENGLISH.search(self._request) is None:
-            return _FEW_NEWS
-        return 0.0 if self.records else _FEW_NEWS if self.framed else 1.0
+    def uniform(self) -> bool:
+        """True when text that is the same all over may have been asked for; also when that cannot be told."""
+        return self.records or self.worked or _PATTERN.search(self._request) is not None
 
     def has_words(self, words: Collection[str]) -> bool:
         """

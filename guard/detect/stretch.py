@@ -301,7 +301,7 @@ class Pages:
             if value < _LITTLE:
                 return value
             if words.prose(size * self._size):
-                return 0.0 if prompt.refrain else value
+                return 0.0 if prompt.refrain or prompt.worked else value
             # Each item of a list brings something the text never had; sentences that bring nothing are no list.
             stuck = not window.fresh and words.items() and not prompt.records
             return value if stuck or not prompt.framed else 0.0

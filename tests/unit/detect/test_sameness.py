@@ -8,22 +8,15 @@ import pytest
 
 from guard.detect.channel import TextChannel
 from guard.detect.prompt import Prompt
-from guard.detect.sameness import MOST, added, news, sameness, span
+from guard.detect.sameness import MOST, added, meant, sameness
 from guard.types import SignalRef, Unit, Window
 from tests.bench.detect_cost import prose
 
 PLAIN = "Tell me of the ferry."
-LISTED = "Give me a list of soups."
-RECORDS = "Make a table of soups."
-COUNTED = "Make a table of forty soups."
 
 SAME = "The flute is played by blowing air through a mouthpiece. " * 14
-SOUPS = [first + vowel + last for first in "bdgkl" for vowel in "aeiou" for last in "nt"]
 LETTERS = "".join(f"{'ABCDE'[place * place % 5]}.\n" for place in range(200))
-COUNTERS = "".join(f"el {day} de junio, " for day in range(3, 40))
 SUMS = "24*12 = " * 60
-NUMERALS = ("first", "second", "third", "fourth", "fifth", "sixth")
-ORDINALS = "".join(f"### The {word} word is a word,\n\n" for word in NUMERALS * 4)
 
 
 def read(text: str, prompt: str = PLAIN, size: int = 64, per_token: int = 4) -> float:
@@ -35,13 +28,12 @@ def read(text: str, prompt: str = PLAIN, size: int = 64, per_token: int = 4) -> 
     return reader()
 
 
-@pytest.mark.parametrize("loop", [SAME, ORDINALS])
-def test_whatever_comes_back_is_the_same(loop: str) -> None:
-    assert read(prose(400) + loop) > 0.6
+def test_what_comes_back_is_the_same() -> None:
+    assert read(prose(400) + SAME) > 0.8
 
 
-@pytest.mark.parametrize("loop", [LETTERS, COUNTERS, SUMS])
-def test_so_are_letters_in_any_order_counters_and_sums(loop: str) -> None:
+@pytest.mark.parametrize("loop", [LETTERS, SUMS])
+def test_so_are_letters_in_any_order_and_sums(loop: str) -> None:
     assert read(prose(400) + loop, per_token=1) > 0.5
 
 
@@ -53,7 +45,6 @@ def test_prose_is_not(start: int) -> None:
 def test_a_passage_said_once_more_is_not() -> None:
     passage = prose(500)
     assert read(passage + passage) < 0.2
-    assert read(passage * 2, size=32) < 0.5
 
 
 def test_it_is_not_known_before_the_window_is_full() -> None:
@@ -61,38 +52,20 @@ def test_it_is_not_known_before_the_window_is_full() -> None:
     assert math.isnan(read(""))
 
 
-def test_where_records_are_asked_for_nothing_at_all_may_be_new_and_for_longer() -> None:
-    assert read(prose(400) + SAME, RECORDS) == 0.0
-    assert read(prose(400) + SAME * 2, RECORDS) > 0.8
-    assert read(prose(400) + COUNTERS * 2, RECORDS, per_token=1) == 0.0
-
-
-def test_lists_may_bring_new_items() -> None:
-    soups = "".join(f"- A bowl of {word} soup with bread\n" for word in SOUPS)
-    assert read(soups) > 0.3
-    assert read(soups, LISTED) == 0.0
-    assert read(SAME, LISTED) > 0.8
-
-
 @pytest.mark.parametrize(
     "prompt",
     [
         "",
-        COUNTED,
+        "Make a table of soups.",
         "Write a song about a flute.",
         "Repeat after me: the flute is played.",
         "Draw a chess board.",
+        "How do I knit a flute?",
         "Opowiedz o starym zegarze.",
-        "Escribe la frase cien veces.",
     ],
 )
 def test_it_is_nothing_where_it_may_have_been_asked_for(prompt: str) -> None:
-    assert read(prose(400) + SAME * 3, prompt) == 0.0
-
-
-def test_it_is_found_under_prompts_in_languages_that_are_known() -> None:
-    assert read(prose(400) + SAME, "Escribe una carta sobre el mar.") > 0.8
-    assert read(prose(400) + SAME, "Erz\u00e4hl mir etwas \u00fcber das Meer.") > 0.8
+    assert read(prose(400) + SAME, prompt) == 0.0
 
 
 def test_what_stands_in_the_prompt_is_no_loop() -> None:
@@ -105,22 +78,14 @@ def test_the_words_of_the_prompt_may_be_what_is_to_be_said_so_often() -> None:
     assert read(text, "Wish my aunt all the best, 60 fold.") > 0.8
 
 
+def test_figures_may_be_what_was_asked_for_by_number() -> None:
+    assert meant(Prompt("Give me 40 sums."), SUMS)
+    assert not meant(Prompt(PLAIN), SUMS)
+
+
 @pytest.mark.parametrize("flood", ["0", "-", "= ", "\n", "0, "])
 def test_one_sign_alone_is_another_detectors_matter(flood: str) -> None:
     assert read(prose(400) + flood * 400) == 0.0
-
-
-def test_figures_go_on_for_longer() -> None:
-    assert span(Prompt(PLAIN), "24*12 = 24*12") == pytest.approx(4 / 3)
-    assert span(Prompt(PLAIN), "the flute") == 1.0
-
-
-def test_counters_are_news_only_where_they_are_asked_for() -> None:
-    text, before = "x room 3, room 4, room 5 x", "room 1, room 2,"
-    assert news(text, before, counters=False) == 0.0
-    assert news(text, before, counters=True) == pytest.approx(0.5)
-    assert news("x a new room x", "room", counters=True) == pytest.approx(2 / 3)
-    assert news("x y", "", counters=True) == 0.0
 
 
 def test_what_is_known_takes_few_bytes() -> None:
