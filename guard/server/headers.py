@@ -60,8 +60,9 @@ def for_attempt(headers: Mapping[str, str], request_id: str) -> CIMultiDict[str]
 
 
 def lowered(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Response headers for the core: names in lower case, those of the connection left out."""
-    return tuple((k.lower(), v) for k, v in pairs if k.lower() not in HOP_BY_HOP)
+    """Response headers for the core: names in lower case, without those of the connection, or of another guard."""
+    named = ((name.lower(), value) for name, value in pairs)
+    return tuple((name, value) for name, value in named if name not in HOP_BY_HOP and not name.startswith("x-guard-"))
 
 
 #: Response headers that say where something is.

@@ -42,6 +42,10 @@ def test_response_headers_for_the_core_are_lower_case() -> None:
     assert lowered([("Content-Type", "a"), ("Transfer-Encoding", "chunked")]) == (("content-type", "a"),)
 
 
+def test_of_two_guards_in_a_row_the_outer_speaks_for_itself() -> None:
+    assert lowered([("X-Guard-Policy", "inner"), ("X-Request-Id", "r")]) == (("x-request-id", "r"),)
+
+
 @pytest.mark.parametrize(
     ("upstream", "place", "seen"),
     [
