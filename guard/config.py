@@ -159,6 +159,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Args:
         max_request_bytes: Largest body of a guarded request; a larger one gets 413. Unit: bytes.
+        max_held_bytes: All bodies of guarded requests that are open at once; what comes beyond gets 503 with
+            Retry-After. Memory is up to four times as much. Unit: bytes.
         max_event_bytes: Largest event of a backend. Unit: bytes.
         max_header_bytes: Longest header line; a longer one gets 400. Unit: bytes.
         max_in_flight: Requests open at once on the client port; more get 503 with Retry-After.
@@ -167,6 +169,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
 
     max_request_bytes: Bytes = 64 * 1024 * 1024
+    max_held_bytes: Bytes = 1024 * 1024 * 1024
     max_event_bytes: Bytes = 8 * 1024 * 1024
     max_header_bytes: Bytes = 32 * 1024
     max_in_flight: Count = 4096

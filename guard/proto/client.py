@@ -47,13 +47,20 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     prefill: str = ""
 
 
+#: Most lists and objects of a body. Twenty million empty ones, in 60 MB, took 7 s and 1.2 GB to read, and no stream
+#: moved meanwhile; no prompt has as many brackets.
+MOST_PARTS = 1_000_000
+
+
 def decode_object(body: bytes) -> dict[str, Any]:
     """
     Read a body that must be one JSON object.
 
     Raises:
-        RequestError: It is not.
+        RequestError: It is not, or is made to be slow to read.
     """
+    if len(body) > 2 * MOST_PARTS and body.count(b"[") + body.count(b"{") > MOST_PARTS:
+        raise RequestError(f"the body has more than {MOST_PARTS} lists and objects", status=413)
     try:
         if not body.isascii():
             body.decode()

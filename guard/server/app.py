@@ -26,12 +26,13 @@ from guard.observe.metrics import Metrics
 from guard.observe.recorder import Recorder
 from guard.observe.records import RecordStore
 from guard.observe.tracing import Tracing
+from guard.proto.client import ClientRequest
 from guard.proto.family import Family, Notice
 from guard.proto.prompt import prompt_beginning
 from guard.proto.registry import family_at, family_near, plain_path
 from guard.server.baselines import Baselines
 from guard.server.driver import Driver
-from guard.server.gate import Gate
+from guard.server.gate import Gate, Held
 from guard.server.live import LiveHub
 from guard.server.passthrough import relay
 from guard.server.policies import PolicySet
@@ -130,38 +131,56 @@ class Guard:
                 self.gate.check_other(request.path)
                 self.metrics.passthrough += 1
                 return await relay(request, self.pool, request_id)
-            return await self._guarded(request, path, family, request_id, owner)
+            with Held(self.gate) as held:
+                asked = family.parse(path, await self._body(request, held))
+                return await self._guarded(request, asked, request_id, owner)
         except RequestError as error:
             return self._refusal(form, error, request_id)
         finally:
             self.gate.leave(owner)
 
-    async def _body(self, request: web.Request) -> bytes:
+    async def _body(self, request: web.Request, held: Held) -> bytes:
         coding = coding_of(request.headers.get("Content-Encoding", ""))
         limits, patience = self.config.limits, self.config.timeouts.request_body
         try:
             if request.content.is_eof():  # most bodies came with their heads: no timer for these
-                body = await request.read()
+                body = await self._read(request, held)
             else:
                 async with asyncio.timeout(patience):
-                    body = await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            raise RequestError(
-                f"the request body is larger than {limits.max_request_bytes} bytes (limits.max_request_bytes)",
-                status=413,
-            ) from error
+                    body = await self._read(request, held)
         except TimeoutError as error:
             raise RequestError(
                 f"the request body did not arrive within {patience:g} seconds (timeouts.request_body)", status=408
             ) from error
+        if not coding:
+            return body
         # Beside the loop: unfolding a large body takes longer than others may wait.
-        return await asyncio.to_thread(unpacked, body, coding, limits.max_request_bytes) if coding else body
+        plain = await asyncio.to_thread(unpacked, body, coding, limits.max_request_bytes)
+        held.add(max(len(plain) - len(body), 0))
+        return plain
+
+    async def _read(self, request: web.Request, held: Held) -> bytes:
+        """The body as it came; counted when it is told how long it is, or else as it comes."""
+        most, told = self.config.limits.max_request_bytes, request.content_length
+        pieces: list[bytes] = []
+        size = 0
+        if told is not None and told <= most:
+            held.add(told)
+        while told is None or told <= most:
+            piece = await request.content.readany()
+            if not piece:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                break
+            if told is None:
+                held.add(len(piece))
+        raise RequestError(f"the request body is larger than {most} bytes (limits.max_request_bytes)", status=413)
 
     async def _guarded(
-        self, request: web.Request, path: str, family: Family, request_id: str, owner: str
+        self, request: web.Request, asked: ClientRequest, request_id: str, owner: str
     ) -> web.StreamResponse:
-        body = await self._body(request)
-        asked = family.parse(path, body)
         chosen = self.policies.choose(asked, request.headers)
         draw = random.random()
         recorder = self.recorder
@@ -180,7 +199,7 @@ class Guard:
         exchange = Exchange(asked, settings, self.clock.now())
         trace = None
         if self.tracing is not None:
-            trace = self.tracing.begin(request.headers, path, exchange.record.model, request_id)
+            trace = self.tracing.begin(request.headers, asked.route, exchange.record.model, request_id)
         characters = self.config.pool.affinity.characters
         key = prefix_key(asked.model, prompt_beginning(asked, characters), characters)
         driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, key, trace, self.rescorer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
+from typing import Self
 
 from multidict import CIMultiDictProxy
 
@@ -14,6 +15,40 @@ from guard.server.keys import KeyRing
 
 #: A segment that means this folder or the one above, in any way to write it.
 _DOTS = re.compile(r"(?:/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\?#]|%2f|%5c|$)", re.IGNORECASE)
+
+
+class Held:
+    """
+    What is in memory of one request's body, until the context is left.
+
+    Args:
+        gate: Which counts it.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._gate.held -= self._size
+
+    def add(self, size: int) -> None:
+        """
+        That many bytes more. One request alone is never too large for the gate.
+
+        Raises:
+            RequestError: 503. With them, too much would be held at once.
+        """
+        gate = self._gate
+        most = gate.limits.max_held_bytes
+        if gate.held + size > most and gate.held > self._size:
+            gate.refused["overloaded"] += 1
+            raise RequestError("too much is being asked at once; try again shortly", status=503, code="overloaded")
+        gate.held += size
+        self._size += size
 
 
 class Gate:
@@ -30,10 +65,12 @@ class Gate:
 
     def __init__(self, access: AccessSettings, limits: Limits) -> None:
         self.keys = KeyRing(access)
+        self.limits = limits
         self.inside = 0
+        #: Of the bodies of requests. Unit: bytes.
+        self.held = 0
         #: Requests turned away, by why; for the metrics.
         self.refused: Counter[str] = Counter()
-        self._limits = limits
         others = access.other_paths
         self._others = None if others is None else tuple(path.rstrip("/") for path in others)
         self._by_owner: Counter[str] = Counter()
@@ -73,10 +110,10 @@ class Gate:
                     code="invalid_api_key",
                 )
             owner = known
-        if self.inside >= self._limits.max_in_flight:
+        if self.inside >= self.limits.max_in_flight:
             self.refused["overloaded"] += 1
             raise RequestError("too many requests at once; try again shortly", status=503, code="overloaded")
-        share = self._limits.max_in_flight_per_key
+        share = self.limits.max_in_flight_per_key
         if owner and share is not None and self._by_owner[owner] >= share:
             self.refused["rate_limited"] += 1
             raise RequestError(

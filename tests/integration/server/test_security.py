@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -279,6 +280,52 @@ async def test_a_path_that_climbs_reaches_no_backend(path: str) -> None:
     async with backend(good) as upstream, guarded(upstream.url, policy=policy()) as (running, _):
         answer = await raw(running.url, f"POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
         assert status_of(answer) == 400
+        assert upstream.requests == []
+
+
+async def test_bodies_of_many_requests_do_not_fill_the_memory() -> None:
+    asked = json.dumps({**BODY, "messages": [{"role": "user", "content": "x" * 60_000}]}).encode()
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(asked), 10_000):
+            yield asked[at : at + 10_000]
+
+    async with (
+        backend(slow) as upstream,
+        guarded(upstream.url, policy=policy(), limits=Limits(max_held_bytes=100_000, retry_after=7)) as (running, c),
+    ):
+        async with c.post(running.url + CHAT, data=asked) as first:
+            assert first.status == 200
+            for body in (asked, in_pieces(), gzip.compress(asked)):
+                coding = {"Content-Encoding": "gzip"} if isinstance(body, bytes) and len(body) < 1000 else {}
+                async with c.post(running.url + CHAT, data=body, headers=coding) as answer:
+                    assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
+                    assert (await answer.json())["error"]["code"] == "overloaded"
+            async with c.post(running.url + CHAT, json=BODY) as small:
+                assert small.status == 200
+        async with asyncio.timeout(10):
+            await running.guard.gate.empty()
+        assert running.guard.gate.held == 0
+        assert running.guard.gate.refused["overloaded"] == 3
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_body_past_the_limit_is_refused_before_it_is_read(told: bool) -> None:
+    length = b"Content-Length: 9999999999" if told else b"Transfer-Encoding: chunked"
+    some = b"" if told else b"400\r\n" + b"x" * 1024 + b"\r\n"
+    limits = Limits(max_request_bytes=1000)
+    async with backend(good) as upstream, guarded(upstream.url, policy=policy(), limits=limits) as (running, _):
+        answer = await raw(
+            running.url, b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n" + length + b"\r\n\r\n" + some
+        )
+        assert status_of(answer) == 413
+        assert upstream.requests == []
+
+
+async def test_a_body_made_to_be_slow_to_read_is_a_413() -> None:
+    async with backend(good) as upstream, guarded(upstream.url, policy=policy()) as (running, c):
+        async with c.post(running.url + CHAT, data=b'{"x":[' + b"[]," * 1_000_000 + b"0]}") as answer:
+            assert answer.status == 413
         assert upstream.requests == []
 
 

@@ -10,7 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from guard.config import AccessSettings, ApiKey, Limits
 from guard.errors import RequestError
-from guard.server.gate import Gate
+from guard.server.gate import Gate, Held
 
 ACCESS = AccessSettings(keys=[ApiKey(name=n, sha256=sha256(n.encode()).hexdigest()) for n in ("a", "b")])
 
@@ -110,3 +110,21 @@ def test_other_paths_pass_where_they_are_offered(others: list[str] | None, open_
             gate.check_other(path)
         assert (caught.value.status, caught.value.code) == (404, "not_offered")
     assert gate.refused["not_offered"] == len(shut)
+
+
+def test_bodies_are_held_up_to_a_bound_and_one_alone_whatever_its_size() -> None:
+    gate = Gate(AccessSettings(), Limits(max_held_bytes=100))
+    with Held(gate) as alone:
+        alone.add(90)
+        alone.add(1000)
+    assert gate.held == 0
+    with Held(gate) as first, Held(gate) as second:
+        first.add(60)
+        second.add(40)
+        for one in (first, second):
+            with pytest.raises(RequestError) as caught:
+                one.add(1)
+            assert (caught.value.status, caught.value.code) == (503, "overloaded")
+        assert gate.held == 100
+    assert gate.held == 0
+    assert gate.refused["overloaded"] == 2
