@@ -12,6 +12,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from guard.errors import ConfigError, GuardError
 EXIT_GOOD = 0
 EXIT_FAILED = 1
 EXIT_ERROR = 2
+#: What `guard serve` may take to end once everything in it is closed. Unit: seconds.
+LEAVE = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -245,9 +248,20 @@ def _serve(args: argparse.Namespace) -> int:
                 cut = runner.run(supervise_command(config, args.argv, workers=args.workers, embedded=embedded))
             else:
                 cut = runner.run(serve_command(config, embedded=embedded, worker=args.worker))
+            code = EXIT_FAILED if cut else EXIT_GOOD
         except asyncio.CancelledError:
-            return EXIT_FAILED
-    return EXIT_FAILED if cut else EXIT_GOOD
+            code = EXIT_FAILED
+        leaving = _leave_within(LEAVE, code)
+    leaving.cancel()
+    return code
+
+
+def _leave_within(seconds: float, code: int) -> threading.Timer:
+    """End the process then, whatever it still waits for: a thread that reads from a file system that hangs."""
+    timer = threading.Timer(seconds, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _config_check(args: argparse.Namespace) -> int:

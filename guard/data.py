@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +25,21 @@ def data_dir(name: Literal["policies", "draft_models"]) -> Path:
     beside = _PACKAGE.parent / name
     inside = _PACKAGE / "_data" / name
     return inside if inside.is_dir() else beside
+
+
+def check_regular(path: Path) -> None:
+    """
+    See that a file can be read again without waiting for somebody to write it.
+
+    Args:
+        path: One that is there or not: what is missing is found out by reading it.
+
+    Raises:
+        ConfigError: It is a pipe, a device, a folder.
+    """
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError("cannot be read again: it is no regular file", path=str(path))
 
 
 def read_text(path: Path) -> str:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from guard.data import check_regular
 from guard.errors import ConfigError
 from guard.policy.judge import Judge
 from guard.policy.match import RequestFacts, matches
@@ -226,7 +227,7 @@ class PolicySet:
             files = _Looked()
             before = dict(zip(self._files, self._marks, strict=True))
             try:
-                loaded = await asyncio.to_thread(self._load, files)
+                loaded = await asyncio.to_thread(self._load_again, files)
             except ConfigError as error:
                 self.last_reload_ok = False
                 self.reloads_failed += 1
@@ -242,6 +243,11 @@ class PolicySet:
             # Marks from before each file was read: what changes meanwhile is read again.
             self._marks = tuple(files.marks.get(path, before.get(path)) for path in self._files)
             return self.last_reload_ok
+
+    def _load_again(self, files: list[Path]) -> _Loaded:
+        for path in self._files:
+            check_regular(path)
+        return self._load(files)
 
     def _load(self, files: list[Path]) -> _Loaded:
         policies = [self._read(name, files) for name in self._names]

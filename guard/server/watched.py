@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
+from guard.data import check_regular
 from guard.errors import ConfigError
 
 #: Between two looks. Unit: seconds.
@@ -46,12 +48,18 @@ class Watched:
 
     def look(self) -> None:
         """Look at every file once."""
-        for entry, seen in self._seen.items():
-            stamps = _stamps(entry.paths)
-            if stamps == seen:
-                continue
+        self._read_again(self._changed())
+
+    def _changed(self) -> list[tuple[_Entry, tuple[object, ...]]]:
+        now = [(entry, _stamps(entry.paths)) for entry in self._seen]
+        return [(entry, stamps) for entry, stamps in now if stamps != self._seen[entry]]
+
+    def _read_again(self, changed: Sequence[tuple[_Entry, tuple[object, ...]]]) -> None:
+        for entry, stamps in changed:
             self._seen[entry] = stamps
             try:
+                for path in entry.paths:
+                    check_regular(Path(path))  # who opens a pipe waits for its other end
                 entry.read()
             except ConfigError as error:
                 # Also when one file of two was renewed: the other one follows and is seen then.
@@ -64,7 +72,8 @@ class Watched:
         """Look until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
-            self.look()
+            # A file system that hangs must not hold up the loop.
+            self._read_again(await asyncio.to_thread(self._changed))
 
 
 def _stamps(paths: Sequence[str]) -> tuple[object, ...]:

@@ -199,3 +199,13 @@ def test_calibrate_and_replay_say_what_is_wrong(tmp_path: Path, capsys: pytest.C
     assert main(["calibrate", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "p.yaml")]) == 2
     assert main(["replay", str(tmp_path / "none.sse")]) == 2
     assert capsys.readouterr().err.count("cannot be read") == 2
+
+
+def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
+    code = """if True:
+        import threading
+        import guard.cli
+        threading.Thread(target=threading.Event().wait).start()
+        guard.cli._leave_within(0.05, 7)
+    """
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 7

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from guard import data
+from guard.errors import ConfigError
 
 
 def test_beside_the_package_in_a_checkout() -> None:
@@ -24,3 +26,13 @@ def test_inside_the_package_in_a_wheel(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_text_file_may_have_any_line_ends(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes("\u00e9\r\nb\rc\n".encode())
     assert data.read_text(tmp_path / "a") == "\u00e9\nb\nc\n"
+
+
+def test_what_is_no_regular_file_is_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "a", tmp_path / "missing"):
+        data.check_regular(path)
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
+        with pytest.raises(ConfigError, match="no regular file"):
+            data.check_regular(path)

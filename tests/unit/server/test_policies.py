@@ -173,6 +173,17 @@ async def test_a_wrong_file_changes_nothing_until_it_is_right_again(tmp_path: Pa
     assert policies.fallback.judge.policy.description == "fixed"
 
 
+async def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    name = write(tmp_path, "p")
+    policies = PolicySet([name])
+    Path(name).unlink()
+    os.mkfifo(name)
+    assert not await policies.reload()
+    Path(name).unlink()
+    write(tmp_path, "p", "description: again\n")
+    assert await policies.reload()
+
+
 async def test_a_file_replaced_by_renaming_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path, "p")
     stat = os.stat(path)

@@ -67,3 +67,14 @@ def test_nothing_configured_is_nothing_watched() -> None:
     watched.add([None, None], lambda: None, "f")
     watched.look()
     assert watched.reloads_failed == 0
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("a")
+    watched = Watched()
+    watched.add([str(path)], lambda: path.read_text() and None, "f")
+    path.unlink()
+    os.mkfifo(path)
+    watched.look()
+    assert watched.reloads_failed == 1
