@@ -16,6 +16,7 @@ from guard.detect.baseline import Baseline
 from guard.environment import strangers
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
+from guard.lab.open_files import room_for
 from guard.lab.supervise import announce_to_supervisor, stop_with_supervisor, worker_config
 from guard.observe.log import configure, is_terminal, say
 from guard.server.policies import PolicySet
@@ -87,6 +88,8 @@ async def serve_command(config: Config, *, embedded: bool, worker: int | None = 
     configure(config.log.level, human=config.log.format == "human" or is_terminal())
     for sentence in strangers(Config, os.environ):
         _log.warning("variable", problem=sentence)
+    if short := room_for(config.limits.max_in_flight):
+        _log.warning("open files", problem=short)
     named = [config.policy] if isinstance(config.policy, str) else config.policy
     policies = PolicySet(named, config.shadow_policy)
     if worker is not None:
