@@ -64,6 +64,11 @@ class Ledger:
         self._gap = max(self._gap, now - self._sent_at)  # nan is never more
         self._sent_at = now
 
+    def passed_beside(self, first: float, last: float, gap: float) -> None:
+        """Chunks with text have left for the client: times of the first and the last, the longest gap between two."""
+        self._gap = max(self._gap, first - self._sent_at, gap)  # nan is never more
+        self._sent_at = last
+
     def counted(self, attempt: AttemptRecord, tokens: int) -> None:
         """So many tokens had left for the client. Unit: tokens."""
         self._record.tokens_shown += tokens

@@ -21,7 +21,7 @@ some.
 from __future__ import annotations
 
 import abc
-from typing import Final
+from typing import Final, Protocol
 
 from guard.core.attempt import Attempt
 from guard.core.events import Command, SendBody
@@ -44,6 +44,52 @@ _STREAMING: Final = Phase.STREAMING
 _CONTENT: Final = Channel.CONTENT
 
 
+class Lane(Protocol):
+    """
+    Takes plain chunks past the exchange, by the rules of `Passing.pass_on`, while it is armed.
+
+    What it has taken it tells once, and lets nothing more pass then.
+    """
+
+    def arm(
+        self,
+        prefix: bytes,
+        middle: bytes,
+        slack: float,
+        share: float,
+        room: int,
+        unjudged: int,
+        most: int,
+        most_bytes: int,
+        /,
+    ) -> None:
+        """
+        Let chunks pass.
+
+        Args:
+            prefix: Of their form, as of PlainForm.
+            middle: The same.
+            slack: As of Leeway.
+            share: The same.
+            room: The same.
+            unjudged: Tokens that have passed unjudged. Unit: tokens.
+            most: As many as may at most. Unit: tokens.
+            most_bytes: Of one event.
+        """
+        ...
+
+    def drain(self) -> tuple[bytes, int, str, bytes, float, float, float, int, bool, float, int] | None:
+        """
+        Let nothing pass any more.
+
+        Returns:
+            None if nothing has passed. Else: the last event, where its text ends in it; the text of all; accepted,
+            drafted and emitted tokens of each step, one byte each; times of the first and the last, the longest gap
+            between two; tokens unjudged, whether a look is due, the slack and the room that are left.
+        """
+        ...
+
+
 class Passing(Outgoing, abc.ABC):
     """The part of an exchange that passes plain chunks on. Arguments as of Outgoing."""
 
@@ -64,9 +110,42 @@ class Passing(Outgoing, abc.ABC):
         self._leeway: Leeway | None = None
         #: Whether what has passed is to be looked at, by `look` or before the next event.
         self.due = False
+        #: Takes chunks past the exchange; None where there is none.
+        self._lane: Lane | None = None
+
+    def use(self, lane: Lane | None) -> None:
+        """Let a lane take chunks past the exchange from now on, and the one before no more."""
+        self._from_lane()
+        self._lane = lane
+
+    def _arm(self) -> None:
+        """Let the lane take the next chunks, if they may pass."""
+        lane, form, leeway = self._lane, self._form, self._leeway
+        if lane is None or form is None or leeway is None or not self._passes or self.due or self.live:
+            return
+        most, most_bytes = MOST_UNJUDGED, self._settings.max_event_bytes
+        room, unjudged = leeway.room, self._unjudged
+        lane.arm(form.prefix, form.middle, leeway.slack, leeway.share, room, unjudged, most, most_bytes)
+
+    def _from_lane(self) -> None:
+        """Account for what the lane took, which takes nothing more."""
+        lane = self._lane
+        taken = lane.drain() if lane is not None else None
+        leeway = self._leeway
+        if taken is None or leeway is None:
+            return
+        data, end, text, steps, first, last, gap, unjudged, due, slack, room = taken
+        passed, stop = self._passed, len(steps) - 3
+        for at in range(0, stop, 3):
+            passed.append(Plain(b"", 0, text if at == 0 else "", steps[at + 2], steps[at], steps[at + 1]))
+        passed.append(Plain(data, end, "" if stop else text, steps[stop + 2], steps[stop], steps[stop + 1]))
+        self._unjudged, self.due, leeway.slack, leeway.room = unjudged, due, slack, room
+        self._now = last
+        self._ledger.passed_beside(first, last, gap)
 
     def _begin_passing(self, attempt: Attempt) -> None:
         """A fresh attempt: may its chunks pass at all?"""
+        self._from_lane()
         self._passes, self._form, self._latest = False, None, b""
         self._take_passed()
         waits = self._policy.hold_back.mode in (HoldMode.WINDOW, HoldMode.FULL)
@@ -104,6 +183,7 @@ class Passing(Outgoing, abc.ABC):
         """
         if number != self._number:
             return b""
+        self._from_lane()
         if self._latest:
             self._may_next()
         form = self._form
@@ -134,6 +214,8 @@ class Passing(Outgoing, abc.ABC):
         self._now = now
         passed.append(plain)
         self._ledger.passed(now)
+        if leeway is not None:
+            self._arm()
         return form.cut(plain)
 
     def data(self, number: int, data: bytes, now: float) -> list[Command]:
@@ -150,6 +232,7 @@ class Passing(Outgoing, abc.ABC):
 
     def look(self, now: float) -> list[Command]:
         """Judge what has passed, if that is due. To be called between two events."""
+        self._from_lane()
         form = self._form
         if not self.due or form is None:
             return []
@@ -159,6 +242,7 @@ class Passing(Outgoing, abc.ABC):
             attempt = self._current()
             self._passes = attempt.monitor.calm and not attempt.hold
             self._look_ahead(attempt)
+            self._arm()
         return out
 
     def _judge_plain(self, data: bytes) -> list[Command] | None:
@@ -178,6 +262,7 @@ class Passing(Outgoing, abc.ABC):
             self._ledger.passed(self._now)
             self._gone(attempt, sample.texts[0][1], sample.tokens, cut)
             self._look_ahead(attempt)
+            self._arm()
             return [SendBody(cut)]
         return self._suspect(form, chunks, cut, verdict)
 
@@ -219,6 +304,7 @@ class Passing(Outgoing, abc.ABC):
 
     def _catch_up(self) -> None:
         """Something else than a chunk comes: what has passed is accounted for; acting on it would come too late."""
+        self._from_lane()
         if self._passed and self._form is not None:
             self._take_in(self._form)
         self._passes, self._latest = False, b""

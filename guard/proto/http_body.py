@@ -76,6 +76,11 @@ class ChunkedBody:
                 return data[start:-2]
         return self._feed(data)
 
+    @property
+    def between(self) -> bool:
+        """Whether what comes next is the beginning of a chunk."""
+        return self._state == _AT_SIZE and not self._line and not self.over
+
     def closed(self) -> bool:
         """See Body."""
         return self.over and self.failure is None

@@ -60,13 +60,13 @@ class PlainForm:
         middle: What all have between it and their token ids.
     """
 
-    __slots__ = ("_middle", "_prefix", "_start", "channel")
+    __slots__ = ("_start", "channel", "middle", "prefix")
 
     def __init__(self, channel: Channel, prefix: bytes, middle: bytes) -> None:
         self.channel = channel
-        self._prefix = prefix
+        self.prefix = prefix
         self._start = len(prefix)
-        self._middle = middle
+        self.middle = middle
 
     @classmethod
     def of(cls, raw: bytes) -> Self | None:
@@ -81,11 +81,11 @@ class PlainForm:
 
     def read(self, data: bytes) -> Plain | None:
         """One event's bytes; None if they are not exactly one plain chunk of this form."""
-        start, middle = self._start, self._middle
+        start, middle = self._start, self.middle
         # A quote within a string has a backslash before it: what stands between the fields cannot stand in the text,
         # and what is found too early leaves an end that is no text.
         end = data.find(middle, start)
-        if end <= start or not data.startswith(self._prefix):
+        if end <= start or not data.startswith(self.prefix):
             return None
         said = data[start:end]
         if not said.translate(None, _LITERAL):
@@ -108,7 +108,7 @@ class PlainForm:
 
     def cut(self, plain: Plain) -> bytes:
         """What the client gets of one: without token ids and counts."""
-        return plain.data[: plain.end + len(self._middle) - 1] + _CUT
+        return plain.data[: plain.end + len(self.middle) - 1] + _CUT
 
     def data(self, plain: Plain) -> bytes:
         """The JSON of one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -38,6 +38,9 @@ from guard.server.reply import Reply
 from guard.server.rescore import Rescorer
 from guard.server.upstream import Upstream, UpstreamPool, as_fault
 from guard.types import ReplicaId
+
+if TYPE_CHECKING:
+    from guard.server._lane import Lane
 
 
 class LiveSink(Protocol):
@@ -91,6 +94,7 @@ class Driver:
         self._sink = sink
         self._trace = trace
         self._key = key
+        self._lane: Lane | None = None
         self._outlet = Outlet(request, request_id, pool.heartbeats, pool.unread)
         self._number = 0
         self._wanted = False
@@ -139,6 +143,8 @@ class Driver:
         finally:
             self._pool.exchanges -= 1
             self._leave()
+            self._exchange.use(None)
+            self._lane = None
             self._outlet.still()
         return self._outlet.response
 
@@ -259,6 +265,10 @@ class Driver:
         self._woken = asyncio.get_running_loop().create_future()
         reply.since = self._clock.now()
         if again:
+            if self._lane is None:
+                self._lane = self._outlet.lane(self._sink, self._clock.now)
+                self._exchange.use(self._lane)
+            reply.lane = self._lane
             reply.resume()
         else:
             reply.read(self)
@@ -283,6 +293,18 @@ class Driver:
             self._wake()
         if outlet.full:
             self._wake()
+
+    def passed(self) -> None:
+        """See Sink."""
+        if self._lane is not None and self._lane.due:
+            self._pool.looks.add(self)
+        if self._outlet.full:
+            self._wake()
+
+    def broken(self, error: Exception) -> None:
+        """See Sink: `run` raises it."""
+        self._broken = error
+        self._wake()
 
     def _at_once(self, commands: list[Command], now: float) -> None:
         """Perform what needs no waiting; the rest is left to `run`."""

@@ -12,7 +12,8 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -21,6 +22,10 @@ from aiohttp.http import StreamWriter
 
 from guard.core.events import Headers
 from guard.server.heartbeat import Heartbeats, Pulse
+from guard.server.lane import MAKE
+
+if TYPE_CHECKING:
+    from guard.server._lane import Lane
 
 #: Sizes that are looked up and not written anew. Unit: bytes.
 _USUAL = 1024
@@ -134,6 +139,18 @@ class Outlet:
         if self._pulse is not None:
             self._pulse.since = now
         return True
+
+    def lane(self, feed: object, clock: Callable[[], float]) -> Lane | None:
+        """
+        A lane that ends here; None where there is none: not compiled, no head yet, or the body is not chunked.
+
+        Args:
+            feed: Whose `active` says whether somebody looks on.
+            clock: As for `put`.
+        """
+        if MAKE is None or self._transport is None:
+            return None
+        return MAKE(self._transport, self._protocol, self._pulse, feed, clock)
 
     async def send(self, data: bytes, now: float) -> None:
         """Write a piece of the body, and wait while the client does not read. Raises ClientLeft."""

@@ -18,6 +18,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from guard.errors import UpstreamError
 from guard.proto.http_body import Body, ChunkedBody, OpenBody, SizedBody
+from guard.server.lane import Quick
 
 #: Largest head of an answer. Unit: bytes.
 MAX_HEAD = 128 * 1024
@@ -42,6 +43,14 @@ class Sink(Protocol):
         """The next piece. `Reply.pause` may be called meanwhile: then nothing follows until `Reply.resume`."""
         ...
 
+    def passed(self) -> None:
+        """Something passed by a lane, and something is to be done: a look, or a pause."""
+        ...
+
+    def broken(self, error: Exception) -> None:
+        """A lane failed."""
+        ...
+
     def over(self) -> None:
         """Nothing more comes: `Reply.fault` says why, if the body is not whole. Called once."""
         ...
@@ -64,8 +73,8 @@ class Reply(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun", "_body", "_give_back", "_head", "_keep", "_kept", "_loop", "_over", "_paused", "_silent", "_sink",
-        "_transport", "_unread", "fault", "headers", "since", "status", "waiting",
+        "_begun", "_body", "_give_back", "_head", "_keep", "_kept", "_lane", "_loop", "_over", "_paused", "_silent",
+        "_sink", "_transport", "_unread", "fault", "headers", "lane", "since", "status", "waiting",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, give_back: Callable[[asyncio.Transport], None]) -> None:
@@ -76,6 +85,9 @@ class Reply(asyncio.Protocol):
         #: For the watchdog: when the wait for the next piece began, and whether one is waited for. Unit: seconds.
         self.since = 0.0
         self.waiting = False
+        #: May take pieces past the sink; None for none.
+        self.lane: Quick | None = None
+        self._lane: Quick | None = None  # the same while a whole piece may be what comes next
         self._loop = loop
         self._give_back = give_back
         #: Whether a head came.
@@ -113,6 +125,8 @@ class Reply(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self._lane is not None and self._by_lane(self._lane, data):
+            return
         body = self._body
         if body is None:
             self._read_head(data)
@@ -130,6 +144,8 @@ class Reply(asyncio.Protocol):
                 self._sink.take(said)
         if body.over:
             self._body_over(body)
+        elif self.lane is not None:
+            self._choose_lane()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -150,7 +166,7 @@ class Reply(asyncio.Protocol):
 
     def pause(self) -> None:
         """Hand over nothing until `resume`. What comes meanwhile is kept, up to MAX_UNREAD and one read more."""
-        self._paused, self.waiting = True, False
+        self._paused, self.waiting, self._lane = True, False, None
 
     def resume(self) -> None:
         """Go on after `pause`."""
@@ -163,21 +179,43 @@ class Reply(asyncio.Protocol):
                 return
         if not self._over:
             self._reading(on=True)
+            self._choose_lane()
         elif self._sink is not None:
             self._sink.over()
 
     def close(self) -> None:
         """Let go. Before the end of the body it closes the connection: the abort that every engine understands."""
         self._sink, self._over, self.waiting = None, True, False
+        self._lane = self.lane = None
         self._unread.clear()
         self._drop()
 
     def look(self, latest: float) -> None:
         """For the watchdog: end a wait that began before `latest`."""
-        if self.waiting and not self._over and self.since < latest:
+        lane = self.lane
+        since = self.since if lane is None else max(self.since, lane.since)
+        if self.waiting and not self._over and since < latest:
             self._fail(UpstreamError("timeout", _SILENT))
 
     # -- inside -----------------------------------------------------------------------------------------
+
+    def _by_lane(self, lane: Quick, data: bytes) -> bool:
+        """Whether the lane took it."""
+        sink = self._sink
+        assert sink is not None
+        try:
+            code = lane.take(data)
+        except Exception as error:  # as one of the sink's own would
+            sink.broken(error)
+            return True
+        if code > 1:
+            sink.passed()
+        return code > 0
+
+    def _choose_lane(self) -> None:
+        body = self._body
+        free = isinstance(body, ChunkedBody) and body.between and self._sink is not None and not self._paused
+        self._lane = self.lane if free else None
 
     def _read_head(self, data: bytes) -> None:
         self._silent = False
@@ -237,7 +275,7 @@ class Reply(asyncio.Protocol):
         self._end(fault)
 
     def _end(self, fault: UpstreamError | None) -> None:
-        self._over, self.fault = True, fault
+        self._over, self.fault, self._lane = True, fault, None
         if not self._begun.done():
             self._begun.set_result(False)
         elif self._sink is not None and not self._paused:

@@ -156,7 +156,12 @@ def compiled() -> Path:
         SetupError: It cannot be compiled here; the message's last line says why.
     """
     sums = hashlib.sha256(sys.version.encode())
-    sources = [*(ROOT / "guard").rglob("*.py"), ROOT / "deploy/compile.py", *(ROOT / "policies").rglob("*.yaml")]
+    sources = [
+        *(ROOT / "guard").rglob("*.py"),
+        *(ROOT / "guard").rglob("*.c"),
+        ROOT / "deploy/compile.py",
+        *(ROOT / "policies").rglob("*.yaml"),
+    ]
     for path in sorted(sources):
         sums.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     folder = CACHE / f"bench-{sums.hexdigest()[:16]}"

@@ -25,7 +25,9 @@ STALE = 3 * 86_400
 def key() -> str:
     """Of all that the libraries are made from, and all that runs with them."""
     sums = hashlib.sha256(sys.version.encode())
-    inside = [path for path in (CHECKOUT / "guard").rglob("*.py") if "backend" not in path.parts]
+    inside = [
+        path for kind in ("*.py", "*.c") for path in (CHECKOUT / "guard").rglob(kind) if "backend" not in path.parts
+    ]
     for path in sorted([*inside, *(CHECKOUT / "deploy").glob("*.py")]):
         sums.update(str(path.relative_to(CHECKOUT)).encode() + path.read_bytes())
     return sums.hexdigest()[:16]

@@ -1,0 +1,554 @@
+/*
+ * Plain chunks from the backend's connection to the client's, in one call for each: see guard/server/lane.py.
+ *
+ * What is taken here is what guard.proto.plain.PlainForm.read takes of one whole HTTP chunk, and it may pass by the
+ * rules of guard.core.passing.Passing.pass_on. Whatever is in doubt is not taken: nothing was done then, and the same
+ * bytes go the usual way. No memory is managed here but that of Python's objects: texts and steps wait in arrays of a
+ * fixed size, and what would not fit is not taken.
+ */
+#define PY_SSIZE_T_CLEAN
+#define _GNU_SOURCE
+#include <Python.h>
+#include <string.h>
+#include <structmember.h>
+
+/* Steps that may wait: each has a token at least, and never more than guard.core.passing.MOST_UNJUDGED wait. */
+#define MOST_STEPS 20
+/* Bytes of text that may wait. */
+#define MOST_TEXT 384
+/* Token ids in a chunk, digits of one, digits of a chunk's size. */
+#define MOST_IDS 32
+#define MOST_DIGITS 9
+#define SIZE_DIGITS 3
+
+static const char AFTER_IDS[] = "]}],\"metrics\":{\"speculative_decoding\":{\"per_step_accepted\":[";
+static const char AFTER_ACCEPTED[] = "],\"per_step_drafted\":[";
+static const char AFTER_DRAFTED[] = "]}}}\n\n";
+/* What the client gets instead of all that, and the end of its HTTP chunk. */
+static const char CUT[] = "null}]}\n\n\r\n";
+#define LENGTH(text) ((Py_ssize_t)(sizeof(text) - 1))
+#define TAIL (LENGTH(AFTER_IDS) + LENGTH(AFTER_ACCEPTED) + LENGTH(AFTER_DRAFTED) + 2)
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *transport, *protocol, *pulse, *feed, *clock;
+    PyObject *prefix, *middle; /* bytes while it was ever armed, else NULL */
+    PyObject *latest;          /* the HTTP chunk that passed last, or NULL */
+    Py_ssize_t begin, end;     /* where its event begins, and where its text ends in it */
+    double slack, share, first, since, gap;
+    Py_ssize_t room, most_bytes, text_size;
+    int most, unjudged, count;
+    char armed, due;
+    unsigned char steps[3 * MOST_STEPS]; /* accepted, drafted, tokens */
+    char text[MOST_TEXT];
+} Lane;
+
+/* One plain chunk. Places are counted from the beginning of the HTTP chunk. */
+typedef struct {
+    Py_ssize_t begin, end, kept; /* its event, the end of its text; bytes of the event that the client gets */
+    Py_ssize_t characters, text_size;
+    int accepted, drafted, tokens;
+} Found;
+
+static PyObject *is_closing, *write_, *writing_paused, *since_, *active;
+
+/* Bytes of the well-formed UTF-8 sequence that begins here, whose first byte is above 0x7f; 0 if it is none. */
+static int sequence(const unsigned char *at, Py_ssize_t left)
+{
+    unsigned char first = at[0], low = 0x80, high = 0xbf;
+    int size;
+    if (first >= 0xc2 && first <= 0xdf) {
+        size = 2;
+    } else if (first >= 0xe0 && first <= 0xef) {
+        size = 3;
+        low = first == 0xe0 ? 0xa0 : low;
+        high = first == 0xed ? 0x9f : high;
+    } else if (first >= 0xf0 && first <= 0xf4) {
+        size = 4;
+        low = first == 0xf0 ? 0x90 : low;
+        high = first == 0xf4 ? 0x8f : high;
+    } else {
+        return 0;
+    }
+    if (left < size || at[1] < low || at[1] > high) {
+        return 0;
+    }
+    for (int place = 2; place < size; place++) {
+        if (at[place] < 0x80 || at[place] > 0xbf) {
+            return 0;
+        }
+    }
+    return size;
+}
+
+/* Put the text that a JSON string stands for into `out`. False if it is not one that is plain, or has not the room. */
+static int read_text(const unsigned char *at, const unsigned char *stop, char *out, Py_ssize_t room, Found *found)
+{
+    Py_ssize_t size = 0, characters = 0;
+    while (at < stop) {
+        unsigned char byte = *at;
+        int length = 1;
+        if (byte == '\\') {
+            if (stop - at < 2) {
+                return 0;
+            }
+            switch (at[1]) {
+            case '"': case '\\': case '/': byte = at[1]; break;
+            case 'b': byte = '\b'; break;
+            case 'f': byte = '\f'; break;
+            case 'n': byte = '\n'; break;
+            case 'r': byte = '\r'; break;
+            case 't': byte = '\t'; break;
+            default: return 0;
+            }
+            at += 2;
+        } else if (byte < 0x20 || byte == '"') {
+            return 0;
+        } else if (byte < 0x80) {
+            at += 1;
+        } else {
+            length = sequence(at, stop - at);
+            if (!length || room - size < length) {
+                return 0;
+            }
+            memcpy(out + size, at, (size_t)length);
+            at += length;
+        }
+        if (length == 1) {
+            if (size >= room) {
+                return 0;
+            }
+            out[size] = (char)byte;
+        }
+        size += length;
+        characters += 1;
+    }
+    found->text_size = size;
+    found->characters = characters;
+    return characters > 0;
+}
+
+/* How many token ids stand here and nothing else; 0 if something else does. */
+static int count_ids(const unsigned char *at, const unsigned char *stop)
+{
+    int ids = 0, digits = 0;
+    for (; at < stop; at++) {
+        if (*at >= '0' && *at <= '9') {
+            if (++digits > MOST_DIGITS) {
+                return 0;
+            }
+        } else if (*at == ',' && digits && ids < MOST_IDS - 1) {
+            ids += 1;
+            digits = 0;
+        } else {
+            return 0;
+        }
+    }
+    return digits ? ids + 1 : 0;
+}
+
+static int is_digit(unsigned char byte)
+{
+    return byte >= '0' && byte <= '9';
+}
+
+/* Where the data of an HTTP chunk begins, if these bytes are exactly one, as engines write it; else 0. */
+static Py_ssize_t unframed(const unsigned char *data, Py_ssize_t size)
+{
+    Py_ssize_t told = 0, at = 0;
+    for (; at < size && at < SIZE_DIGITS; at++) {
+        if (is_digit(data[at])) {
+            told = told * 16 + (data[at] - '0');
+        } else if (data[at] >= 'a' && data[at] <= 'f') {
+            told = told * 16 + (data[at] - 'a' + 10);
+        } else {
+            break;
+        }
+    }
+    if (!told || data[0] == '0' || size != at + told + 4) {
+        return 0;
+    }
+    if (data[at] != '\r' || data[at + 1] != '\n' || data[size - 2] != '\r' || data[size - 1] != '\n') {
+        return 0;
+    }
+    return at + 2;
+}
+
+/* Read one plain chunk; its text goes behind the text that waits. False, and nothing done, if it is none. */
+static int read_chunk(Lane *self, const unsigned char *data, Py_ssize_t size, Found *found)
+{
+    const Py_ssize_t before = PyBytes_GET_SIZE(self->prefix), between = PyBytes_GET_SIZE(self->middle);
+    Py_ssize_t begin = unframed(data, size), event = size - 2 - begin;
+    const unsigned char *at, *middle, *tail;
+    if (!begin || event > self->most_bytes || event < before + between + TAIL + 2) {
+        return 0;
+    }
+    at = data + begin;
+    if (memcmp(at, PyBytes_AS_STRING(self->prefix), (size_t)before) != 0) {
+        return 0;
+    }
+    tail = at + event - TAIL;
+    middle = memmem(at + before, (size_t)(event - before), PyBytes_AS_STRING(self->middle), (size_t)between);
+    if (middle == NULL || middle == at + before || middle + between >= tail) {
+        return 0;
+    }
+    found->begin = begin;
+    found->end = middle - data;
+    found->kept = found->end + between - 1 - begin;
+    found->tokens = count_ids(middle + between, tail);
+    if (!found->tokens || memcmp(tail, AFTER_IDS, LENGTH(AFTER_IDS)) != 0) {
+        return 0;
+    }
+    tail += LENGTH(AFTER_IDS);
+    if (!is_digit(tail[0]) || memcmp(tail + 1, AFTER_ACCEPTED, LENGTH(AFTER_ACCEPTED)) != 0) {
+        return 0;
+    }
+    found->accepted = tail[0] - '0';
+    tail += 1 + LENGTH(AFTER_ACCEPTED);
+    if (!is_digit(tail[0]) || memcmp(tail + 1, AFTER_DRAFTED, LENGTH(AFTER_DRAFTED)) != 0) {
+        return 0;
+    }
+    found->drafted = tail[0] - '0';
+    return read_text(at + before, middle, self->text + self->text_size, MOST_TEXT - self->text_size, found);
+}
+
+/* The client's HTTP chunk. */
+static PyObject *client_chunk(const char *data, const Found *found)
+{
+    static const char HEX[] = "0123456789abcdef";
+    /* What is left out is longer than what comes in its place: three digits are enough, as they were. */
+    Py_ssize_t kept = found->kept, size = kept + LENGTH(CUT) - 2;
+    int digits = size < 0x10 ? 1 : size < 0x100 ? 2 : 3;
+    PyObject *out = PyBytes_FromStringAndSize(NULL, digits + 2 + size + 2);
+    char *to;
+    if (out == NULL) {
+        return NULL;
+    }
+    to = PyBytes_AS_STRING(out);
+    for (int place = digits - 1; place >= 0; place--) {
+        *to++ = HEX[(size >> (4 * place)) & 0xf];
+    }
+    *to++ = '\r';
+    *to++ = '\n';
+    memcpy(to, data + found->begin, (size_t)kept);
+    memcpy(to + kept, CUT, LENGTH(CUT));
+    return out;
+}
+
+/* Whether an attribute is true; -1 with an error. */
+static int is_true(PyObject *of, PyObject *name)
+{
+    PyObject *found = PyObject_GetAttr(of, name);
+    int truth;
+    if (found == NULL) {
+        return -1;
+    }
+    truth = PyObject_IsTrue(found);
+    Py_DECREF(found);
+    return truth;
+}
+
+/* Whether nothing speaks against passing: nobody looks on, the client is there. -1 with an error. */
+static int may_write(Lane *self)
+{
+    PyObject *closing;
+    int truth = is_true(self->feed, active);
+    if (truth) {
+        return truth < 0 ? -1 : 0;
+    }
+    closing = PyObject_CallMethodNoArgs(self->transport, is_closing);
+    if (closing == NULL) {
+        return -1;
+    }
+    truth = PyObject_IsTrue(closing);
+    Py_DECREF(closing);
+    return truth < 0 ? -1 : !truth;
+}
+
+/* When; NaN with an error. */
+static double ask_clock(Lane *self, PyObject **now)
+{
+    double at = -1.0;
+    *now = PyObject_CallNoArgs(self->clock);
+    if (*now != NULL) {
+        at = PyFloat_AsDouble(*now);
+        if (at == -1.0 && PyErr_Occurred()) {
+            Py_CLEAR(*now);
+        }
+    }
+    return at;
+}
+
+/* Whether one plain chunk more may pass unjudged, by what acceptance may still lose; then that is less. */
+static int may_pass(Lane *self, const Found *found)
+{
+    double slack = self->slack;
+    if (self->unjudged + found->tokens > self->most) {
+        return 0;
+    }
+    if (found->drafted) {
+        int judged = found->accepted < found->drafted ? found->accepted + 1 : found->accepted;
+        slack = slack + found->accepted - self->share * judged;
+        if (slack < 0.0) {
+            return 0;
+        }
+    }
+    self->slack = slack;
+    return 1;
+}
+
+/* Remember what passes. */
+static void keep(Lane *self, PyObject *data, const Found *found, double at)
+{
+    unsigned char *step = self->steps + 3 * self->count;
+    PyObject *before = self->latest;
+    self->room -= found->characters;
+    self->unjudged += found->tokens;
+    /* The next chunk may have as many tokens as its step can give. */
+    self->due = self->room <= 0 || self->unjudged + found->drafted >= self->most;
+    self->armed = !self->due;
+    self->text_size += found->text_size;
+    step[0] = (unsigned char)found->accepted;
+    step[1] = (unsigned char)found->drafted;
+    step[2] = (unsigned char)found->tokens;
+    if (!self->count) {
+        self->first = at;
+    } else if (at - self->since > self->gap) {
+        self->gap = at - self->since;
+    }
+    self->since = at;
+    self->count += 1;
+    self->begin = found->begin;
+    self->end = found->end - found->begin;
+    self->latest = Py_NewRef(data);
+    Py_XDECREF(before);
+}
+
+static PyObject *take(Lane *self, PyObject *data)
+{
+    Found found;
+    PyObject *now, *out, *done;
+    double at;
+    int truth;
+    if (!self->armed || !PyBytes_CheckExact(data)) {
+        return PyLong_FromLong(0);
+    }
+    /* Asking others may run anything, so that comes first. */
+    truth = may_write(self);
+    if (truth <= 0) {
+        return truth < 0 ? NULL : PyLong_FromLong(0);
+    }
+    at = ask_clock(self, &now);
+    if (now == NULL) {
+        return NULL;
+    }
+    if (!self->armed || self->count >= MOST_STEPS ||
+        !read_chunk(self, (const unsigned char *)PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), &found) ||
+        !may_pass(self, &found)) {
+        Py_DECREF(now);
+        return PyLong_FromLong(0);
+    }
+    out = client_chunk(PyBytes_AS_STRING(data), &found);
+    if (out == NULL) {
+        Py_DECREF(now);
+        return NULL;
+    }
+    keep(self, data, &found, at);
+    truth = self->pulse == Py_None ? 0 : PyObject_SetAttr(self->pulse, since_, now);
+    Py_DECREF(now);
+    done = truth < 0 ? NULL : PyObject_CallMethodOneArg(self->transport, write_, out);
+    Py_DECREF(out);
+    if (done == NULL) {
+        return NULL;
+    }
+    Py_DECREF(done);
+    truth = is_true(self->protocol, writing_paused);
+    return truth < 0 ? NULL : PyLong_FromLong(truth || self->due ? 2 : 1);
+}
+
+static PyObject *arm(Lane *self, PyObject *const *args, Py_ssize_t count)
+{
+    double slack, share;
+    Py_ssize_t room, most_bytes;
+    long unjudged, most;
+    PyObject *old;
+    if (count != 8 || !PyBytes_CheckExact(args[0]) || !PyBytes_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "arm(prefix, middle, slack, share, room, unjudged, most, most_bytes)");
+        return NULL;
+    }
+    slack = PyFloat_AsDouble(args[2]);
+    share = PyFloat_AsDouble(args[3]);
+    room = PyLong_AsSsize_t(args[4]);
+    unjudged = PyLong_AsLong(args[5]);
+    most = PyLong_AsLong(args[6]);
+    most_bytes = PyLong_AsSsize_t(args[7]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (self->transport == NULL || self->count || unjudged < 0 || most < 0 || most > MOST_STEPS || !PyBytes_GET_SIZE(args[1])) {
+        PyErr_SetString(PyExc_ValueError, "a lane is armed empty, with a form, for 20 tokens at most");
+        return NULL;
+    }
+    old = self->prefix;
+    self->prefix = Py_NewRef(args[0]);
+    Py_XDECREF(old);
+    old = self->middle;
+    self->middle = Py_NewRef(args[1]);
+    Py_XDECREF(old);
+    self->slack = slack;
+    self->share = share;
+    self->room = room;
+    self->unjudged = unjudged > most ? (int)most : (int)unjudged;
+    self->most = (int)most;
+    self->most_bytes = most_bytes;
+    self->gap = 0.0;
+    self->due = 0;
+    self->text_size = 0;
+    self->armed = 1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *drain(Lane *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *found, *latest = self->latest;
+    int due = self->due;
+    self->armed = self->due = 0;
+    if (!self->count || latest == NULL) {
+        Py_RETURN_NONE;
+    }
+    found = Py_BuildValue(
+        "(y#ns#y#dddiOdn)",
+        PyBytes_AS_STRING(latest) + self->begin, PyBytes_GET_SIZE(latest) - self->begin - 2,
+        self->end,
+        self->text, self->text_size,
+        (const char *)self->steps, (Py_ssize_t)(3 * self->count),
+        self->first, self->since, self->gap,
+        self->unjudged,
+        due ? Py_True : Py_False,
+        self->slack, self->room);
+    if (found == NULL) {
+        return NULL;
+    }
+    self->count = 0;
+    self->text_size = 0;
+    self->latest = NULL;
+    Py_DECREF(latest);
+    return found;
+}
+
+static int clear(Lane *self)
+{
+    self->armed = self->due = 0;
+    self->count = 0;
+    self->text_size = 0;
+    Py_CLEAR(self->transport);
+    Py_CLEAR(self->protocol);
+    Py_CLEAR(self->pulse);
+    Py_CLEAR(self->feed);
+    Py_CLEAR(self->clock);
+    Py_CLEAR(self->prefix);
+    Py_CLEAR(self->middle);
+    Py_CLEAR(self->latest);
+    return 0;
+}
+
+static int traverse(Lane *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->transport);
+    Py_VISIT(self->protocol);
+    Py_VISIT(self->pulse);
+    Py_VISIT(self->feed);
+    Py_VISIT(self->clock);
+    Py_VISIT(self->prefix);
+    Py_VISIT(self->middle);
+    Py_VISIT(self->latest);
+    return 0;
+}
+
+static void dealloc(Lane *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyObject *new_lane(PyTypeObject *type, PyObject *args, PyObject *names)
+{
+    PyObject *transport, *protocol, *pulse, *feed, *clock;
+    Lane *self;
+    if ((names != NULL && PyDict_GET_SIZE(names)) ||
+        !PyArg_ParseTuple(args, "OOOOO", &transport, &protocol, &pulse, &feed, &clock)) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "Lane() takes no names");
+        }
+        return NULL;
+    }
+    self = (Lane *)type->tp_alloc(type, 0); /* filled with zeros */
+    if (self == NULL) {
+        return NULL;
+    }
+    self->transport = Py_NewRef(transport);
+    self->protocol = Py_NewRef(protocol);
+    self->pulse = Py_NewRef(pulse);
+    self->feed = Py_NewRef(feed);
+    self->clock = Py_NewRef(clock);
+    return (PyObject *)self;
+}
+
+static PyMethodDef methods[] = {
+    {"arm", (PyCFunction)(void (*)(void))arm, METH_FASTCALL, "Let chunks of a form pass from now on."},
+    {"take", (PyCFunction)take, METH_O, "Pass what came on, if it may: 0 no, 1 yes, 2 yes and somebody has to look."},
+    {"drain", (PyCFunction)drain, METH_NOARGS, "Let nothing pass any more; what has passed, or None."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"due", T_BOOL, offsetof(Lane, due), READONLY, "Whether a look is due at what has passed."},
+    {"since", T_DOUBLE, offsetof(Lane, since), READONLY, "When something last passed; 0 before."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_new, new_lane},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
+    {Py_tp_methods, methods},
+    {Py_tp_members, members},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    "guard.server._lane.Lane", sizeof(Lane), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots,
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "guard.server._lane", NULL, -1, NULL, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__lane(void)
+{
+    PyObject *made, *type;
+    is_closing = PyUnicode_InternFromString("is_closing");
+    write_ = PyUnicode_InternFromString("write");
+    writing_paused = PyUnicode_InternFromString("writing_paused");
+    since_ = PyUnicode_InternFromString("since");
+    active = PyUnicode_InternFromString("active");
+    if (!is_closing || !write_ || !writing_paused || !since_ || !active) {
+        return NULL;
+    }
+    made = PyModule_Create(&module);
+    if (made == NULL) {
+        return NULL;
+    }
+    type = PyType_FromSpec(&spec);
+    if (type == NULL || PyModule_AddObject(made, "Lane", type) < 0) {
+        Py_XDECREF(type);
+        Py_DECREF(made);
+        return NULL;
+    }
+    return made;
+}

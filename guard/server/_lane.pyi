@@ -1,0 +1,24 @@
+from collections.abc import Callable
+from typing import final
+
+@final
+class Lane:
+    due: bool
+    since: float
+    def __init__(
+        self, transport: object, protocol: object, pulse: object, feed: object, clock: Callable[[], float], /
+    ) -> None: ...
+    def arm(
+        self,
+        prefix: bytes,
+        middle: bytes,
+        slack: float,
+        share: float,
+        room: int,
+        unjudged: int,
+        most: int,
+        most_bytes: int,
+        /,
+    ) -> None: ...
+    def take(self, data: bytes, /) -> int: ...
+    def drain(self) -> tuple[bytes, int, str, bytes, float, float, float, int, bool, float, int] | None: ...

@@ -1,0 +1,445 @@
+"""The lane of C: takes what the exchange itself would pass, writes the same bytes, tells the same account."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from guard.core.events import AbortAttempt, ClientGone, SendBody, UpstreamData, UpstreamEnd
+from guard.core.exchange import Exchange
+from guard.core.passing import MOST_UNJUDGED
+from guard.lab.cases import read_cases
+from guard.policy.judge import Judge
+from guard.policy.schema import Policy
+from guard.proto.plain import PlainForm
+from guard.server import lane as compiled
+from guard.shipped import find_policy
+from tests.lane_library import lane_library
+from tests.property.core.test_passing import plain, started
+from tests.unit.core.transcript import DONE
+from tests.unit.core.transcript import chunk as spaced
+from tests.unit.proto.test_plain import FORM, chunk
+
+ROOT = Path(__file__).parents[3]
+TRACES = ROOT / "tests/data/traces"
+RECORDED = ROOT / "tests/unit/proto/recorded"
+Lane = lane_library().Lane
+JUDGES = [Judge(find_policy("default")), Judge(Policy(name="passes", rules=()))]
+#: Its size has a letter in it.
+LETTERED = next(raw for raw in map(chunk, ("a" * size for size in range(1, 17))) if not (b"%x" % len(raw)).isdigit())
+FREE = (math.inf, 0.0, 1 << 30, 0, MOST_UNJUDGED, 1 << 20)
+assert FORM is not None
+
+
+def framed(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Ends:
+    """The client's connection, what runs beside it, and a clock."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closing = self.active = self.writing_paused = False
+        self.since = self.now = 0.0
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def clock(self) -> float:
+        return self.now
+
+    def lane(self) -> Any:
+        return Lane(self, self, self, self, self.clock)
+
+
+def armed(ends: Ends, *how: Any, form: PlainForm = FORM) -> Any:
+    lane = ends.lane()
+    lane.arm(form.prefix, form.middle, *(how or FREE))
+    return lane
+
+
+def test_it_is_used_where_it_is_compiled_and_nowhere_else() -> None:
+    built = importlib.util.find_spec("guard.server._lane") is not None
+    assert (compiled.MAKE is not None) == built
+
+
+def test_chunks_are_cut_written_and_told_in_one_account() -> None:
+    ends = Ends()
+    lane = armed(ends)
+    said = [("a\n", 2, 3), ('é "quoted" \\ \t', 0, 1), ("日本😀\x7f", 3, 4)]
+    for number, (text, accepted, tokens) in enumerate(said):
+        ends.now = 1.0 + number * number
+        raw = chunk(text, accepted, tokens)
+        read = FORM.read(raw)
+        assert read is not None
+        assert lane.take(framed(raw)) == 1
+        assert ends.written[-1] == framed(FORM.cut(read))
+        assert ends.since == lane.since == ends.now
+    steps = bytes([2, 3, 3, 0, 3, 1, 3, 3, 4])
+    text = "".join(text for text, _, _ in said)
+    assert lane.drain() == (raw, read.end, text, steps, 1.0, 5.0, 3.0, 8, False, math.inf, (1 << 30) - len(text))
+    assert lane.drain() is None
+    assert lane.take(framed(raw)) == 0, "it takes nothing until it is armed again"
+
+
+def test_without_heartbeats_nobody_is_told_when() -> None:
+    ends = Ends()
+    lane = Lane(ends, ends, None, ends, ends.clock)
+    lane.arm(FORM.prefix, FORM.middle, *FREE)
+    ends.now = 3.0
+    assert lane.take(framed(chunk("a"))) == 1
+    assert (lane.since, ends.since) == (3.0, 0.0)
+
+
+@pytest.mark.parametrize("state", ["closing", "active"])
+def test_nothing_passes_while_the_client_leaves_or_somebody_looks_on(state: str) -> None:
+    ends = Ends()
+    lane = armed(ends)
+    setattr(ends, state, True)
+    assert lane.take(framed(chunk("a"))) == 0
+    setattr(ends, state, False)
+    assert lane.take(framed(chunk("a"))) == 1
+
+
+def test_a_look_is_due_when_the_text_is_used_up_or_the_next_chunk_could_be_one_token_too_many() -> None:
+    for how, chunks in (((math.inf, 0.0, 4, 0, 20, 999), 2), ((math.inf, 0.0, 99, 0, 20, 999), 6)):
+        lane = armed(Ends(), *how)
+        codes = []
+        while not codes or codes[-1] == 1:
+            codes.append(lane.take(framed(chunk("é\n"))))
+        assert codes == [1] * (chunks - 1) + [2]
+        assert lane.due
+        assert lane.take(framed(chunk("é\n"))) == 0
+        assert lane.drain()[8]
+        assert not lane.due
+
+
+def test_a_client_that_does_not_read_is_told_of() -> None:
+    ends = Ends()
+    lane = armed(ends)
+    ends.writing_paused = True
+    assert lane.take(framed(chunk("a"))) == 2
+    assert not lane.due
+
+
+def test_what_acceptance_may_lose_is_bounded_and_what_is_refused_leaves_no_trace() -> None:
+    lane = armed(Ends(), 1.0, 0.5, 99, 15, 20, 999)
+    assert lane.take(framed(chunk("a", 0, 1))) == 1
+    assert lane.take(framed(chunk("b", 3, 5))) == 0, "more tokens than may pass"
+    assert lane.take(framed(chunk("c", 0, 1))) == 2
+    lane = armed(Ends(), 0.4, 0.5, 99, 0, 20, 999)
+    assert lane.take(framed(chunk("a", 0, 1))) == 0
+    assert lane.take(framed(chunk("b", 3, 4))) == 1
+    assert lane.drain()[2:4] == ("b", bytes([3, 3, 4]))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunk("a"),
+        framed(chunk("a")) * 2,
+        framed(chunk("a"))[:-1],
+        b"0" + framed(chunk("a")),
+        framed(chunk("a"))[1:],
+        framed(chunk("a")).replace(b"\r\n", b"\n"),
+        b"%X\r\n%b\r\n" % (len(LETTERED), LETTERED),
+        framed(chunk("a" * 385)),
+        framed(chunk("a" * 4000)),
+        framed(b""),
+        b"",
+        b"\r\n",
+        bytearray(framed(chunk("a"))),
+        "text",
+        None,
+    ],
+)
+def test_what_is_not_one_whole_chunk_of_the_form_is_left_alone(data: Any) -> None:
+    ends = Ends()
+    lane = armed(ends)
+    assert lane.take(data) == 0
+    assert not ends.written
+    assert lane.drain() is None
+
+
+@given(st.binary(max_size=40), st.integers(0, 200), st.integers(0, 60))
+def test_it_takes_what_the_exchange_would_take_and_nothing_else(noise: bytes, at: int, length: int) -> None:
+    raw = chunk("some text here", 1, 2)
+    start = raw.index(b'"content"') + at
+    raw = raw[:start] + noise + raw[start + length :]
+    ends = Ends()
+    lane, read = armed(ends), FORM.read(raw)
+    wanted = read is not None and read.accepted < 10 and read.drafted < 10 and read.tokens <= MOST_UNJUDGED
+    assert bool(lane.take(framed(raw))) == wanted
+    if read is not None and wanted:
+        assert ends.written == [framed(FORM.cut(read))]
+        found = lane.drain()
+        assert found[:3] == (raw, read.end, read.text)
+        assert tuple(found[3]) == (read.accepted, read.drafted, read.tokens)
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=20), st.booleans())
+def test_it_reads_every_text_as_the_exchange_does(text: str, ascii_only: bool) -> None:
+    raw = chunk("@@@").replace(b"@@@", json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogatepass"))
+    ends = Ends()
+    lane, read = armed(ends), FORM.read(raw)
+    assert bool(lane.take(framed(raw))) == (read is not None)
+    if read is not None:
+        assert lane.drain()[2] == read.text
+
+
+@given(st.binary(max_size=6))
+def test_it_reads_all_bytes_as_the_exchange_does(noise: bytes) -> None:
+    raw = chunk("@@@").replace(b"@@@", noise)
+    lane, read = armed(Ends()), FORM.read(raw)
+    assert bool(lane.take(framed(raw))) == (read is not None)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        (),
+        (b"a", b"b"),
+        ("a", b"b", *FREE),
+        (b"a", b"", *FREE),
+        (b"a", b"b", "1", 0.0, 1, 0, 20, 9),
+        (b"a", b"b", 1.0, 0.0, 1.5, 0, 20, 9),
+        (b"a", b"b", 1.0, 0.0, 1, -1, 20, 9),
+        (b"a", b"b", 1.0, 0.0, 1, 0, 21, 9),
+        (b"a", b"b", 1.0, 0.0, 1 << 70, 0, 20, 9),
+    ],
+)
+def test_it_is_not_armed_with_anything_else(how: tuple[Any, ...]) -> None:
+    lane = Ends().lane()
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        lane.arm(*how)
+    assert lane.take(framed(chunk("a"))) == 0
+    with pytest.raises(TypeError):
+        Lane(1, 2, 3)
+    with pytest.raises(TypeError):
+        Lane(1, 2, 3, 4, clock=5)
+    with pytest.raises(TypeError):
+        type("More", (Lane,), {})
+
+
+def test_it_is_not_armed_anew_before_it_has_told_what_passed() -> None:
+    lane = armed(Ends())
+    assert lane.take(framed(chunk("a"))) == 1
+    with pytest.raises(ValueError, match="empty"):
+        lane.arm(FORM.prefix, FORM.middle, *FREE)
+    assert lane.drain()[2] == "a"
+
+
+@pytest.mark.parametrize("fails", ["is_closing", "write", "active", "writing_paused", "clock", "no clock"])
+def test_what_fails_beside_it_is_raised(fails: str) -> None:
+    class Failing(Ends):
+        def __getattribute__(self, name: str) -> Any:
+            if name == fails:
+                raise RuntimeError(name)
+            return super().__getattribute__(name)
+
+    def clock() -> Any:
+        if fails == "clock":
+            raise RuntimeError(fails)
+        return "late" if fails == "no clock" else 1.0
+
+    ends = Failing()
+    lane = Lane(ends, ends, None, ends, clock)
+    lane.arm(FORM.prefix, FORM.middle, *FREE)
+    with pytest.raises((RuntimeError, TypeError)):
+        lane.take(framed(chunk("a")))
+
+
+def test_whoever_is_asked_may_do_anything_meanwhile() -> None:
+    ends = Ends()
+    long = PlainForm.of(chunk("a", model="x" * 3000))
+    assert long is not None
+
+    def drains() -> float:
+        lane.drain()
+        return 1.0
+
+    def changes() -> float:
+        lane.drain()
+        lane.arm(long.prefix, long.middle, *FREE)
+        return 1.0
+
+    for clock in (drains, changes):
+        lane = Lane(ends, ends, None, ends, clock)
+        lane.arm(FORM.prefix, FORM.middle, *FREE)
+        assert lane.take(framed(chunk("a"))) == 0
+    assert not ends.written
+    nested = [framed(chunk("inner"))]
+    lane = Lane(ends, ends, None, ends, lambda: float(lane.take(nested.pop()) if nested else 1))
+    lane.arm(FORM.prefix, FORM.middle, *FREE)
+    assert lane.take(framed(chunk("outer"))) == 1
+    assert lane.drain()[2] == "innerouter"
+
+
+def test_nothing_of_it_stays() -> None:
+    ends, raw = Ends(), framed(chunk("once"))
+    before = (sys.getrefcount(ends), sys.getrefcount(raw), sys.getrefcount(FORM.prefix), sys.getrefcount(FORM.middle))
+    for _ in range(100):
+        lane = armed(ends)
+        for _ in range(5):
+            lane.take(raw)
+        lane.drain()
+        lane.take(raw)
+        lane.arm(FORM.prefix, FORM.middle, *FREE)
+        lane.take(raw)
+        ends.written.clear()
+    del lane
+    after = (sys.getrefcount(ends), sys.getrefcount(raw), sys.getrefcount(FORM.prefix), sys.getrefcount(FORM.middle))
+    assert after == before
+    held = Ends()
+    held.lane_of_it = held.lane()  # type: ignore[attr-defined]
+    gone = weakref.ref(held)
+    del held
+    gc.collect()
+    assert gone() is None, "it holds what holds it, and the collector does not see that"
+
+
+class Played:
+    """An exchange and its client, with a lane in between or without."""
+
+    def __init__(self, judge: Judge, prompt: str = "hi", k: int = 3, *, lane: bool) -> None:
+        self.exchange: Exchange = started(Exchange, judge, prompt, k)
+        self.ends = Ends()
+        self.lane = self.ends.lane() if lane else None
+        self.sent = b""
+        self.told: list[tuple[str, int]] = []
+        self.taken = 0
+        self.exchange.use(self.lane)
+
+    def say(self, data: bytes, now: float) -> None:
+        self.ends.now = now
+        if self.lane is not None and (code := self.lane.take(framed(data))):
+            self.taken += 1
+            (written,) = self.ends.written
+            self.ends.written.clear()
+            self.sent += written.partition(b"\r\n")[2][:-2]
+            if code == 2:
+                self.perform(self.exchange.look(now))
+            return
+        self.perform(self.exchange.handle(UpstreamData(1, data), now))
+        if self.exchange.due:
+            self.perform(self.exchange.look(now))
+
+    def perform(self, commands: Iterable[object]) -> None:
+        for command in commands:
+            if isinstance(command, SendBody):
+                self.sent += command.data
+            else:
+                self.told.append((type(command).__name__, len(self.sent)))
+
+    def end(self) -> None:
+        self.perform(self.exchange.handle(UpstreamData(1, spaced("", finish="stop") + DONE), 1e6))
+        self.perform(self.exchange.handle(UpstreamEnd(1), 1e6))
+
+    def account(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.to_builtins(self.exchange.record)
+        return found
+
+
+def agree(plays: tuple[Played, Played]) -> int:
+    """Both said and did the same; how many chunks the lane took."""
+    without, with_lane = plays
+    assert with_lane.sent == without.sent
+    assert with_lane.told == without.told
+    assert with_lane.account() == without.account()
+    return with_lane.taken
+
+
+@pytest.mark.parametrize("name", ["tuning", "unseen"])
+def test_recorded_streams_are_the_same_with_it_byte_for_byte(name: str) -> None:
+    taken = chunks = stopped = 0
+    for case in itertools.islice(read_cases(TRACES / f"{name}.jsonl.gz"), 0, None, 3):
+        plays = tuple(
+            Played(JUDGES[0], case.prompt or "hi", case.num_speculative_tokens or 3, lane=on) for on in (0, 1)
+        )
+        for play in plays:
+            for number, piece in enumerate(case.chunks):
+                kept, drafted = max(piece.accepted or 0, 0), max(piece.drafted, 0)
+                play.say(plain(piece.text, piece.tokens, kept, drafted), 1.0 + 0.01 * (number + number % 3))
+                if any(said == AbortAttempt.__name__ for said, _ in play.told):
+                    break
+            else:
+                play.end()
+        taken += agree((plays[0], plays[1]))
+        chunks += len(case.chunks)
+        stopped += any(said == AbortAttempt.__name__ for said, _ in plays[0].told)
+    assert taken > 0.3 * chunks
+    assert stopped > 3
+
+
+@pytest.mark.parametrize("path", sorted(RECORDED.glob("vllm_*.sse")), ids=lambda path: path.stem)
+def test_bytes_of_vllm_itself_are_the_same_with_it(path: Path) -> None:
+    plays = (Played(JUDGES[1], lane=False), Played(JUDGES[1], lane=True))
+    for play in plays:
+        for event in path.read_bytes().split(b"\n\n")[:-1]:
+            play.say(event + b"\n\n", 1.0)
+            if play.exchange.done:
+                break
+    agree(plays)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+PIECE = st.one_of(
+    st.builds(plain, TEXTS, st.integers(1, 4), st.integers(0, 3), st.just(3)),
+    st.builds(plain, TEXTS, st.integers(1, 12), st.integers(0, 12), st.integers(0, 12)),
+    st.builds(spaced, TEXTS),
+    st.just(b": still here\n\n"),
+    st.none(),
+)
+
+
+@given(st.lists(PIECE, min_size=1, max_size=50), st.sampled_from(JUDGES), st.sampled_from(["end", "leave", "cut"]))
+def test_any_stream_is_the_same_with_it(pieces: list[bytes | None], judge: Judge, how: str) -> None:
+    """None: somebody begins to look on, or does no more."""
+    plays = (Played(judge, lane=False), Played(judge, lane=True))
+    for play in plays:
+        for number, data in enumerate(pieces):
+            if data is None:
+                play.ends.active = play.exchange.live = not play.ends.active
+            elif play.exchange.record.attempts[0].verdict == "":
+                play.say(data, 1.0 + number * number)
+        if how == "leave":
+            play.perform(play.exchange.handle(ClientGone(), 1e6))
+        elif how == "end":
+            play.end()
+        else:
+            play.perform(play.exchange.handle(UpstreamEnd(1), 1e6))
+    agree(plays)
+
+
+def test_all_of_this_holds_where_python_checks_its_memory() -> None:
+    """Once more with Python's own checks on: bytes before and behind each object, references, types of calls."""
+    if os.environ.get("PYTHONDEVMODE"):
+        return
+    script = "import pytest, sys; sys.exit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
+    names = "cut or fails or meanwhile or stays or any_stream or takes_what or armed"
+    environment = {**os.environ, "PYTHONDEVMODE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", script, __file__, "-k", names],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
