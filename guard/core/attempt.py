@@ -305,7 +305,8 @@ class Attempt:
         if self._tapes is not None:
             self._tapes.add(samples)
         record, counts = self.record, self._counts
-        tokens = 0
+        accepted, drafted = record.accepted, record.drafted
+        tokens, room = 0, MAX_STEPS - len(accepted)
         for sample in samples:
             tokens += sample.tokens
             counts[sample.choice] = counts.get(sample.choice, 0) + sample.tokens
@@ -313,9 +314,10 @@ class Attempt:
                 if channel is not _CONTENT and text and not self.fragile:
                     self.fragile = "a tool call was begun" if channel is Channel.TOOL else "reasoning was begun"
             for step in sample.steps:
-                if len(record.accepted) < MAX_STEPS:
-                    record.accepted.append(step.accepted)
-                    record.drafted.append(step.drafted)
+                if room > 0:
+                    room -= 1
+                    accepted.append(step.accepted)
+                    drafted.append(step.drafted)
         record.tokens += tokens
         return tokens
 

@@ -129,7 +129,7 @@ class Monitor:
             if bank.version == watched.calm_at:
                 continue  # no reading has changed since the judge found nothing
             state = watched.state
-            suspects = judge.suspects(bank.read, state, bank.text)
+            suspects = judge.suspects(bank.read, state, bank.text, bank.read_all)
             if not suspects and not state.since and watched.suspicion == 0.0:
                 watched.calm_at = bank.version
                 continue

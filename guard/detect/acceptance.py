@@ -33,6 +33,8 @@ _SLACK: Final = 16
 #: The change point looks for acceptance at this share of the reference.
 FALLEN_SHARE: Final = 0.35
 
+#: Accepted, rejected, drafted and tokens of a step: one object for all windows, never taken apart and put together.
+Step = tuple[int, ...]
 #: Slack and share, see `Acceptance.slack`.
 Slack = tuple[float, float]
 
@@ -51,9 +53,8 @@ class Tally:
         self.undrafted = 0
         self.tokens = 0
 
-    def add(self, step: tuple[int, int, int, int]) -> None:
-        """Add one step: accepted, rejected, drafted, tokens."""
-        accepted, rejected, drafted, tokens = step
+    def add(self, accepted: int, rejected: int, drafted: int, tokens: int) -> None:
+        """Add one step."""
         self.tokens += tokens
         if drafted == 0:
             self.undrafted += 1
@@ -65,9 +66,8 @@ class Tally:
             self.drafted += drafted
             self.known += accepted
 
-    def remove(self, step: tuple[int, int, int, int]) -> None:
+    def remove(self, accepted: int, rejected: int, drafted: int, tokens: int) -> None:
         """Take one step out again."""
-        accepted, rejected, drafted, tokens = step
         self.tokens -= tokens
         if drafted == 0:
             self.undrafted -= 1
@@ -114,8 +114,8 @@ class StepWindow:
         self._bounded = window is not None
         self._baseline = baseline
         self._alone = math.isnan(baseline)
-        #: Accepted, rejected, drafted and tokens of each step; those before `_first` have left.
-        self._steps: list[tuple[int, int, int, int]] = []
+        #: Those before `_first` have left.
+        self._steps: list[Step] = []
         self._first = 0
         self.tally = Tally()
         self.history = History() if remember else None
@@ -123,10 +123,10 @@ class StepWindow:
         #: A fall is under way, so that what leaves the window is doubtful as a measure.
         self.doubt = False
 
-    def add(self, step: tuple[int, int, int, int]) -> None:
-        """Take in the newest step and let go of those that are now too old."""
+    def add(self, step: Step, accepted: int, rejected: int, drafted: int, tokens: int) -> None:
+        """Take in the newest step, with what it holds, and let go of those that are now too old."""
         tally = self.tally
-        tally.add(step)
+        tally.add(accepted, rejected, drafted, tokens)
         if not self._bounded:
             return
         steps = self._steps
@@ -134,14 +134,18 @@ class StepWindow:
         first = self._first
         if self._by_tokens:
             excess = tally.tokens - self._size
-            while excess >= steps[first][3]:
-                excess -= steps[first][3]
-                self._drop(steps[first])
+            while excess >= 0:
+                accepted, rejected, drafted, tokens = steps[first]
+                if excess < tokens:
+                    break
+                excess -= tokens
+                self._drop(accepted, rejected, drafted, tokens)
                 first += 1
             self.full = excess >= 0
         else:
             while len(steps) - first > self._size:
-                self._drop(steps[first])
+                accepted, rejected, drafted, tokens = steps[first]
+                self._drop(accepted, rejected, drafted, tokens)
                 first += 1
             self.full = len(steps) - first >= self._size
         if first >= _SLACK:
@@ -149,10 +153,10 @@ class StepWindow:
             first = 0
         self._first = first
 
-    def _drop(self, old: tuple[int, int, int, int]) -> None:
-        self.tally.remove(old)
-        if self.history is not None and old[2] != 0:
-            self.history.add(old[0], old[1], doubt=self.doubt)
+    def _drop(self, accepted: int, rejected: int, drafted: int, tokens: int) -> None:
+        self.tally.remove(accepted, rejected, drafted, tokens)
+        if self.history is not None and drafted != 0:
+            self.history.add(accepted, rejected, doubt=self.doubt)
 
     def reference(self) -> float:
         """What a fall is measured against: the baseline, unless the stream has long been below it; or nan."""
@@ -319,9 +323,10 @@ class Acceptance:
         elif drafted < 0:
             self._deepest = max(self._deepest, accepted, 1)
             rejected = 1 if accepted < self._deepest else 0
-        entry = (accepted, rejected, drafted, tokens if tokens > 1 else 1)
+        tokens = tokens if tokens > 1 else 1
+        entry: Step = (accepted, rejected, drafted, tokens)
         for window in self._all:
-            window.add(entry)
+            window.add(entry, accepted, rejected, drafted, tokens)
         if drafted != 0:
             change = self._change
             if self._history is not None:

@@ -56,6 +56,18 @@ class _Plan:
         # this keeps alive, so that an id stands for nothing else.
         self.kept = refs
         self.by_id = {id(ref): self.place[ref] for ref in refs}
+        self._rows: dict[int, tuple[tuple[SignalRef, ...], tuple[int, ...] | None]] = {}
+
+    def row(self, refs: tuple[SignalRef, ...]) -> tuple[int, ...] | None:
+        """Places among the signals of text; None where one of steps is among them. For a few tuples that stay."""
+        known = self._rows.get(id(refs))
+        if known is None:
+            if len(self._rows) >= _MOST_PLANS:
+                self._rows.clear()
+            places = tuple(self.place[ref] for ref in refs)
+            # It keeps them alive, so that the id stands for nothing else.
+            known = self._rows[id(refs)] = (refs, places if min(places, default=0) >= 0 else None)
+        return known[1]
 
     @classmethod
     def of(cls, refs: tuple[SignalRef, ...]) -> _Plan:
@@ -203,6 +215,20 @@ class DetectorBank:
             only = self._only
             value = self._values[index] = only[index]() if only is not None else self._read_worst(index)
         return value
+
+    def read_all(self, refs: tuple[SignalRef, ...]) -> list[float]:
+        """Readings of several signals, in their order, as of `read`."""
+        row, only = self._plan.row(refs), self._only
+        if row is None or only is None:
+            return [self.read(ref) for ref in refs]
+        values = self._values
+        found: list[float] = []
+        for index in row:
+            value = values.get(index)
+            if value is None:
+                value = values[index] = only[index]()
+            found.append(value)
+        return found
 
     def _forget(self, turns: int, pages: int) -> None:
         self._version += 1

@@ -191,6 +191,8 @@ class TextChannel:
         if loop is None or not loop.period:
             return 1.0
         count, prompt = loop.count, self._prompt
+        if count <= 1.0:
+            return 1.0
         # A few rounds of a long passage may be the verses, or the copies, that were asked for.
         if count <= min(prompt.rounds, _FEW) or prompt.asked_for(loop.passage, count):
             return 1.0

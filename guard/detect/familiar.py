@@ -19,6 +19,7 @@ from typing import Final
 from zlib import crc32
 
 from guard.detect.cycle import WordCycle
+from guard.detect.pages import SAY
 
 #: Places in the table, a power of two.
 _SLOTS: Final = 8192
@@ -117,6 +118,10 @@ class FamiliarScan:
     def _say(self, spoken: list[str]) -> None:
         """Count words and the phrases of three they end."""
         table, first, second = self._table, self._first, self._second
+        if SAY is not None:
+            first, second, fresh, familiar = SAY(table, _PLACES, _remember, spoken, first, second)
+            self._spoke(spoken, first, second, fresh, familiar)
+            return
         mask, late, shift, twice, place = _MASK, _LATE, _SHIFT, _TWICE, _PLACES.get
         fresh = familiar = 0
         for token in spoken:
@@ -135,6 +140,9 @@ class FamiliarScan:
                 familiar += 1
             if said & late < twice:
                 table[phrase] = said + 1
+        self._spoke(spoken, first, second, fresh, familiar)
+
+    def _spoke(self, spoken: list[str], first: int, second: int, fresh: int, familiar: int) -> None:
         self._first, self._second = first, second
         self.fresh += fresh
         self.run = 0

@@ -18,6 +18,8 @@ _OVERLAP: Final = 24
 _ASCII_LETTER: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NO_SCRIPTS: Final[dict[str, int]] = {}
 _NONE: Final[frozenset[str]] = frozenset()
+#: More pages than a window has, unless it is the whole text.
+_MANY: Final = 1 << 40
 #: Switches of script inside words at which a mixture counts in full.
 _FULL_SWITCHES: Final = 4.0
 #: Scripts that may touch others: symbols, and scripts without spaces in which names and terms stand.
@@ -47,8 +49,8 @@ class CharacterScan:
         self.glued = _NONE
         #: Kinds of odd signs, and scripts of single words that stand between words of Latin letters.
         self.kinds = self.strays = _NONE
-        #: Pages in a row in which nothing of all this was found.
-        self.calm = 0
+        #: Pages in a row in which nothing of all this was found. Windows are empty at first: they may rest.
+        self.calm = _MANY
         self._prompt = prompt
         self._last = ""
         self._tail = ""

@@ -15,6 +15,7 @@ from typing import Final
 
 from guard.detect.grammar import CLASHES, PARTS, PROSE
 from guard.detect.languages import function_share
+from guard.detect.pages import SCAN
 
 #: Words with their digits, runs of marks, and line ends.
 _TOKEN: Final = re.compile(r"\w+|[^\w\s]+|\n")
@@ -60,7 +61,12 @@ class WordScan:
 
     def feed(self, page: str) -> None:
         """Scan one page."""
-        tokens = _TOKEN.findall((self._open + page).lower())
+        text = self._open + page
+        if SCAN is not None and (found := SCAN(text, self._last)) is not None:
+            self.tokens, left, self._last, self.again = found
+            self._open = left[:_LONGEST]
+            return
+        tokens = _TOKEN.findall(text.lower())
         last = page[-1]
         self._open = tokens.pop()[:_LONGEST] if tokens and (last.isalnum() or last == "_") else ""
         self.tokens = tokens

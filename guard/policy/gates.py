@@ -15,6 +15,8 @@ from guard.policy.schema import All, Any, Condition, Leaf
 from guard.types import Cadence, SignalRef
 
 Read = Callable[[SignalRef], float]
+#: Readings of several signals, in their order: one call for all.
+ReadAll = Callable[[tuple[SignalRef, ...]], list[float]]
 
 
 class Gate(NamedTuple):
@@ -34,7 +36,7 @@ class Gate(NamedTuple):
     mask: int
 
 
-class Gates(NamedTuple):
+class Gates:
     """
     The gates of a policy.
 
@@ -43,8 +45,24 @@ class Gates(NamedTuple):
         falling: Those that open below it.
     """
 
-    rising: tuple[Gate, ...]
-    falling: tuple[Gate, ...]
+    def __init__(self, rising: tuple[Gate, ...], falling: tuple[Gate, ...]) -> None:
+        self.rising = rising
+        self.falling = falling
+        self._refs = tuple(gate.ref for gate in (*rising, *falling))
+        self._bounds = [gate.bound for gate in (*rising, *falling)]
+
+    def open_of_all(self, read: ReadAll) -> list[int]:
+        """The same as `open`, from one call for all readings."""
+        found: list[int] = []
+        values, bounds, rising = read(self._refs), self._bounds, len(self.rising)
+        for place in range(len(bounds)):
+            value = values[place]
+            if place < rising:
+                if value > bounds[place]:
+                    found += [index for index, own in self.rising[place].rules if value > own]
+            elif value < bounds[place]:
+                found += [index for index, own in self.falling[place - rising].rules if value < own]
+        return found
 
     def open(self, read: Read, closed: int = 0) -> list[int]:
         """

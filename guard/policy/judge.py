@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from guard.policy.gates import Read, bits, gates_of
+from guard.policy.gates import Read, ReadAll, bits, gates_of
 from guard.policy.prior import sharpened
 from guard.policy.schema import All, Condition, HoldMode, Leaf, Not, Policy
 from guard.types import Action, Cadence, Finding, SignalRef, Verdict
@@ -127,17 +127,25 @@ class Judge:
         """
         return self.weigh(self.suspects(read, state, text), read, finding, tokens, choice, state)
 
-    def suspects(self, read: Read, state: JudgeState, text: tuple[int, int] | None = None) -> list[int]:
+    def suspects(
+        self, read: Read, state: JudgeState, text: tuple[int, int] | None = None, read_all: ReadAll | None = None
+    ) -> list[int]:
         """
         Rules that may score above 0, in their order; the first half of `decide`. Most often there are none.
 
         What keeps a rule at 0 is looked for in the text first: it changes with a page, acceptance with every chunk.
         Once a page rules out all rules that a fall of acceptance could wake, acceptance is not read until the next.
+
+        Args:
+            read: As of `decide`.
+            state: The same.
+            text: The same.
+            read_all: The same readings, of several signals in one call.
         """
         if state.text_only:
-            read = _text_only(read)
+            read, read_all = _text_only(read), None
         if text is None or text is not state.text:
-            self._read_text(read, state, text)
+            self._read_text(read, state, text, read_all)
         if not self._step_rules & ~state.closed:
             return state.open
         opened = self._gates.steps.open(read, state.closed)
@@ -203,19 +211,20 @@ class Judge:
             findings=evidence,
         )
 
-    def _read_text(self, read: Read, state: JudgeState, text: tuple[int, int] | None) -> None:
+    def _read_text(self, read: Read, state: JudgeState, text: tuple[int, int] | None, read_all: ReadAll | None) -> None:
         """The text has grown: which rules may it let score?"""
         gates, page = self._gates, text[1] if text is not None else -1
         if text is None or page != state.page:
             state.page = page
             state.asked = state.closed = 0
-            state.pages_open = gates.pages.open(read)
+            state.pages_open = gates.pages.open(read) if read_all is None else gates.pages.open_of_all(read_all)
         else:
             # The same pages: only rules that look at loops are asked again.
             state.asked &= ~self._block_rules
             state.closed &= ~self._block_rules
         state.text = text
-        opened = [*gates.blocks.open(read), *state.pages_open, *gates.always]
+        blocks = gates.blocks.open(read) if read_all is None else gates.blocks.open_of_all(read_all)
+        opened = [*blocks, *state.pages_open, *gates.always]
         state.open = sorted(set(self._left(opened, read, state))) if opened else opened
 
     def _left(self, rules: list[int], read: Read, state: JudgeState) -> list[int]:

@@ -125,8 +125,17 @@ class Reply(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._lane is not None and self._by_lane(self._lane, data):
-            return
+        lane = self._lane
+        if lane is not None:
+            try:
+                code = lane.take(data)
+            except Exception as error:
+                self._lane_broke(error)
+                return
+            if code:
+                if code > 1 and self._sink is not None:
+                    self._sink.passed()
+                return
         body = self._body
         if body is None:
             self._read_head(data)
@@ -199,18 +208,10 @@ class Reply(asyncio.Protocol):
 
     # -- inside -----------------------------------------------------------------------------------------
 
-    def _by_lane(self, lane: Quick, data: bytes) -> bool:
-        """Whether the lane took it."""
-        sink = self._sink
-        assert sink is not None
-        try:
-            code = lane.take(data)
-        except Exception as error:  # as one of the sink's own would
-            sink.broken(error)
-            return True
-        if code > 1:
-            sink.passed()
-        return code > 0
+    def _lane_broke(self, error: Exception) -> None:
+        """As one of the sink's own would."""
+        if self._sink is not None:
+            self._sink.broken(error)
 
     def _choose_lane(self) -> None:
         body = self._body

@@ -7,8 +7,6 @@ import importlib.util
 import itertools
 import json
 import math
-import os
-import subprocess
 import sys
 import weakref
 from collections.abc import Iterable
@@ -29,7 +27,7 @@ from guard.policy.schema import Policy
 from guard.proto.plain import PlainForm
 from guard.server import lane as compiled
 from guard.shipped import find_policy
-from tests.lane_library import lane_library
+from tests.in_c import in_dev_mode, library
 from tests.property.core.test_passing import plain, started
 from tests.unit.core.transcript import DONE
 from tests.unit.core.transcript import chunk as spaced
@@ -38,7 +36,7 @@ from tests.unit.proto.test_plain import FORM, chunk
 ROOT = Path(__file__).parents[3]
 TRACES = ROOT / "tests/data/traces"
 RECORDED = ROOT / "tests/unit/proto/recorded"
-Lane = lane_library().Lane
+Lane = library("guard.server._lane").Lane
 JUDGES = [Judge(find_policy("default")), Judge(Policy(name="passes", rules=()))]
 #: Its size has a letter in it.
 LETTERED = next(raw for raw in map(chunk, ("a" * size for size in range(1, 17))) if not (b"%x" % len(raw)).isdigit())
@@ -432,14 +430,4 @@ def test_any_stream_is_the_same_with_it(pieces: list[bytes | None], judge: Judge
 
 
 def test_all_of_this_holds_where_python_checks_its_memory() -> None:
-    """Once more with Python's own checks on: bytes before and behind each object, references, types of calls."""
-    if os.environ.get("PYTHONDEVMODE"):
-        return
-    script = "import pytest, sys; sys.exit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
-    names = "cut or fails or meanwhile or stays or any_stream or takes_what or armed"
-    environment = {**os.environ, "PYTHONDEVMODE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", script, __file__, "-k", names],
-        env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    in_dev_mode(__file__, "cut or fails or meanwhile or stays or any_stream or takes_what or armed")

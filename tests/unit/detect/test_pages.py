@@ -1,0 +1,153 @@
+"""The loops of C say of every page what those of Python say."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.detect import familiar as familiar_module
+from guard.detect import pages
+from guard.detect import words as words_module
+from guard.detect.familiar import FamiliarScan
+from guard.detect.words import WordScan
+from tests.in_c import in_dev_mode, library
+
+C = library("guard.detect._pages")
+PIECES = [
+    "the",
+    "The",
+    "cat ",
+    " sat",
+    "on",
+    "on ",
+    "\n",
+    " ",
+    "\t",
+    "\x1c",
+    "\x85",
+    "_",
+    "a1",
+    "42",
+    "43",
+    "...",
+    "!?",
+]
+PIECES += [",", "x" * 60, "\x00", "\x7f", "é", "ß", "İ", "日本", "٣", "\u2028", "ſ", "K"]
+PAGES = st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=20).map("".join), min_size=1, max_size=12)
+
+
+def test_they_are_used_where_they_are_compiled_and_nowhere_else() -> None:
+    built = importlib.util.find_spec("guard.detect._pages") is not None
+    assert (pages.SCAN is not None, pages.SAY is not None) == (built, built)
+
+
+def read(said: list[str], scan: Any, say: Any) -> list[Any]:
+    """All that is known after each page, with the one or the other."""
+    found: list[Any] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(words_module, "SCAN", scan)
+        patched.setattr(familiar_module, "SAY", say)
+        words, familiar = WordScan(), FamiliarScan()
+        for page in said:
+            words.feed(page)
+            familiar.feed(words.tokens, len(page))
+            state = [getattr(familiar, name) for name in FamiliarScan.__slots__ if name != "_table"]
+            found.append([dict(vars(words)), state, bytes(familiar._table)])
+    return found
+
+
+@given(PAGES)
+def test_both_say_the_same_of_any_pages(said: list[str]) -> None:
+    assert read(said, C.scan, C.say) == read(said, None, None)
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=160), min_size=1, max_size=64), min_size=1, max_size=4))
+def test_both_say_the_same_of_any_characters(said: list[str]) -> None:
+    assert read(said, C.scan, C.say) == read(said, None, None)
+
+
+def test_every_character_of_ascii_is_of_the_same_kind_to_both() -> None:
+    for code in range(128):
+        for page in (chr(code), f"a{chr(code)}b", f".{chr(code)}.", f"{chr(code)}A A {chr(code)}{chr(code)}"):
+            assert read([page], C.scan, None) == read([page], None, None), page
+
+
+def test_words_of_many_pages_are_counted_as_often() -> None:
+    said = [f"word{number % 7} and {number % 30} more words of it, {'x' * (number % 9)} end" for number in range(900)]
+    assert read(said, C.scan, C.say) == read(said, None, None)
+
+
+def remember(word: str) -> int:
+    return len(word)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        (),
+        (bytearray(8192), {}, remember, [], 0),
+        (bytes(8192), {}, remember, ["a"], 0, 0),
+        (bytearray(8191), {}, remember, ["a"], 0, 0),
+        (bytearray(8192), [], remember, ["a"], 0, 0),
+        (bytearray(8192), {}, remember, ("a",), 0, 0),
+        (bytearray(8192), {}, remember, ["a"], -1, 0),
+        (bytearray(8192), {}, remember, ["a"], 0, 8192),
+        (bytearray(8192), {}, remember, ["a"], 0, "0"),
+        (bytearray(8192), {"a": 8192}, remember, ["a"], 0, 0),
+        (bytearray(8192), {"a": -1}, remember, ["a"], 0, 0),
+        (bytearray(8192), {"a": 1 << 70}, remember, ["a"], 0, 0),
+        (bytearray(8192), {}, lambda word: 9999, ["a"], 0, 0),
+        (bytearray(8192), {}, lambda word: "1", ["a"], 0, 0),
+        (bytearray(8192), {}, lambda word: 1 // 0, ["a"], 0, 0),
+        (bytearray(8192), {}, None, ["a"], 0, 0),
+        (bytearray(8192), {}, remember, [[]], 0, 0),
+    ],
+)
+def test_say_takes_nothing_else(how: tuple[Any, ...]) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError, ZeroDivisionError)):
+        C.say(*how)
+
+
+@pytest.mark.parametrize("how", [(), ("a",), (b"a", "b"), ("a", b"b"), ("a", "b", "c"), (None, None)])
+def test_scan_takes_nothing_else(how: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError):
+        C.scan(*how)
+
+
+def test_whoever_is_asked_for_a_place_may_do_anything_meanwhile() -> None:
+    table, spoken = bytearray(8192), ["a", "b", "c"]
+
+    def cuts(word: str) -> int:
+        table.clear()
+        return 1
+
+    with pytest.raises(ValueError, match="8192"):
+        C.say(table, {}, cuts, spoken, 0, 0)
+
+    def forgets(word: str) -> int:
+        spoken.clear()
+        return 1
+
+    assert C.say(bytearray(8192), {}, forgets, spoken, 0, 0) == (0, 1, 1, 0)
+
+
+def test_nothing_stays() -> None:
+    word, spoken, table = "once upon", ["once", "upon", "once"], bytearray(8192)
+    places: dict[str, int] = {"once": 3}
+    held = (word, spoken, table, places, spoken[0], remember)
+    before = [sys.getrefcount(one) for one in held]
+    for _ in range(200):
+        C.scan(f"{word} a time, time", word)
+        C.scan("x", word)
+        C.say(table, places, remember, spoken, 0, 0)
+        C.scan(word, "é")
+    assert [sys.getrefcount(one) for one in held] == before
+
+
+def test_all_of_this_holds_where_python_checks_its_memory() -> None:
+    in_dev_mode(__file__, "both or nothing or meanwhile or ascii")
