@@ -33,12 +33,13 @@ typedef struct {
     PyObject_HEAD
     PyObject *transport, *protocol, *pulse, *feed, *clock;
     PyObject *prefix, *middle; /* bytes while it was ever armed, else NULL */
+    PyObject *reply;           /* who gets what is not taken, or NULL */
     PyObject *latest;          /* the HTTP chunk that passed last, or NULL */
     Py_ssize_t begin, end;     /* where its event begins, and where its text ends in it */
     double slack, share, first, since, gap;
     Py_ssize_t room, most_bytes, text_size;
     int most, unjudged, count;
-    char armed, due;
+    char armed, due, open;
     unsigned char steps[3 * MOST_STEPS]; /* accepted, drafted, tokens */
     char text[MOST_TEXT];
 } Lane;
@@ -50,7 +51,7 @@ typedef struct {
     int accepted, drafted, tokens;
 } Found;
 
-static PyObject *is_closing, *write_, *writing_paused, *since_, *active;
+static PyObject *is_closing, *write_, *writing_paused, *since_, *active, *data_received, *lane_passed, *lane_broke;
 
 /* Bytes of the well-formed UTF-8 sequence that begins here, whose first byte is above 0x7f; 0 if it is none. */
 static int sequence(const unsigned char *at, Py_ssize_t left)
@@ -324,34 +325,35 @@ static void keep(Lane *self, PyObject *data, const Found *found, double at)
     Py_XDECREF(before);
 }
 
-static PyObject *take(Lane *self, PyObject *data)
+/* 0 if it is not taken, 1 if it has passed, 2 if somebody has to look besides; -1 with an error. */
+static int pass_on(Lane *self, PyObject *data)
 {
     Found found;
     PyObject *now, *out, *done;
     double at;
     int truth;
     if (!self->armed || !PyBytes_CheckExact(data)) {
-        return PyLong_FromLong(0);
+        return 0;
     }
     /* Asking others may run anything, so that comes first. */
     truth = may_write(self);
     if (truth <= 0) {
-        return truth < 0 ? NULL : PyLong_FromLong(0);
+        return truth;
     }
     at = ask_clock(self, &now);
     if (now == NULL) {
-        return NULL;
+        return -1;
     }
     if (!self->armed || self->count >= MOST_STEPS ||
         !read_chunk(self, (const unsigned char *)PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), &found) ||
         !may_pass(self, &found)) {
         Py_DECREF(now);
-        return PyLong_FromLong(0);
+        return 0;
     }
     out = client_chunk(PyBytes_AS_STRING(data), &found);
     if (out == NULL) {
         Py_DECREF(now);
-        return NULL;
+        return -1;
     }
     keep(self, data, &found, at);
     truth = self->pulse == Py_None ? 0 : PyObject_SetAttr(self->pulse, since_, now);
@@ -359,11 +361,71 @@ static PyObject *take(Lane *self, PyObject *data)
     done = truth < 0 ? NULL : PyObject_CallMethodOneArg(self->transport, write_, out);
     Py_DECREF(out);
     if (done == NULL) {
-        return NULL;
+        return -1;
     }
     Py_DECREF(done);
     truth = is_true(self->protocol, writing_paused);
-    return truth < 0 ? NULL : PyLong_FromLong(truth || self->due ? 2 : 1);
+    return truth < 0 ? -1 : truth || self->due ? 2 : 1;
+}
+
+static PyObject *take(Lane *self, PyObject *data)
+{
+    int code = pass_on(self, data);
+    return code < 0 ? NULL : PyLong_FromLong(code);
+}
+
+/* The error that is set, which is not any more. */
+static PyObject *caught(void)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    if (trace != NULL && error != NULL) {
+        PyException_SetTraceback(error, trace);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(trace);
+    return error;
+#endif
+}
+
+static PyObject *feed(Lane *self, PyObject *data)
+{
+    int code = self->open ? pass_on(self, data) : 0;
+    PyObject *reply = self->reply, *done, *error;
+    if (code == 1) {
+        Py_RETURN_NONE;
+    }
+    if (code < 0 && (reply == NULL || !PyErr_ExceptionMatches(PyExc_Exception))) {
+        return NULL;
+    }
+    if (reply == NULL) {
+        Py_RETURN_NONE;
+    }
+    Py_INCREF(reply);
+    if (code == 0) {
+        done = PyObject_CallMethodOneArg(reply, data_received, data);
+    } else if (code == 2) {
+        done = PyObject_CallMethodNoArgs(reply, lane_passed);
+    } else {
+        error = caught();
+        done = error == NULL ? NULL : PyObject_CallMethodOneArg(reply, lane_broke, error);
+        Py_XDECREF(error);
+    }
+    Py_DECREF(reply);
+    return done;
+}
+
+static PyObject *serve(Lane *self, PyObject *reply)
+{
+    PyObject *before = self->reply;
+    self->open = 0;
+    self->reply = reply == Py_None ? NULL : Py_NewRef(reply);
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
 }
 
 static PyObject *arm(Lane *self, PyObject *const *args, Py_ssize_t count)
@@ -438,9 +500,10 @@ static PyObject *drain(Lane *self, PyObject *Py_UNUSED(ignored))
 
 static int clear(Lane *self)
 {
-    self->armed = self->due = 0;
+    self->armed = self->due = self->open = 0;
     self->count = 0;
     self->text_size = 0;
+    Py_CLEAR(self->reply);
     Py_CLEAR(self->transport);
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->pulse);
@@ -455,6 +518,7 @@ static int clear(Lane *self)
 static int traverse(Lane *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->reply);
     Py_VISIT(self->transport);
     Py_VISIT(self->protocol);
     Py_VISIT(self->pulse);
@@ -501,12 +565,15 @@ static PyObject *new_lane(PyTypeObject *type, PyObject *args, PyObject *names)
 static PyMethodDef methods[] = {
     {"arm", (PyCFunction)(void (*)(void))arm, METH_FASTCALL, "Let chunks of a form pass from now on."},
     {"take", (PyCFunction)take, METH_O, "Pass what came on, if it may: 0 no, 1 yes, 2 yes and somebody has to look."},
+    {"feed", (PyCFunction)feed, METH_O, "The same, and what it does not take goes to the reply it serves."},
+    {"serve", (PyCFunction)serve, METH_O, "Whose pieces come; None for nobody's. Not open then."},
     {"drain", (PyCFunction)drain, METH_NOARGS, "Let nothing pass any more; what has passed, or None."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef members[] = {
     {"due", T_BOOL, offsetof(Lane, due), READONLY, "Whether a look is due at what has passed."},
+    {"open", T_BOOL, offsetof(Lane, open), 0, "Whether what comes next may be a whole chunk that nobody waits for."},
     {"since", T_DOUBLE, offsetof(Lane, since), READONLY, "When something last passed; 0 before."},
     {NULL, 0, 0, 0, NULL},
 };
@@ -537,7 +604,11 @@ PyMODINIT_FUNC PyInit__lane(void)
     writing_paused = PyUnicode_InternFromString("writing_paused");
     since_ = PyUnicode_InternFromString("since");
     active = PyUnicode_InternFromString("active");
-    if (!is_closing || !write_ || !writing_paused || !since_ || !active) {
+    data_received = PyUnicode_InternFromString("data_received");
+    lane_passed = PyUnicode_InternFromString("lane_passed");
+    lane_broke = PyUnicode_InternFromString("lane_broke");
+    if (!is_closing || !write_ || !writing_paused || !since_ || !active || !data_received || !lane_passed ||
+        !lane_broke) {
         return NULL;
     }
     made = PyModule_Create(&module);

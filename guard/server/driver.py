@@ -268,7 +268,8 @@ class Driver:
             if self._lane is None:
                 self._lane = self._outlet.lane(self._sink, self._clock.now)
                 self._exchange.use(self._lane)
-            reply.lane = self._lane
+            if self._lane is not None:
+                reply.use(self._lane)
             reply.resume()
         else:
             reply.read(self)

@@ -25,14 +25,37 @@ else:
 MAKE: Maker | None = Lane
 
 
+class Served(Protocol):
+    """The answer whose connection a lane serves."""
+
+    def data_received(self, data: bytes) -> None:
+        """What the lane did not take."""
+        ...
+
+    def lane_passed(self) -> None:
+        """Something has passed, and somebody has to look."""
+        ...
+
+    def lane_broke(self, error: Exception) -> None:
+        """Taking something failed."""
+        ...
+
+
 class Quick(Protocol):
     """What the connection of an answer needs of a lane."""
+
+    #: Whether what comes next may be a whole chunk that nobody waits for.
+    open: bool
 
     @property
     def since(self) -> float:
         """When something last passed. Unit: seconds."""
         ...
 
-    def take(self, data: bytes, /) -> int:
-        """What came: 0 if it has to be read as usual, 1 if it has passed, 2 if its reader has to look besides."""
+    def serve(self, reply: Served | None, /) -> None:
+        """Hand what is not taken to a reply, or to nobody; not open then."""
+        ...
+
+    def feed(self, data: bytes, /) -> None:
+        """What came."""
         ...

@@ -74,7 +74,7 @@ class Reply(asyncio.Protocol):
 
     __slots__ = (
         "_begun", "_body", "_give_back", "_head", "_keep", "_kept", "_lane", "_loop", "_over", "_paused", "_silent",
-        "_sink", "_transport", "_unread", "fault", "headers", "lane", "since", "status", "waiting",
+        "_sink", "_transport", "_unread", "fault", "headers", "since", "status", "waiting",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, give_back: Callable[[asyncio.Transport], None]) -> None:
@@ -86,8 +86,7 @@ class Reply(asyncio.Protocol):
         self.since = 0.0
         self.waiting = False
         #: May take pieces past the sink; None for none.
-        self.lane: Quick | None = None
-        self._lane: Quick | None = None  # the same while a whole piece may be what comes next
+        self._lane: Quick | None = None
         self._loop = loop
         self._give_back = give_back
         #: Whether a head came.
@@ -125,17 +124,6 @@ class Reply(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        lane = self._lane
-        if lane is not None:
-            try:
-                code = lane.take(data)
-            except Exception as error:
-                self._lane_broke(error)
-                return
-            if code:
-                if code > 1 and self._sink is not None:
-                    self._sink.passed()
-                return
         body = self._body
         if body is None:
             self._read_head(data)
@@ -153,8 +141,8 @@ class Reply(asyncio.Protocol):
                 self._sink.take(said)
         if body.over:
             self._body_over(body)
-        elif self.lane is not None:
-            self._choose_lane()
+        elif self._lane is not None:
+            self._open_lane()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -173,9 +161,30 @@ class Reply(asyncio.Protocol):
         self._sink = sink
         self.resume()
 
+    def use(self, lane: Quick) -> None:
+        """Let a lane have all pieces first from now on; to be called while paused."""
+        if self._transport is None or self._over or self._lane is lane:
+            return
+        self._leave_lane()
+        self._lane = lane
+        lane.serve(self)
+        self._transport.set_protocol(_Way(self, lane.feed))
+
+    def lane_passed(self) -> None:
+        """See Served."""
+        if self._sink is not None:
+            self._sink.passed()
+
+    def lane_broke(self, error: Exception) -> None:
+        """See Served: as if the sink had failed."""
+        if self._sink is not None:
+            self._sink.broken(error)
+
     def pause(self) -> None:
         """Hand over nothing until `resume`. What comes meanwhile is kept, up to MAX_UNREAD and one read more."""
-        self._paused, self.waiting, self._lane = True, False, None
+        self._paused, self.waiting = True, False
+        if self._lane is not None:
+            self._lane.open = False
 
     def resume(self) -> None:
         """Go on after `pause`."""
@@ -188,35 +197,37 @@ class Reply(asyncio.Protocol):
                 return
         if not self._over:
             self._reading(on=True)
-            self._choose_lane()
+            self._open_lane()
         elif self._sink is not None:
             self._sink.over()
 
     def close(self) -> None:
         """Let go. Before the end of the body it closes the connection: the abort that every engine understands."""
         self._sink, self._over, self.waiting = None, True, False
-        self._lane = self.lane = None
+        self._leave_lane()
         self._unread.clear()
         self._drop()
 
     def look(self, latest: float) -> None:
         """For the watchdog: end a wait that began before `latest`."""
-        lane = self.lane
+        lane = self._lane
         since = self.since if lane is None else max(self.since, lane.since)
         if self.waiting and not self._over and since < latest:
             self._fail(UpstreamError("timeout", _SILENT))
 
     # -- inside -----------------------------------------------------------------------------------------
 
-    def _lane_broke(self, error: Exception) -> None:
-        """As one of the sink's own would."""
-        if self._sink is not None:
-            self._sink.broken(error)
+    def _open_lane(self) -> None:
+        """Let the lane take the next piece, if it may be one."""
+        lane, body = self._lane, self._body
+        if lane is not None:
+            free = isinstance(body, ChunkedBody) and body.between
+            lane.open = free and not (self._over or self._paused or self._sink is None)
 
-    def _choose_lane(self) -> None:
-        body = self._body
-        free = isinstance(body, ChunkedBody) and body.between and self._sink is not None and not self._paused
-        self._lane = self.lane if free else None
+    def _leave_lane(self) -> None:
+        if self._lane is not None:
+            self._lane.serve(None)
+            self._lane = None
 
     def _read_head(self, data: bytes) -> None:
         self._silent = False
@@ -276,7 +287,8 @@ class Reply(asyncio.Protocol):
         self._end(fault)
 
     def _end(self, fault: UpstreamError | None) -> None:
-        self._over, self.fault, self._lane = True, fault, None
+        self._over, self.fault = True, fault
+        self._leave_lane()
         if not self._begun.done():
             self._begun.set_result(False)
         elif self._sink is not None and not self._paused:
@@ -296,6 +308,29 @@ class Reply(asyncio.Protocol):
             transport.pause_reading()
         elif not transport.is_reading():
             transport.resume_reading()
+
+
+class _Way(asyncio.BaseProtocol):
+    """
+    The protocol of a connection whose pieces go to a lane: the loop calls it at once, without a function in Python.
+
+    Args:
+        reply: Whose connection.
+        feed: Of the lane.
+    """
+
+    __slots__ = ("_reply", "data_received")
+
+    def __init__(self, reply: Reply, feed: Callable[[bytes], None]) -> None:
+        self._reply = reply
+        self.data_received = feed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._reply.connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """See asyncio.Protocol: the connection is closed then."""
 
 
 def head_of(head: bytes, loop: asyncio.AbstractEventLoop) -> RawResponseMessage:

@@ -316,6 +316,69 @@ def test_nothing_of_it_stays() -> None:
     assert gone() is None, "it holds what holds it, and the collector does not see that"
 
 
+class Reply:
+    """Remembers what a lane hands on."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.got.append(data)
+
+    def lane_passed(self) -> None:
+        self.got.append("passed")
+
+    def lane_broke(self, error: Exception) -> None:
+        self.got.append(repr(error))
+
+
+def test_the_reply_it_serves_gets_what_does_not_pass() -> None:
+    ends, reply, raw = Ends(), Reply(), framed(chunk("a"))
+    lane = armed(ends, math.inf, 0.0, 2, 0, 20, 999)
+    before = sys.getrefcount(reply)
+    lane.feed(raw)
+    lane.serve(reply)
+    assert not lane.open
+    lane.feed(raw)
+    assert reply.got == [raw], "it is armed, but not open"
+    lane.open = True
+    lane.feed(raw)
+    assert (len(ends.written), len(reply.got)) == (1, 1)
+    lane.feed(raw)
+    lane.feed(raw)
+    assert len(ends.written) == 2
+    assert reply.got == [raw, "passed", raw]
+    lane.serve(None)
+    lane.feed(raw)
+    assert (len(reply.got), lane.open) == (3, False)
+    lane.serve(reply)
+    lane.serve(reply)
+    del lane
+    assert sys.getrefcount(reply) == before
+
+
+def test_the_reply_it_serves_is_told_of_what_fails() -> None:
+    reply, raised = Reply(), [RuntimeError("late"), KeyboardInterrupt()]
+
+    def clock() -> float:
+        raise raised.pop(0)
+
+    ends = Ends()
+    lane = Lane(ends, ends, None, ends, clock)
+    lane.arm(FORM.prefix, FORM.middle, *FREE)
+    lane.serve(reply)
+    lane.open = True
+    lane.feed(framed(chunk("a")))
+    assert reply.got == ["RuntimeError('late')"]
+    with pytest.raises(KeyboardInterrupt):
+        lane.feed(framed(chunk("a")))
+    raised.append(RuntimeError("nobody to tell"))
+    lane.serve(None)
+    lane.open = True
+    with pytest.raises(RuntimeError, match="nobody"):
+        lane.feed(framed(chunk("a")))
+
+
 class Played:
     """An exchange and its client, with a lane in between or without."""
 
@@ -430,4 +493,4 @@ def test_any_stream_is_the_same_with_it(pieces: list[bytes | None], judge: Judge
 
 
 def test_all_of_this_holds_where_python_checks_its_memory() -> None:
-    in_dev_mode(__file__, "cut or fails or meanwhile or stays or any_stream or takes_what or armed")
+    in_dev_mode(__file__, "cut or fails or meanwhile or stays or any_stream or takes_what or armed or serves")

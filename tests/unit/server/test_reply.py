@@ -26,6 +26,10 @@ class Transport:
         self.closed = False
         self.reads = True
         self.unsent = 0
+        self.protocol: asyncio.BaseProtocol = asyncio.Protocol()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -52,6 +56,7 @@ class Sink:
     def __init__(self, reply: Reply, *, pauses: bool = False) -> None:
         self.said: list[bytes] = []
         self.ends = 0
+        self.from_lane: list[str] = []
         self._reply = reply
         self._pauses = pauses
 
@@ -60,6 +65,12 @@ class Sink:
         self.said.append(data)
         if self._pauses:
             self._reply.pause()
+
+    def passed(self) -> None:
+        self.from_lane.append("passed")
+
+    def broken(self, error: Exception) -> None:
+        self.from_lane.append("broken")
 
     def over(self) -> None:
         self.ends += 1
@@ -271,3 +282,68 @@ async def test_letting_go_closes_and_says_nothing_more(played: Played) -> None:
     reply.data_received(framed(b"late"))
     reply.connection_lost(None)
     assert (sink.said, sink.ends) == ([], 0)
+
+
+class Lane:
+    """Hands all on, and remembers whether it might have taken it."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.since = 0.0
+        self.reply: Reply | None = None
+        self.might: list[bool] = []
+
+    def serve(self, reply: Reply | None) -> None:
+        self.reply, self.open = reply, False
+
+    def feed(self, data: bytes) -> None:
+        self.might.append(self.open)
+        if self.reply is not None:
+            self.reply.data_received(data)
+
+
+async def test_a_lane_may_take_whole_pieces_that_nobody_waits_for(played: Played) -> None:
+    reply, lane = played.reply, Lane()
+    reply.data_received(HEAD + framed(b"one"))
+    reply.pause()
+    reply.use(lane)
+    way = cast("asyncio.Protocol", played.transport.protocol)
+    way.data_received(framed(b"two"))
+    assert not played.sink.said
+    reply.read(played.sink)
+    for piece in (framed(b"three"), framed(b"four")[:4], framed(b"four")[4:], framed(b"five")):
+        way.data_received(piece)
+    reply.pause()
+    way.data_received(framed(b"six"))
+    reply.resume()
+    way.data_received(END)
+    assert b"".join(played.sink.said) == b"onetwothreefourfivesix"
+    assert lane.might == [False, True, True, False, True, False, True]
+    assert (played.sink.ends, lane.open, lane.reply) == (1, False, None)
+    assert way.eof_received() is None
+
+
+async def test_a_lane_is_let_go_of_with_its_connection_and_counts_for_the_watchdog(played: Played) -> None:
+    reply, lane = played.reply, Lane()
+    reply.data_received(HEAD)
+    reply.pause()
+    reply.use(lane)
+    reply.use(lane)
+    reply.read(played.sink)
+    lane.since = 5.0
+    reply.look(5.0)
+    assert lane.open
+    reply.lane_passed()
+    reply.lane_broke(RuntimeError())
+    assert played.sink.from_lane == ["passed", "broken"]
+    played.transport.protocol.connection_lost(None)
+    assert (reply.fault.kind if reply.fault else "", lane.reply) == ("reset", None)
+    again = Played()
+    again.reply.data_received(HEAD)
+    again.reply.use(lane)
+    again.reply.close()
+    assert lane.reply is None
+    again.reply.use(lane)
+    again.reply.lane_passed()
+    again.reply.lane_broke(RuntimeError())
+    assert (lane.reply, again.sink.from_lane) == (None, [])
