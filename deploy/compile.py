@@ -1,5 +1,5 @@
 """
-Compiles what the guard computes for every chunk to machine code, with mypyc: half the CPU, the same verdicts.
+Compiles what the guard computes for every chunk to machine code, with mypyc and from C: less CPU, the same verdicts.
 
 Run: `python deploy/compile.py FOLDER` in a checkout, with mypy and a C compiler. FOLDER then holds a package `guard`
 with all its sources, in which the modules named here are compiled; `PYTHONPATH=FOLDER guard serve ...` runs it.
