@@ -79,6 +79,7 @@ def ran(where: Path, *command: str) -> str:
 def test_both_builds_say_the_same_of_every_recorded_stream(installed: Path) -> None:
     assert ran(installed, "-m", "guard", "--version").strip().endswith("(compiled)")
     assert ran(CHECKOUT, "-m", "guard", "--version").strip().endswith("(python)")
+    assert ran(installed, "-c", "import guard.server._lane, guard.detect._pages") == ""
     replay = str(Path(__file__).parent / "replayed.py")
     python, compiled = (json.loads(ran(where, replay, str(CHECKOUT))) for where in (CHECKOUT, installed))
     assert compiled.pop("built") == "compiled"
