@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from guard.detect.acceptance import Acceptance, Slack, StepWindow
 from guard.detect.baseline import Baseline
@@ -129,7 +129,8 @@ class DetectorBank:
         self._acceptance = Acceptance(plan.windows, plan.falls, baseline) if plan.windows else None
         self._steps = tuple(map(self._step_reader, plan.step_refs))
         # Readings of text since they last changed, which they do a block or a page at a time.
-        self._values: dict[int, float] = {}
+        self._values: list[float | None] = [None] * len(plan.text_refs)
+        self._any_value = False
 
     @property
     def tokens(self) -> int:
@@ -210,10 +211,11 @@ class DetectorBank:
         if index < 0:
             reader = self._steps[-1 - index]
             return reader() if reader is not None else float(self._tokens)
-        value = self._values.get(index)
+        value = self._values[index]
         if value is None:
             only = self._only
             value = self._values[index] = only[index]() if only is not None else self._read_worst(index)
+            self._any_value = True
         return value
 
     def read_all(self, refs: tuple[SignalRef, ...]) -> list[float]:
@@ -221,24 +223,29 @@ class DetectorBank:
         row, only = self._plan.row(refs), self._only
         if row is None or only is None:
             return [self.read(ref) for ref in refs]
-        values = self._values
-        found: list[float] = []
+        # Of any type, so that a compiled build hands them on as the objects that they are.
+        values: list[Any] = self._values
+        found: list[Any] = []
         for index in row:
-            value = values.get(index)
+            value = values[index]
             if value is None:
-                value = values[index] = only[index]()
+                reader: Any = only[index]
+                value = values[index] = reader()
             found.append(value)
+        self._any_value = True
         return found
 
     def _forget(self, turns: int, pages: int) -> None:
         self._version += 1
         self.text = (self.text[0] + turns, self.text[1] + pages)
-        values = self._values
+        if not self._any_value:
+            return
         if pages:
-            values.clear()
-        elif values:
+            self._values = [None] * len(self._values)
+            self._any_value = False
+        else:
             for index in self._plan.loops:
-                values.pop(index, None)
+                self._values[index] = None
 
     def finding(self, ref: SignalRef) -> Finding:
         """The evidence behind a reading."""
