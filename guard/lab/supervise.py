@@ -19,6 +19,8 @@ from guard.config import AdminListen, Config, Listen
 from guard.errors import ConfigError, SetupError
 from guard.observe.log import configure, is_terminal, say
 from guard.server.admin_access import AdminAccess
+from guard.server.hung_workers import end_hung_workers
+from guard.server.kept import kept
 from guard.server.run import Running
 from guard.server.tls import load_pair, server_context
 from guard.server.watched import Watched
@@ -65,7 +67,8 @@ async def supervise_command(config: Config, argv: Sequence[str], *, workers: int
         app = WorkersAdmin(supervisor, session, access).application()
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
         await runner.setup()
-        watching = asyncio.create_task(watched.run())
+        hung = kept("hung workers", lambda: end_hung_workers(supervisor, session, MonotonicClock()))
+        watching = asyncio.gather(watched.run(), hung)
         try:
             await _listen(runner, config.admin, context)
             host, port = runner.addresses[0][:2]

@@ -13,6 +13,7 @@ import pytest
 
 from guard.clock import MonotonicClock
 from guard.config import Listen
+from guard.server.hung_workers import end_hung_workers
 from guard.server.workers import Supervisor
 from tests.integration.server.fleet import CHAT, PATIENCE, chat, fleet, until
 from tests.integration.server.scripted import OK_SSE, backend
@@ -67,6 +68,51 @@ async def test_a_reload_while_workers_start_ends_none_of_them() -> None:
     assert [worker.restarts for worker in supervisor.workers] == [0, 0]
     supervisor.stop()
     await running
+
+
+#: A worker that answers on its admin port.
+ANSWERS = """
+import http.server, sys, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print('{"url": "http://h", "admin_url": "http://127.0.0.1:%d"}' % server.server_port, flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_worker_that_hangs_is_ended_and_started_again() -> None:
+    clock = MonotonicClock()
+    supervisor = Supervisor([sys.executable, "-c", ANSWERS], 2, Listen(port=0), 0.1, clock)
+    served: list[str] = []
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as client:
+        running = asyncio.create_task(supervisor.run(served.append))
+        async with asyncio.timeout(PATIENCE):
+            while not served:
+                assert not running.done()
+                await asyncio.sleep(0.01)
+        watching = asyncio.create_task(end_hung_workers(supervisor, client, clock, every=0.2, patience=4.0))
+        hangs, other = supervisor.workers
+        assert hangs.process is not None
+        assert other.process is not None
+        stopped, lives = hangs.process.pid, other.process.pid
+        os.kill(stopped, signal.SIGSTOP)
+
+        async def again() -> bool:
+            return hangs.restarts == 1 and hangs.admin_url is not None
+
+        await until("the worker that hung serves again", again)
+        assert hangs.process.pid != stopped
+        assert (other.process.pid, other.restarts) == (lives, 0)
+        watching.cancel()
+        supervisor.stop()
+        await running
 
 
 async def test_sigterm_lets_streams_in_flight_finish_and_sighup_reloads_every_worker() -> None:
