@@ -5,6 +5,8 @@ An error names the place and the fix: a person who reads only the message knows 
 
 from __future__ import annotations
 
+import errno
+
 
 class GuardError(Exception):
     """Base of all declared errors. Anything else that escapes is a defect."""
@@ -66,14 +68,31 @@ class RequestError(GuardError):
         super().__init__(message)
 
 
-class UpstreamError(GuardError):
-    """The upstream could not be reached or broke off; `kind` is one of UPSTREAM_FAULTS."""
+#: What this machine has too little of, whichever backend is asked: files, memory.
+_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
-    def __init__(self, kind: str, message: str) -> None:
+
+def is_own_lack(error: BaseException) -> bool:
+    """Whether a connection failed for what this machine lacks, which says nothing about the backend."""
+    return isinstance(error, OSError) and error.errno in _OWN_LACK
+
+
+class UpstreamError(GuardError):
+    """
+    The upstream could not be reached or broke off.
+
+    Args:
+        kind: One of UPSTREAM_FAULTS.
+        message: For the client and the record.
+        own: Whether it is this machine's own lack: the replica is not charged with it.
+    """
+
+    def __init__(self, kind: str, message: str, *, own: bool = False) -> None:
         if kind not in UPSTREAM_FAULTS:
             raise ValueError(f"unknown upstream fault {kind!r}; one of {sorted(UPSTREAM_FAULTS)}")
         self.kind = kind
         self.message = message
+        self.own = own
         super().__init__(f"{kind}: {message}")
 
 

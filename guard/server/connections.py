@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from guard.clock import Clock
-from guard.errors import UpstreamError
+from guard.errors import UpstreamError, is_own_lack
 from guard.server.reply import Disconnected, Reply
 
 #: How long the addresses of a name are known. Unit: seconds.
@@ -202,7 +202,8 @@ class Connections:
         except TimeoutError as error:
             raise UpstreamError("timeout", "the backend did not answer in time") from error
         except OSError as error:
-            raise UpstreamError("connect", f"cannot reach the backend: {error.strerror or error}") from error
+            message = f"cannot reach the backend: {error.strerror or error}"
+            raise UpstreamError("connect", message, own=is_own_lack(error)) from error
         return transport
 
     async def _resolve(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> list[aiohappyeyeballs.AddrInfoType]:

@@ -10,6 +10,7 @@ import aiohttp
 import structlog
 
 from guard.clock import Clock
+from guard.errors import is_own_lack
 from guard.fleet.settings import HealthSettings
 from guard.server.upstream import Upstream, UpstreamPool
 from guard.types import ReplicaId
@@ -77,7 +78,9 @@ class HealthChecks:
                 self._pool.session.get(upstream.url + self._settings.path, allow_redirects=False) as reply,
             ):
                 good = reply.status < 500
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if is_own_lack(error):
+                return  # nothing is known of the replica
             good = False
         self.results["good" if good else "failed"] += 1
         if upstream.replica.checked(good=good, now=self._clock.now()):

@@ -15,7 +15,7 @@ from guard.clock import Clock
 from guard.config import TimeoutSettings, UpstreamSettings
 from guard.core.record import ExchangeRecord
 from guard.core.settings import Target, Wariness
-from guard.errors import UpstreamError
+from guard.errors import UpstreamError, is_own_lack
 from guard.fleet.evidence import charges
 from guard.fleet.fleet import Ejection, Fleet
 from guard.fleet.replica import Replica
@@ -299,8 +299,9 @@ class UpstreamPool:
         upstream.replica.succeeded()
 
     def failed(self, upstream: Upstream, fault: UpstreamError) -> None:
-        """An attempt was lost on its way."""
-        self._broke(upstream, str(fault))
+        """An attempt was lost on its way; one that this machine had nothing left for is not the replica's."""
+        if not fault.own:
+            self._broke(upstream, str(fault))
 
     def _broke(self, upstream: Upstream, reason: str) -> None:
         number = upstream.replica.faults.number
@@ -390,7 +391,8 @@ def as_fault(error: BaseException) -> UpstreamError:
     if isinstance(error, (asyncio.TimeoutError, aiohttp.ServerTimeoutError)):
         return UpstreamError("timeout", "the backend did not answer in time")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamError("connect", f"cannot reach the backend: {error.strerror or error}")
+        message = f"cannot reach the backend: {error.strerror or error}"
+        return UpstreamError("connect", message, own=is_own_lack(error))
     if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)):
         return UpstreamError("reset", "the backend closed the connection in the middle of its answer")
     # The error itself quotes what the backend said.

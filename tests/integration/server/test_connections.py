@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 from guard.clock import VirtualClock
 from guard.errors import UpstreamError
 from guard.server.connections import REMEMBERED, RESOLVED, Connections, Origin
+from tests.out_of_files import out_of_files
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -263,6 +264,17 @@ async def test_no_backend_is_a_fault_that_names_it(connections: Connections) -> 
         await connections.post(Origin.of("http://127.0.0.1:9"), "/", CIMultiDict(), b"")
     with pytest.raises(UpstreamError, match="cannot reach the backend"):
         await connections.post(Origin.of("http://nowhere.invalid:9"), "/", CIMultiDict(), b"")
+
+
+async def test_a_machine_out_of_files_is_not_the_backends_fault(connections: Connections) -> None:
+    async with serving() as server:
+        with out_of_files(), pytest.raises(UpstreamError, match="Too many open files") as caught:
+            await connections.post(server.origin, "/", CIMultiDict(), b"")
+        assert caught.value.own
+        assert await ask(connections, server) == b"ok"
+    with pytest.raises(UpstreamError) as caught:
+        await connections.post(Origin.of("http://127.0.0.1:9"), "/", CIMultiDict(), b"")
+    assert not caught.value.own
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])

@@ -15,6 +15,7 @@ from guard.fleet.settings import HealthSettings
 from guard.server.baselines import Baselines
 from guard.server.health import JITTER, HealthChecks
 from guard.server.upstream import UpstreamPool
+from tests.out_of_files import out_of_files
 
 SETTINGS = HealthSettings(interval=10.0, timeout=0.5, unhealthy_after=2)
 
@@ -59,6 +60,20 @@ async def test_nobody_there_and_nobody_answering_are_bad() -> None:
     assert [u.replica.healthy for u in replicas.upstreams] == [False, False]
     await replicas.close()
     silent.close()
+
+
+async def test_a_check_that_this_machine_has_no_file_for_says_nothing() -> None:
+    replicas = pool("http://127.0.0.1:9")
+    await replicas.open()
+    checks = HealthChecks(replicas, HealthSettings(unhealthy_after=1), VirtualClock(), random.Random(1))
+    (one,) = replicas.upstreams
+    with out_of_files():
+        await checks.check(one)
+    assert one.replica.healthy
+    assert not checks.results
+    await checks.check(one)
+    assert not one.replica.healthy
+    await replicas.close()
 
 
 def test_checks_are_due_at_times_of_their_own_and_the_same_seed_gives_the_same() -> None:

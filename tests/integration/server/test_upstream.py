@@ -142,6 +142,15 @@ def test_failures_in_a_row_eject_and_are_counted() -> None:
     assert "5 failures in a row" in str(replicas.report()["a"]["reason"])
 
 
+def test_what_this_machine_lacks_ejects_nobody() -> None:
+    replicas = pool(settings("a"))
+    one = named(replicas, "a")
+    for _ in range(20):
+        replicas.failed(one, UpstreamError("connect", "cannot reach the backend: Too many open files", own=True))
+    assert not replicas.ejections
+    assert replicas.standings() == {"ready": 1}
+
+
 async def test_a_replica_that_garbles_is_left_out_by_all_guards() -> None:
     clock = Time(1000.0)
     shared = LocalShared(60.0, clock)
