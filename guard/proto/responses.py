@@ -26,7 +26,7 @@ from guard.proto.family import Continuation, Family, Notice
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter, for_plugin
 from guard.proto.sse import SseEvent, SseParser
-from guard.proto.unsaid import CUT_CHARACTER, HALF, Unsaid
+from guard.proto.unsaid import CUT_CHARACTER, HALF, KEPT_BACK, Unsaid
 from guard.proto.whole import Texts, decoded, number_of, objects, samples, text_of
 from guard.types import Channel, Sample
 from guard.wire import Choice, Chunk, Delta, FunctionDelta, Metrics, Timings, ToolCallDelta
@@ -141,14 +141,23 @@ class ResponseAssembler:
         except (msgspec.DecodeError, RecursionError) as error:
             raise ProtocolError(f"the event is no JSON object: {error}") from error
         if isinstance(counted, dict):
-            self._unsaid.count(0, counted.get("predicted_n"), last=kind in _ENDS)
+            said = isinstance(kind, str) and kind.endswith(".delta")
+            self._unsaid.count(0, counted.get("predicted_n"), last=kind in _ENDS, text=said)
         if kind in _ENDS and (response := fields.get("response")) is not None and bytes(response) != b"null":
             self._response = response.copy()
 
     @property
     def unsure(self) -> str:
-        """See Gatherer. Streams of llama.cpp leave out the white space before half a character."""
-        return CUT_CHARACTER if self._unsaid.of(0, self._limit) else ""
+        """
+        See Gatherer.
+
+        Streams of llama.cpp leave out the white space before half a character, and at the limit what might have become
+        a stop word. Without a limit that is known, an answer that ends there may have ended by itself.
+        """
+        if self._unsaid.of(0, self._limit):
+            return CUT_CHARACTER
+        kept_back = self._limit is not None and self._unsaid.kept_back(0, self._limit)
+        return KEPT_BACK if kept_back else ""
 
     def result(self) -> bytes:
         """See Gatherer."""

@@ -47,6 +47,13 @@ class Unsaid:
         count = self._all.get(choice, 0)
         return not self._void and count > self._told.get(choice, 0) and (limit is None or count >= limit)
 
-    def kept_back(self, choice: int) -> bool:
-        """Whether the last token told came without text: it may begin a stop word, and nothing came after it."""
-        return not self._void and self._told.get(choice, 0) > self._text.get(choice, 0)
+    def kept_back(self, choice: int, limit: int = 0) -> bool:
+        """
+        Whether the last token told came without text: it may begin a stop word, and nothing came after it.
+
+        Args:
+            choice: Whose.
+            limit: Only if so many tokens came. Unit: tokens.
+        """
+        told = self._told.get(choice, 0)
+        return not self._void and told > self._text.get(choice, 0) and self._all.get(choice, 0) >= limit

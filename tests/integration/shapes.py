@@ -138,6 +138,8 @@ RESPONSES: list[dict[str, Any]] = [
     {**ONLY_SMILES, "max_output_tokens": 2},
     {**ENDS, "stop": ["zzz"], "max_output_tokens": 9},
     {**ENDS, "stop": [" green"], "max_output_tokens": 9},
+    {"grammar": 'root ::= " a"', "stop": [" a bc"], "max_output_tokens": 1},
+    {"grammar": 'root ::= "a a a a"', "stop": [" a bc"], "max_output_tokens": 2},
     {"input": 3},
     {"input": []},
 ]

@@ -13,8 +13,9 @@ from guard.proto.client import ClientRequest
 from guard.proto.family import Notice
 from guard.proto.prompt import prompt_text
 from guard.proto.request import stream_hazards, upstream_body
-from guard.proto.responses import RESPONSES, ResponsesReader
+from guard.proto.responses import RESPONSES, ResponseAssembler, ResponsesReader
 from guard.proto.sse import SseParser
+from guard.proto.unsaid import KEPT_BACK
 from guard.types import Channel
 from guard.wire import Chunk
 from tests.unit.proto.streams import SGLANG_RESPONSES, named, plain, recorded, response
@@ -136,6 +137,27 @@ def test_half_a_character_is_shown_as_llama_cpp_shows_it_where_it_is_all(said: t
     )
     (message,) = whole(stream, "llama.cpp")["output"]
     assert message["content"][0]["text"] == text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "limit", "unsure"),
+    [
+        (["in_progress"], 1, KEPT_BACK),  # not one text came
+        (["output_text.delta", "in_progress"], 2, KEPT_BACK),
+        (["in_progress", "output_text.delta"], 2, ""),
+        (["output_text.delta", "in_progress"], 9, ""),  # it ended by itself
+        (["output_text.delta", "in_progress"], None, ""),
+    ],
+)
+def test_text_that_the_limit_kept_back_makes_the_answer_unsure(
+    kinds: list[str], limit: int | None, unsure: str
+) -> None:
+    told = [response(kind, delta="a", timings={"predicted_n": at}) for at, kind in enumerate(kinds, 1)]
+    end = response("completed", response={"id": "r", "output": []}, timings={"predicted_n": len(kinds)})
+    gatherer = ResponseAssembler("llama.cpp", limit)
+    for event in SseParser().feed(named(*told, end)):
+        gatherer.add(event.data or b"")
+    assert gatherer.unsure == unsure
 
 
 @pytest.mark.parametrize("stream", [named(response("created", response={"id": "r"})), b"data: 1\n\n"])
