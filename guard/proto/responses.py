@@ -213,7 +213,7 @@ class ResponsesFamily(Family):
         self, request: ClientRequest, *, engine: str, annotate: bool, continuation: Continuation | None
     ) -> ChunkRewriter:
         """See Family. Nothing is continued here."""
-        return ChunkRewriter(request, engine=engine, annotate=annotate)
+        return ChunkRewriter(request, engine=engine, annotate=annotate, untold_limit=request.max_tokens)
 
     def gatherer(self, request: ClientRequest, engine: str) -> ResponseAssembler:
         """See Family."""

@@ -53,6 +53,7 @@ class ChunkRewriter:
         engine: Engine name, which says what the guard's switches added.
         annotate: Add a `guard` object with the steps' counts to chunks that complete steps.
         continuation: For an attempt whose chunks follow those of an earlier one.
+        untold_limit: Most tokens, where the end of an answer does not say that they were reached.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class ChunkRewriter:
         engine: str,
         annotate: bool = False,
         continuation: Continuation | None = None,
+        untold_limit: int | None = None,
     ) -> None:
         # A gatherer needs the counters itself, and its answer takes the last ones only.
         self._cut_timings = engine == "llama.cpp" and request.stream and not request.timings_per_token
         self._stops = bool(request.body.get("stop"))
+        self._untold_limit = untold_limit
         # With an echo the guard does not ask for token ids, and vLLM's streams have the prompt's unasked.
         echo = request.stream and bool(request.body.get("echo"))
         self._cut_tokens = engine == "vllm" and request.stream and not (request.return_token_ids or echo)
@@ -132,7 +135,12 @@ class ChunkRewriter:
         event, chunk = self._withheld
         self._withheld = None
         stopped = self._stops and _at_stop_word(following) and _same_token(chunk, following)
-        return self._rewrite(event, chunk, (), timings=not stopped)
+        return self._rewrite(event, chunk, (), timings=not stopped or self._at_limit(following))
+
+    def _at_limit(self, last: Chunk) -> bool:
+        """Whether the limit ended the answer, and not a stop word that is said in the same words."""
+        limit, timings = self._untold_limit, last.timings
+        return limit is not None and timings is not None and timings.predicted_n >= limit
 
     def _leave_untold(self, steps: Sequence[StepAcceptance]) -> None:
         if self._annotate:
