@@ -8,7 +8,7 @@ halves differ in their prompts and not in what was done.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -178,10 +178,15 @@ class Plan(msgspec.Struct, frozen=True):
     half: Half | None = None
 
 
+def in_fair_order(plans: Iterable[Plan]) -> list[Plan]:
+    """The same in an order that makes what was recorded until an interruption a fair sample."""
+    return sorted(plans, key=lambda plan: hashlib.sha256(plan.id.encode()).digest())
+
+
 def plans() -> list[Plan]:
     """All traces, in an order that makes what was recorded until an interruption a fair sample."""
     made = [*_corrupted(), *_draft_only(), *_loops(), *_healthy()]
-    return sorted(made, key=lambda plan: hashlib.sha256(plan.id.encode()).digest())
+    return in_fair_order(made)
 
 
 def _healthy() -> Iterator[Plan]:

@@ -9,12 +9,11 @@ translations.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from guard.lab.inject import FaultPlan
 from guard.lab.trace_labels import Half
-from guard.lab.trace_plans import FIRST_ROW, LATE_NUM_TOKENS, NUM_TOKENS, Plan
+from guard.lab.trace_plans import FIRST_ROW, LATE_NUM_TOKENS, NUM_TOKENS, Plan, in_fair_order
 
 #: Prompts likely to end in a loop, by name.
 LOOPING = {
@@ -107,8 +106,7 @@ CORRUPTIONS = (
 
 def fifth_plans() -> list[Plan]:
     """All of the fifth set, in an order that makes what was recorded until an interruption a fair sample."""
-    made = [*_asked(), *_corrupted()]
-    return sorted(made, key=lambda plan: hashlib.sha256(plan.id.encode()).digest())
+    return in_fair_order([*_asked(), *_corrupted()])
 
 
 def _asked() -> Iterator[Plan]:

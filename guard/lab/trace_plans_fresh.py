@@ -8,12 +8,11 @@ says.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from guard.lab.inject import FaultPlan
 from guard.lab.trace_labels import Half
-from guard.lab.trace_plans import FIRST_ROW, LATE, LATE_NUM_TOKENS, NUM_TOKENS, Plan
+from guard.lab.trace_plans import FIRST_ROW, LATE, LATE_NUM_TOKENS, NUM_TOKENS, Plan, in_fair_order
 
 #: Draft depths. Unit: tokens.
 DEPTHS = (3, 2, 5, 4)
@@ -114,7 +113,7 @@ DRAFT_ONSETS = (10, 50, 90, 130)
 def fresh_plans() -> list[Plan]:
     """All of the third set, in an order that makes what was recorded until an interruption a fair sample."""
     made = [*_looping(), *_answered(), *_corrupted(), *_draft_only()]
-    return sorted(made, key=lambda plan: hashlib.sha256(plan.id.encode()).digest())
+    return in_fair_order(made)
 
 
 def _looping() -> Iterator[Plan]:

@@ -6,12 +6,11 @@ More lists, records and floods than there, since two changes came of those; and 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from guard.lab.inject import FaultPlan
 from guard.lab.trace_labels import Half
-from guard.lab.trace_plans import FIRST_ROW, NUM_TOKENS, Plan
+from guard.lab.trace_plans import FIRST_ROW, NUM_TOKENS, Plan, in_fair_order
 
 #: Prompts likely to end in a loop, by name.
 LOOPING = {
@@ -78,8 +77,7 @@ CORRUPTIONS = (
 
 def later_plans() -> list[Plan]:
     """All of the fourth set, in an order that makes what was recorded until an interruption a fair sample."""
-    made = [*_asked(), *_corrupted()]
-    return sorted(made, key=lambda plan: hashlib.sha256(plan.id.encode()).digest())
+    return in_fair_order([*_asked(), *_corrupted()])
 
 
 def _asked() -> Iterator[Plan]:
