@@ -217,6 +217,7 @@ async def replay(
             known = baselines_for(baseline, [depth] if depth else []) if baseline else {}
             async with _own_guard(one, judge, player.url, known.get(depth or 0)) as running:
                 got = await receive(client, running.url, one)
+                await running.settled()
                 yield _recorded_by(running, _told(one, player, got))
 
 

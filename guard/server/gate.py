@@ -153,5 +153,6 @@ class Gate:
     async def empty(self) -> None:
         """Wait until nobody is inside."""
         if self.inside:
-            self._emptied = asyncio.Event()
+            if self._emptied is None or self._emptied.is_set():
+                self._emptied = asyncio.Event()
             await self._emptied.wait()

@@ -52,6 +52,13 @@ class Running(NamedTuple):
     url: str
     admin_url: str
 
+    async def settled(self) -> None:
+        """
+        Wait until no request is open. Whoever asks for the record of an answer that was just read needs it: the answer
+        goes out with its last token, and the record is made when the backend has ended its stream.
+        """
+        await self.guard.gate.empty()
+
 
 @contextlib.asynccontextmanager
 async def running_guard(

@@ -293,6 +293,7 @@ async def test_a_bad_message_is_continued_where_its_good_text_ended(embedded: Li
                 messages=USER, **ASKED, extra_body={"temperature": 0}
             ) as stream:
                 message = await stream.get_final_message()
+            await guard.settled()
             (record,) = guard.guard.records.latest(1)
     assert [attempt.mode for attempt in record.attempts] == ["first", "resume"]
     assert message.content[0].text.startswith("1. Red")

@@ -69,6 +69,7 @@ async def slots_busy(url: str) -> int:
 
 
 async def record_of(running: Running, request_id: str) -> dict[str, Any]:
+    await running.settled()
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{running.admin_url}/guard/requests/{request_id}") as reply,

@@ -82,6 +82,7 @@ async def test_a_killed_replica_is_replaced_in_the_middle_of_a_stream() -> None:
         ):
             pool = running.guard.pool
             healthy = await lines_of(session, running.url, BODY, "healthy")
+            await running.settled()
             home = running.guard.records.latest(1)[0].attempts[0].replica
 
             # A client that leaves: the abort is seen to work on the backend's own slots.
@@ -100,6 +101,7 @@ async def test_a_killed_replica_is_replaced_in_the_middle_of_a_stream() -> None:
                     got.append(raw.decode().rstrip("\n"))
                     if sum(1 for line in got if content(line)) == 20:
                         os.kill(_pid(backends[home]), signal.SIGKILL)
+            await running.settled()
             record = running.guard.records.get("killed")
             assert record is not None
             assert [(a.replica == home, a.mode, bool(a.fault)) for a in record.attempts] == [
@@ -122,6 +124,7 @@ async def test_a_killed_replica_is_replaced_in_the_middle_of_a_stream() -> None:
             await wait_until(lambda: _true(pool.standings()["unhealthy"] == 1))
             again = await lines_of(session, running.url, BODY, "again")
             assert "".join(map(content, again)) == whole
+            await running.settled()
             assert [a.fault for a in running.guard.records.latest(1)[0].attempts] == [""]
             alive = backends["two" if home == "one" else "one"]
             async with session.get(alive.url + "/slots") as reply:

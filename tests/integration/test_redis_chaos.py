@@ -76,6 +76,7 @@ async def test_a_real_models_spoilt_answer_is_rescued_while_redis_is_stopped(
             replica.arm(FaultPlan("noise"))
             said, verdict = await ask(two)
             assert verdict == "rescued"
+            await two.settled()
             (record,) = two.guard.records.latest(1)
             first, *_, last = record.attempts
             assert (first.verdict, first.tokens_shown) == ("retry", 0)

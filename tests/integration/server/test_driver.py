@@ -179,6 +179,7 @@ async def test_the_client_leaving_at_the_backends_own_error_aborts_once() -> Non
             response.close()
         await asyncio.wait_for(upstream.peer_gone.wait(), 1)
         assert upstream.closed_by_peer == [1]
+        await running.settled()
         (record,) = running.guard.records.latest(1)
         assert record.outcome.value == "upstream_error"
 
@@ -207,6 +208,7 @@ async def test_a_defect_of_the_guard_breaks_the_stream_off_aborts_once_and_is_no
         async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
             assert "[DONE]" not in await response.text()
         await asyncio.wait_for(upstream.peer_gone.wait(), 2)
+        await running.settled()
         (record,) = running.guard.records.latest(1)
         assert (record.outcome, record.attempts[0].fault) == ("upstream_error", "guard")
         assert record.plan_reason == "the guard itself failed: ZeroDivisionError"
@@ -367,6 +369,7 @@ async def test_a_replica_that_dies_in_the_middle_is_replaced_and_the_text_goes_o
             "busy",
             "ready",
         ]
+        await running.settled()
         record = running.guard.records.latest(1)[0]
         assert [a.fault for a in record.attempts] == ["reset", ""]
 
@@ -510,6 +513,7 @@ async def test_a_kept_alive_connection_that_the_backend_closed_costs_no_attempt(
         for _ in range(6):
             async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
                 assert text_of(await response.text()) == "a"
+        await running.settled()
         assert [r.outcome.value for r in running.guard.records.latest(10)] == ["healthy"] * 6
 
 

@@ -101,6 +101,7 @@ async def told(form: Form, script: Script, *, stream: bool) -> str:
                 body = await response.read()
             except aiohttp.ClientError:
                 return "broken off"
+        await running.settled()
         (record,) = running.guard.records.latest(1)
     if record.outcome.value == "relayed":
         return f"{response.status}, as the backend said it"

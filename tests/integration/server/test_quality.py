@@ -64,6 +64,7 @@ async def ask(client: aiohttp.ClientSession, running: Running, number: int) -> t
     async with client.post(running.url + "/v1/chat/completions", json=body, headers=headers) as response:
         said = await response.text()
     chunks = [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: {")]
+    await running.settled()
     record = running.guard.records.get(f"r{number}")
     assert record is not None
     return "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks), record

@@ -80,3 +80,21 @@ async def test_clients_that_come_all_at_once_wait_their_turn() -> None:
                 opened.enter_context(socket.create_connection((host, int(port)), timeout=1))
             async with aiohttp.ClientSession() as client, client.get(running.admin_url + "/healthz") as response:
                 assert response.status == 200
+
+
+async def test_the_record_of_an_answer_that_is_out_is_there_once_its_backend_has_ended_the_stream() -> None:
+    answer = chunk("whole", finish="stop") + DONE
+    async with backend(lambda _: [OK_SSE, answer, 0.3]) as upstream:
+        config = Config(
+            upstreams=[UpstreamSettings(url=upstream.url, engine="vllm")],
+            listen=Listen(port=0),
+            admin=Listen(port=0),
+            timeouts=TimeoutSettings(drain=0.2),
+        )
+        async with running_guard(config, Judge(policy())) as running, aiohttp.ClientSession() as client:
+            body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+            async with client.post(running.url + "/v1/chat/completions", json=body) as response:
+                assert (await response.json())["choices"][0]["message"]["content"] == "whole"
+            assert running.guard.records.latest(1) == []
+            await running.settled()
+            assert [record.outcome.value for record in running.guard.records.latest(1)] == ["healthy"]

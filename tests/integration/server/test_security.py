@@ -271,6 +271,7 @@ async def test_a_path_spelled_otherwise_is_guarded_all_the_same(path: str) -> No
         answer = await raw(running.url, head.encode() + asked)
         assert b"x-guard-policy" in answer
         assert upstream.requests[0].line == f"POST {path} HTTP/1.1"
+        await running.settled()
         assert running.guard.records.latest(1)[0].route == CHAT
         assert running.guard.metrics.passthrough == 0
 
@@ -478,6 +479,7 @@ async def ask_all(upstream: Backend, tmp_path: Path) -> str:
             async with client.get(running.admin_url + path, headers=token) as answer:
                 assert answer.status == 200
                 told += await answer.text()
+        await running.settled()
         for record in list(running.guard.records.latest(20)):
             async with client.get(f"{running.admin_url}/guard/requests/{record.request_id}", headers=token) as answer:
                 told += await answer.text()

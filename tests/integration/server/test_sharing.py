@@ -62,6 +62,7 @@ async def test_a_refused_retry_is_told_honestly_recorded_and_counted(stream: boo
         assert "guard_exhausted" in text
         assert "[DONE]" not in text
         assert len(upstream.requests) == 1
+        await running.settled()
         record = running.guard.records.get("r1")
         assert record is not None
         assert "retry budget" in record.plan_reason
@@ -83,6 +84,7 @@ async def test_a_policy_that_lets_the_last_attempt_pass_lets_it_pass_when_no_ret
         assert "and goes on." in text
         assert "[DONE]" in text
         assert len(upstream.requests) == 1
+        await running.settled()
         record = running.guard.records.get("r1")
         assert record is not None
         assert (record.outcome, record.plan_reason) == (Outcome.NOTED, "the retry budget is used up")

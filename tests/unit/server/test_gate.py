@@ -64,13 +64,13 @@ async def test_waiting_until_it_is_empty() -> None:
     await gate.empty()
     for _ in range(2):
         gate.enter("/", NOBODY)
-    waiting = asyncio.create_task(gate.empty())
+    waiting = [asyncio.create_task(gate.empty()) for _ in range(2)]
     await asyncio.sleep(0)
     gate.leave("")
     await asyncio.sleep(0)
-    assert not waiting.done()
+    assert not any(each.done() for each in waiting)
     gate.leave("")
-    await waiting
+    await asyncio.gather(*waiting)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ async def ask(url: str, rid: str, *, stream: bool, **xargs: Any) -> str:
 
 
 async def record(guard: Running, rid: str) -> dict[str, Any]:
+    await guard.settled()
     async with aiohttp.ClientSession() as client, client.get(f"{guard.admin_url}/guard/requests/{rid}") as reply:
         found: dict[str, Any] = await reply.json()
     return found
