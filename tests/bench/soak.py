@@ -32,7 +32,17 @@ from tests.bench.soak_guard import shared
 from tests.bench.soak_load import Clients
 from tests.bench.soak_plan import REPLICAS, Replica, Stage, schedule
 from tests.bench.soak_script import stories
-from tests.bench.soak_verdict import Ended, Sample, attempts, beyond_budget, closes, flatness, violations, whole_lines
+from tests.bench.soak_verdict import (
+    Ended,
+    Sample,
+    attempts,
+    beyond_budget,
+    closes,
+    flatness,
+    lags_of,
+    violations,
+    whole_lines,
+)
 from tests.integration.state.servers import Server, free_port
 
 #: How long the guard keeps idle connections, and a little more. Unit: seconds.
@@ -177,7 +187,7 @@ async def soak(seconds: float, streams: int, seed: int) -> dict[str, Any]:
         await listening
         seen, late, wrong = attempts(replicas, IDLE[short])
         end = end._replace(seen=seen, late=late, continued_wrongly=wrong, problems=guard.problems, exit_code=code)
-        end = end._replace(recorded=whole_lines(folder / "records"))
+        end = end._replace(recorded=whole_lines(folder / "records"), replica_lags=lags_of(replicas))
     return report(end, guard, seed)
 
 
@@ -232,13 +242,13 @@ async def _run(seconds: float, stage: Stage, guard: Watched, seed: int) -> Ended
     after = await guard.sample(time.monotonic() - begun)
     metrics = await guard.metrics()
     done = Counter(stage.done)
-    return Ended(seconds, clients, done, [], 0, 0, before, samples, after, metrics, (0, 0), lags, [], None)
+    return Ended(seconds, clients, done, [], 0, 0, before, samples, after, metrics, (0, 0), lags, [], [], None)
 
 
 def report(end: Ended, guard: Watched, seed: int) -> dict[str, Any]:
     """Everything that is told of a soak."""
     budget = Budget()
-    excess = beyond_budget(end.seen, end.clients.changes, budget, end.lags)
+    excess = beyond_budget(end.seen, end.clients.changes, budget, sorted(end.lags + end.replica_lags))
     flat = flatness(end.samples, end.seconds)
     kept = ("guard_exchanges_total", "guard_attempts_total", "guard_aborts", "guard_upstream_faults", "guard_verdicts")
     kept += ("guard_retries_refused", "guard_recordings", "guard_policy_reloads", "guard_requests_refused")
@@ -257,6 +267,10 @@ def report(end: Ended, guard: Watched, seed: int) -> dict[str, Any]:
         "given_up": closes(end),
         "beyond_budget": max(excess, 0),
         "woken_late_s": {"often": _quantile(end.lags, 0.99), "at_most": _quantile(end.lags, 1.0)},
+        "replicas_late_s": {
+            "times": len(end.replica_lags),
+            "at_most": max((lag for _, lag in end.replica_lags), default=0),
+        },
         "most_retries_in_flight": max(one.retries for one in end.samples),
         "flat": flat,
         "samples": end.samples,

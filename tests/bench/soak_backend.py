@@ -10,6 +10,7 @@ that nothing is lost when it is killed:
     TIME end NUMBER HOW SILENCE         done, closed (by the other side), reset; seconds since the last byte was sent
     TIME late NUMBER                    the other side closed although all was sent, instead of using it again
     TIME wrong NUMBER                   it was asked to continue a text that it never said
+    TIME lag - SECONDS                  this process was woken so much too late, or had so much to do
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 GARBLES, RESETS = 0.6, 0.03
 #: How often a replica that stalls looks whether it is over. Unit: seconds.
 LOOK = 0.1
+#: How often a replica asks for being woken to see how late it is, and what it writes down. Unit: seconds.
+WAKE, LATE = 0.05, 0.1
 #: On a replica that trickles: how many times slower, and how long half an event waits for the rest. Unit: seconds.
 SLOWER, HALF = 3.0, 0.2
 #: A connection closed so soon after a whole answer was not simply idle; a padded one takes long to read. Unit: seconds.
@@ -223,10 +226,20 @@ class Connection(asyncio.Protocol):
     _story: Story
 
 
+def wake(replica: Replica, due: float) -> None:
+    """Tell how late this is called, and again: a guard cannot be blamed for what a starved replica saw late."""
+    loop = asyncio.get_running_loop()
+    late = loop.time() - due
+    if late > LATE:
+        replica.tell(f"lag - {late:.3f}")
+    loop.call_later(WAKE, wake, replica, loop.time() + WAKE)
+
+
 async def main(port: int, events: Path, seed: int) -> None:
     replica = Replica(events, seed)
     stories()
     loop = asyncio.get_running_loop()
+    wake(replica, loop.time())
     loop.add_reader(0, lambda: replica.listen(os.read(0, 256)))
     server = await loop.create_server(lambda: Connection(replica), "127.0.0.1", port, backlog=8192)
     print("ready", flush=True)

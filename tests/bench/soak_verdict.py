@@ -100,6 +100,17 @@ def attempts(replicas: list[Replica], idle: float) -> tuple[list[Attempt], int, 
     return sorted(out, key=lambda one: one.began), late, wrong
 
 
+def lags_of(replicas: list[Replica]) -> list[tuple[float, float]]:
+    """When a replica was woken how much too late. Unit: seconds."""
+    out = []
+    for replica in replicas:
+        for line in replica.events.read_text().splitlines():
+            at, what, _, *rest = line.split(" ")
+            if what == "lag":
+                out.append((float(at), float(rest[0])))
+    return out
+
+
 def beyond_budget(
     seen: list[Attempt], changes: list[tuple[float, int]], budget: Budget, lags: list[tuple[float, float]]
 ) -> int:
@@ -110,9 +121,11 @@ def beyond_budget(
         seen: All attempts by their beginning.
         changes: When how many clients' requests were open.
         budget: The rule.
-        lags: When this machine woke a process how much too late. Unit: seconds.
+        lags: When this machine woke a process, or a replica, how much too late: by the time when it was woken. Unit:
+            seconds.
     """
     lag_times = [at for at, _ in lags]
+    longest = max((lag for _, lag in lags), default=0.0)
     times = [at for at, _ in changes]
     known: set[str] = set()
     retrying: dict[str, Attempt] = {}
@@ -121,8 +134,8 @@ def beyond_budget(
         if one.request not in known:
             known.add(one.request)
             continue
-        near = lags[bisect_left(lag_times, one.began - 3.0) : bisect_right(lag_times, one.began + 3.0)]
-        late = LAG + max((lag for _, lag in near), default=0.0)
+        near = lags[bisect_left(lag_times, one.began - 3.0) : bisect_right(lag_times, one.began + 3.0 + longest)]
+        late = LAG + max((lag for at, lag in near if at - lag <= one.began + 3.0), default=0.0)
         retrying = {name: other for name, other in retrying.items() if other.ended > one.began}
         retrying[one.request] = one
         open_now = changes[bisect_left(times, one.began - 1.0) : bisect_right(times, one.began)]
@@ -185,6 +198,7 @@ class Ended(NamedTuple):
     metrics: dict[str, float]
     recorded: tuple[int, int]
     lags: list[tuple[float, float]]
+    replica_lags: list[tuple[float, float]]
     problems: list[str]
     exit_code: int | None
 

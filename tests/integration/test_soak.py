@@ -14,7 +14,17 @@ from tests.bench.soak import soak
 from tests.bench.soak_load import LAST, Clients, Manner, judged
 from tests.bench.soak_plan import AROUND, SICK, Replica, schedule
 from tests.bench.soak_script import CUT, position, stories
-from tests.bench.soak_verdict import Attempt, Ended, Sample, attempts, beyond_budget, closes, flatness, violations
+from tests.bench.soak_verdict import (
+    Attempt,
+    Ended,
+    Sample,
+    attempts,
+    beyond_budget,
+    closes,
+    flatness,
+    lags_of,
+    violations,
+)
 
 SECONDS, STREAMS, SEED = 22.0, 60, 13
 
@@ -98,13 +108,16 @@ def test_retries_beyond_the_budget_are_counted_where_they_begin() -> None:
     seen += [attempt("r0", 8.9, 9.9), attempt("r6", 9.1, 9.9), attempt("r7", 9.2, 9.9)]
     assert beyond_budget(seen, [*changes, (8.8, 20)], Budget(share=0, floor=4), []) == 1
     assert beyond_budget(seen[:25], changes, Budget(share=2_000, floor=3), [(2.0, 8.0)]) < 0
+    # It was late from 2 on, and could only write that down at 10; late only after 10 is another matter.
+    assert beyond_budget(seen[:25], changes, Budget(share=2_000, floor=3), [(10.0, 8.0)]) < 0
+    assert beyond_budget(seen[:25], changes, Budget(share=2_000, floor=3), [(18.0, 8.0)]) == 2
 
 
 def test_what_a_replica_wrote_down_is_read_also_when_it_was_killed(tmp_path: Path) -> None:
     events = tmp_path / "events"
     events.write_text(
         "1.0 begin 7-1 a\n2.0 begin 7-2 b\n2.5 end 7-1 closed 0.100\n3.0 begin 8-1 c\n"
-        "3.0 begin 8-2 d\n8.0 end 8-2 closed 5.000\n"
+        "3.0 begin 8-2 d\n4.0 lag - 0.750\n8.0 end 8-2 closed 5.000\n"
     )
     replica = Replica(0, 1, events, 1, killed={7: 2.9})
     seen, late, wrong = attempts([replica], 4.0)
@@ -115,6 +128,7 @@ def test_what_a_replica_wrote_down_is_read_also_when_it_was_killed(tmp_path: Pat
         ("c", "open", float("inf")),
     ]
     assert (late, wrong) == (0, 0)
+    assert lags_of([replica]) == [(4.0, 0.75)]
 
 
 def good_end() -> Ended:
@@ -128,7 +142,7 @@ def good_end() -> Ended:
         "guard_store_degraded": 0.0,
     }
     seen = [attempt("a", 0.0, 1.0), attempt("b", 0.0, 1.0)]
-    return Ended(30.0, clients, Counter(), seen, 0, 0, sample, samples, sample, metrics, (2, 0), [], [], 0)
+    return Ended(30.0, clients, Counter(), seen, 0, 0, sample, samples, sample, metrics, (2, 0), [], [], [], 0)
 
 
 def found(end: Ended, excess: int = 0) -> str:
