@@ -173,14 +173,25 @@ class StepWindow:
         Returns:
             1 - probability / reference; nan while either is unknown.
         """
+        reference = self.reference()
+        return self._below(reference, LEAST_BASELINE if reference == self._baseline else LEAST_HISTORY)
+
+    def drop(self) -> float:
+        """The same against nothing but the stream's own earlier part: what was low from the first token on is none."""
+        return self._below(self.own, LEAST_HISTORY)
+
+    @property
+    def own(self) -> float:
+        """What this stream's own earlier part was like; nan while unknown."""
+        return self.history.reference if self.history is not None else math.nan
+
+    def _below(self, reference: float, least: float) -> float:
         tally = self.tally
         judged = tally.accepted + tally.rejected
-        if not self.full or judged == 0:
+        if not self.full or judged == 0 or math.isnan(reference):
             return math.nan
-        reference = self.reference()
-        least = LEAST_BASELINE if reference == self._baseline else LEAST_HISTORY
-        if not reference >= least:
-            return math.nan if math.isnan(reference) else 0.0
+        if reference < least:
+            return 0.0
         fallen = 1.0 - (tally.accepted + PRIOR * reference) / (judged + PRIOR) / reference
         return 0.0 if fallen < 0.0 else min(fallen, 1.0)
 
@@ -190,9 +201,16 @@ class StepWindow:
         if history is not None and (self._alone or self.reference() != reference):
             highest = history.highest()
             reference = highest if self._alone or highest < reference else reference
+        return self._slack_below(reference, bound, ahead)
+
+    def drop_slack(self, bound: float, ahead: int) -> Slack:
+        """The same for a drop above `bound`."""
+        return self._slack_below(self.history.highest() if self.history is not None else math.nan, bound, ahead)
+
+    def _slack_below(self, reference: float, bound: float, ahead: int) -> Slack:
         if math.isnan(reference):
             # If it may soon be known, by what nobody can tell.
-            return (-1.0 if history is not None and history.near(ahead) else math.inf), 0.0
+            return (-1.0 if self.history is not None and self.history.near(ahead) else math.inf), 0.0
         if reference < LEAST_BASELINE:
             return math.inf, 0.0
         share = (1.0 - bound) * reference
@@ -293,7 +311,7 @@ class Acceptance:
 
     Args:
         windows: Windows asked for; None stands for the whole stream.
-        falls: Those of them that `fall` is read from.
+        falls: Those of them that `fall` or `drop` is read from.
         baseline: The deployment's healthy profile, if known.
     """
 
@@ -342,7 +360,7 @@ class Acceptance:
         How far a reading is from its bound, whatever leaves the window while the next tokens come.
 
         Args:
-            name: Signal: a fall that would rise above `bound`, or a probability that would sink below it.
+            name: Signal: a fall or a drop that would rise above `bound`, or a probability that would sink below it.
             window: Of the signal.
             bound: Of its reading.
             ahead: Most tokens that will come. Unit: tokens.
@@ -353,13 +371,11 @@ class Acceptance:
         """
         if name == "acceptance_fall":
             return self.windows[window].fall_slack(bound, ahead)
+        if name == "acceptance_drop":
+            return self.windows[window].drop_slack(bound, ahead)
         if name == "acceptance_probability":
             return self.windows[window].slack(bound, 0.0, ahead)
         return -1.0, 0.0
-
-    def fall(self, window: Window | None) -> float:
-        """Reading of `acceptance_fall` over one window."""
-        return self.windows[window].fall()
 
     @property
     def evidence(self) -> float:
@@ -370,10 +386,6 @@ class Acceptance:
     def fell(self) -> int | None:
         """Token at which a fall began for which the evidence is strong; None while there is none."""
         return self._change.onset if self._doubts else None
-
-    def reference(self, window: Window | None) -> float:
-        """What a fall is measured against; nan while unknown."""
-        return self.windows[window].reference()
 
     def onset(self, window: Window | None, tokens: int) -> int:
         """Token at which the fall began, or the start of the window when none is under way."""

@@ -16,6 +16,8 @@ from guard.types import Cadence, Channel, Finding, Sample, SignalRef, Unit, Wind
 #: Read from the text, at a place that acceptance tells.
 _TOPIC: Final = "topic_break"
 _ACCEPTANCE: Final = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance) - {_TOPIC}
+#: Those that are measured against what was before.
+_FALLS: Final = frozenset({"acceptance_drop", "acceptance_fall"})
 #: Where a fall began is told by the change point, which learns what is usual from a window that is read for falls.
 _USUAL_FALL: Final = Window(32, Unit.TOKENS)
 #: Signals of which the smaller reading can be the worse one: with several channels, the reading farthest
@@ -43,7 +45,7 @@ class _Plan:
         self.text_refs = tuple(ref for ref in self.refs if ref.name not in told)
         steps = [ref for ref in self.refs if ref.name in _ACCEPTANCE]
         self.windows: set[Window | None] = {ref.window for ref in steps}
-        self.falls: set[Window | None] = {ref.window for ref in steps if ref.name == "acceptance_fall"}
+        self.falls: set[Window | None] = {ref.window for ref in steps if ref.name in _FALLS}
         if not self.falls and any(ref.name == _TOPIC for ref in self.refs):
             self.falls = {_USUAL_FALL}
             self.windows.add(_USUAL_FALL)
@@ -82,6 +84,7 @@ class _Plan:
 
 
 _MEASURES: Final[dict[str, Callable[[StepWindow], Reader]]] = {
+    "acceptance_drop": lambda window: window.drop,
     "acceptance_fall": lambda window: window.fall,
     "acceptance_length": lambda window: window.length,
     "acceptance_rate": lambda window: window.rate,
@@ -296,9 +299,10 @@ class DetectorBank:
         acceptance = self._acceptance
         if acceptance is None:
             return f"{ref} is {value:.3g}"
-        tally = acceptance.windows[ref.window].tally
-        if ref.name == "acceptance_fall":
-            reference = acceptance.reference(ref.window)
+        window = acceptance.windows[ref.window]
+        tally = window.tally
+        if ref.name in _FALLS:
+            reference = window.own if ref.name == "acceptance_drop" else window.reference()
             return (
                 f"acceptance probability fell from {reference:.2f} to {tally.probability():.2f}"
                 f" at token {onset} (length {tally.length():.2f})"

@@ -42,6 +42,10 @@ _ALL = (
         "How far that chance is below the deployment's baseline, or below this stream's own earlier part.",
     ),
     _spec(
+        "acceptance_drop", 0, 1, "share", _STEPS, True,
+        "The same below this stream's own earlier part alone: one that was low from its first token on shows none.",
+    ),
+    _spec(
         "acceptance_evidence", 0, math.inf, "nats", (), True,
         "How much likelier the latest steps are after a fall than without; e to this power is about the steps "
         "between two false alarms.",

@@ -315,18 +315,21 @@ def _steps(tokens: list[str], pattern: tuple[int, ...], drafted: int, channel: C
 
 
 def run_stream(judge: Judge, samples: Iterable[Sample], baseline: Baseline | None, prompt: str = "") -> Outcome:
-    """Judge a stream until a rule acts, or to its end."""
+    """Judge a stream until a rule acts, or to its end; one that only holds is told where no other acts after it."""
     monitor = Monitor(judge, baseline, prompt)
+    holding: Verdict | None = None
     held, tokens, peak, peak_token = False, 0, 0.0, 0
     for sample in samples:
         verdict = monitor.observe([sample])
         tokens += sample.tokens
         if verdict.suspicion > peak:
             peak, peak_token = verdict.suspicion, tokens
-        if verdict.rule:
+        if verdict.action is Action.HOLD:
+            held = True
+            holding = holding or (verdict if verdict.rule else None)
+        elif verdict.rule:
             return Outcome(verdict, held, tokens, peak, peak_token)
-        held = held or verdict.action is Action.HOLD
-    return Outcome(None, held, tokens, peak, peak_token)
+    return Outcome(holding, held, tokens, peak, peak_token)
 
 
 def differences(expect: Expect, outcome: Outcome) -> list[str]:

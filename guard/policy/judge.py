@@ -18,8 +18,10 @@ Score = Callable[[Read, int], float]
 #: Signal, bound -> slack and share.
 Slack = Callable[[SignalRef, float], tuple[float, float]]
 
-#: Actions, mildest first.
-_SEVERITY: Final = {action: rank for rank, action in enumerate(Action)}
+#: Of rules that act together, that of the last of these decides. Suspicion holds text beside a note as well.
+_SEVERITY: Final = {
+    action: rank for rank, action in enumerate((Action.PASS, Action.HOLD, Action.NOTE, Action.CUT, Action.RETRY))
+}
 
 
 class JudgeState:
@@ -192,10 +194,10 @@ class Judge:
         if state.text_only:
             read = _text_only(read)
         suspicion, acting = self._weigh(suspects, read, tokens, state)
-        if acting is None:
+        rule = self.policy.rules[acting] if acting is not None else None
+        if acting is None or rule is None or (rule.action is Action.HOLD and not self._holds):
             held = self._holds and suspicion >= self._hold_at
             return Verdict(Action.HOLD if held else Action.PASS, suspicion, None, "", choice, tokens)
-        rule = self.policy.rules[acting]
         if rule.action is Action.NOTE:
             state.noted.add(acting)
         evidence = _distinct(finding(ref) for ref in dict.fromkeys(_evidence(rule.when, read, tokens, self._act_at)))

@@ -179,8 +179,14 @@ def _read_source(document: Document) -> PolicySource:
 
 
 def _with_action(rule: _Written, source: PolicySource) -> _Written:
-    """The rule with the action that a policy's `kinds` or `action_override` gives it; rules that note stay."""
+    """
+    The rule with the action that a policy's `kinds` or `action_override` gives it.
+
+    Rules that note stay under `kinds`. Those that hold always do: a doubt says of no answer that it is bad.
+    """
     action = rule.source.action
+    if action is Action.HOLD:
+        return rule
     if not isinstance(source.action_override, UnsetType):
         action = source.action_override
     if not isinstance(source.kinds, UnsetType) and rule.source.action is not Action.NOTE:

@@ -131,7 +131,9 @@ class MatchSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class KindSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings for one kind of verdict."""
 
-    action: Annotated[Action | UnsetType, _help("Takes the place of the action of rules of this kind.")] = UNSET
+    action: Annotated[
+        Action | UnsetType, _help("Takes the place of the action of rules of this kind that retry or cut.")
+    ] = UNSET
     max_attempts: Annotated[int | UnsetType, _help("Takes the place of retry.max_attempts.")] = UNSET
     change: Annotated[tuple[Change, ...] | UnsetType, _help("Takes the place of retry.change.")] = UNSET
 
@@ -156,6 +158,7 @@ class PolicySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = UNSET
     kinds: Annotated[dict[Kind, KindSource] | UnsetType, _help("Settings for single kinds of verdict.")] = UNSET
     action_override: Annotated[
-        Action | UnsetType, _help("Takes the place of every rule's action, inherited ones included.", "note")
+        Action | UnsetType,
+        _help("Takes the place of every rule's action but `hold`, inherited ones included.", "note"),
     ] = UNSET
     rules: Annotated[tuple[RuleSource, ...], _help("Own rules; one named like an inherited rule replaces it.")] = ()

@@ -11,7 +11,7 @@ from guard.types import StepAcceptance, Unit, Window
 
 AHEAD = 16
 WINDOWS: list[Window | None] = [Window(32, Unit.TOKENS), Window(24, Unit.STEPS), Window(8, Unit.TOKENS), None]
-SIGNALS = st.sampled_from(["acceptance_fall", "acceptance_probability"])
+SIGNALS = st.sampled_from(["acceptance_drop", "acceptance_fall", "acceptance_probability"])
 #: Phases of a stream: so many steps, kept with this probability, are drawn from their seed.
 STEPS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([3, 3, 3, 2, 0])), min_size=1, max_size=40)
 
@@ -57,5 +57,6 @@ def test_while_it_lasts_no_reading_passes_its_bound(
         if slack < 0:
             return
         found = acceptance.windows[window]
-        reading, passed = (found.fall(), 1) if name == "acceptance_fall" else (found.probability(), -1)
+        readings = {"acceptance_drop": found.drop, "acceptance_fall": found.fall}
+        reading, passed = (readings[name](), 1) if name in readings else (found.probability(), -1)
         assert not (reading - bound) * passed > 1e-9

@@ -71,30 +71,30 @@ def test_a_window_by_steps_counts_steps() -> None:
 
 def test_a_fall_inside_the_stream_is_measured_against_its_own_earlier_part() -> None:
     acceptance, tokens = run([1, 2, 3, 0], 30)
-    assert acceptance.fall(W32) < 0.2
+    assert acceptance.windows[W32].fall() < 0.2
     feed(acceptance, [0], 40, tokens)
-    assert acceptance.fall(W32) > 0.8
+    assert acceptance.windows[W32].fall() > 0.8
 
 
 def test_weak_from_the_first_token_without_a_baseline_is_no_fall() -> None:
     acceptance, _ = run([0, 0, 0, 0, 0, 1], 60)
-    assert not acceptance.fall(W32) > 0.0
+    assert not acceptance.windows[W32].fall() > 0.0
 
 
 def test_bad_from_the_first_token_is_seen_with_a_baseline() -> None:
     acceptance, tokens = run([0], 40, baseline=K3)
-    assert acceptance.fall(W32) > 0.8
+    assert acceptance.windows[W32].fall() > 0.8
     assert acceptance.onset(W32, tokens) == 0
 
 
 def test_a_stream_long_below_its_baseline_has_a_weak_draft() -> None:
     acceptance, _ = run([0], 300, baseline=K3)
-    assert acceptance.fall(W32) == 0.0
+    assert acceptance.windows[W32].fall() == 0.0
 
 
 def test_a_baseline_on_too_little_evidence_is_not_used() -> None:
     acceptance, _ = run([0], 40, baseline=Baseline(probability=0.5, weight=10))
-    assert not acceptance.fall(W32) > 0.0
+    assert not acceptance.windows[W32].fall() > 0.0
 
 
 def test_the_onset_of_a_fall_is_found_within_a_few_tokens() -> None:
@@ -137,13 +137,28 @@ def test_what_a_fall_leaves_behind_is_no_measure_of_it_until_it_has_lasted() -> 
     for _ in range(60):
         token += 3
         acceptance.add(StepAcceptance(2, 3, 3, True), token)
-    healthy = acceptance.reference(window)
+    healthy = acceptance.windows[window].reference()
     for _ in range(110):
         token += 1
         acceptance.add(StepAcceptance(0, 3, 1, True), token)
-    assert acceptance.reference(window) == healthy
-    assert acceptance.fall(window) > 0.6
+    assert acceptance.windows[window].reference() == healthy
+    assert acceptance.windows[window].fall() > 0.6
     for _ in range(600):
         token += 1
         acceptance.add(StepAcceptance(0, 3, 1, True), token)
-    assert acceptance.fall(window) == 0.0
+    assert acceptance.windows[window].fall() == 0.0
+
+
+def test_a_drop_is_one_from_this_streams_own_part_whatever_the_baseline_says() -> None:
+    window = Window(32, Unit.TOKENS)
+    good = Baseline(0.8, 1000.0, 3)
+    low = Acceptance({window}, {window}, good)
+    feed(low, [0, 0, 1], 16, 0)
+    assert low.windows[window].fall() > 0.5
+    assert low.windows[window].drop() == 0.0
+    fallen = Acceptance({window}, {window}, good)
+    end = feed(fallen, [2, 3, 1], 20, 0)
+    assert math.isnan(Acceptance({window}, {window}, good).windows[window].drop())
+    assert fallen.windows[window].drop() == 0.0
+    feed(fallen, [0], 40, end)
+    assert fallen.windows[window].drop() > 0.6

@@ -131,6 +131,20 @@ def test_where_nothing_is_held_suspicion_is_shown_but_does_not_hold() -> None:
     assert (verdict.action, verdict.suspicion) == (Action.PASS, 0.7)
 
 
+def test_a_rule_that_holds_is_told_but_leaves_the_word_to_one_that_notes_cuts_or_retries() -> None:
+    for action in (Action.NOTE, Action.CUT, Action.RETRY):
+        stream = Stream(rule(above(X, 0.5), Action.HOLD, name="h"), rule(above(Y, 0.5), action, name="other"))
+        held = stream.at(1, x=1.0, y=0.0)
+        assert (held.action, held.suspicion, held.rule) == (Action.HOLD, 1.0, "h")
+        other = stream.at(2, x=1.0, y=1.0)
+        assert (other.action, other.suspicion, other.rule) == (action, 1.0, "other")
+
+
+def test_a_rule_that_holds_does_nothing_where_nothing_is_held() -> None:
+    verdict = Stream(rule(above(X, 0.5), Action.HOLD), mode=HoldMode.OFF).at(1, x=1.0)
+    assert (verdict.action, verdict.suspicion, verdict.rule) == (Action.PASS, 1.0, "")
+
+
 def test_one_judge_serves_many_choices() -> None:
     stream = Stream(rule(above(X, 0.5), persist=16))
     other = Stream(rule(above(X, 0.5)))

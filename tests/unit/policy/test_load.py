@@ -262,6 +262,12 @@ def test_every_action_can_be_overridden() -> None:
     assert {rule.action for rule in grow(CHILD + "action_override: note\n").rules} == {Action.NOTE}
 
 
+def test_a_rule_that_only_holds_goes_on_doing_so() -> None:
+    doubt = "rules:\n  - {name: doubt, kind: garbled, action: hold, when: {signal: speed, below: 1}}\n"
+    for override in ("action_override: note\n", "action_override: cut\n", "kinds: {garbled: {action: retry}}\n"):
+        assert grow(CHILD + override + doubt).rules[-1].action is Action.HOLD
+
+
 def test_the_action_of_a_kind_leaves_rules_that_only_note() -> None:
     child = grow(CHILD + "kinds: {repetition: {action: retry, max_attempts: 2}}\n")
     assert [rule.action for rule in child.rules] == [Action.RETRY, Action.RETRY, Action.NOTE]
