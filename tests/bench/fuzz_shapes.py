@@ -119,7 +119,7 @@ def differences(one: Any, other: Any, place: str = "$") -> list[str]:
 
 
 def only_times(found: list[str], shape: Shape) -> bool:
-    """Whether the answers differ by nothing but the times that llama.cpp puts beside a stop word (guard/README.md)."""
+    """Whether the answers differ by nothing but the times that llama.cpp puts beside a stop word (proto/README.md)."""
     asked = shape[1]
     return bool(asked["stream"] and asked.get("stop")) and all(".timings: only" in place for place in found)
 

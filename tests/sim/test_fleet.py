@@ -30,7 +30,7 @@ def run(**fields: Any) -> tuple[World, Figures]:
 
 
 def test_one_bad_replica_is_left_out_and_clients_hardly_see_it() -> None:
-    """The figures over 10,000 exchanges stand in guard/README.md; `python -m tests.sim.fleet` prints them."""
+    """The figures over 10,000 exchanges stand in guard/fleet/README.md; `python -m tests.sim.fleet` prints them."""
     world, guarded = run(policy="demo")
     _, unguarded = run(exchanges=400, **UNGUARDED)
     assert unguarded.bad >= 8

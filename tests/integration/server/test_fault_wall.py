@@ -1,4 +1,4 @@
-"""What a client gets when its backend fails, on every guarded route: the table in guard/README.md is made here."""
+"""What a client gets when its backend fails, on every guarded route: makes the table in guard/proto/README.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.integration.server.scripted import CHUNKED_SSE, OK_SSE, backend, chun
 from tests.unit.core.transcript import policy
 from tests.unit.proto.streams import SGLANG_CUMULATIVE, SGLANG_ERROR, named, plain, recorded
 
-README = Path(__file__).parents[3] / "guard" / "README.md"
+README = Path(__file__).parents[3] / "guard" / "proto" / "README.md"
 Script = list[bytes | float | None]
 
 
