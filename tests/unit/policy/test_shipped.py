@@ -12,6 +12,7 @@ import pytest
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
+from guard.lab.policy_test import run_file
 from guard.policy.json_schema import schema_text
 from guard.policy.judge import Judge
 from guard.policy.load import load_policy
@@ -195,9 +196,9 @@ def test_the_committed_schema_is_up_to_date() -> None:
     assert committed == schema_text(CATALOGUE), "write it again: guard policy schema > policies/policy.schema.json"
 
 
-def test_the_examples_of_the_readme_are_right() -> None:
+def test_the_examples_of_the_readme_are_right(tmp_path: Path) -> None:
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    rule, settings, child, match, tests, tuned = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    first, first_test, rule, settings, child, match, tests, tuned = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (unsure,) = re.findall(r"```yaml\n(.*?)```", (FOLDER / "EVIDENCE.md").read_text(encoding="utf-8"), re.DOTALL)
     base = (FOLDER / "default.yaml").read_text(encoding="utf-8")
     head = "version: 1\nname: example\n"
@@ -211,4 +212,9 @@ def test_the_examples_of_the_readme_are_right() -> None:
         more + "rules:\n" + unsure,
     ):
         assert load_policy(example, CATALOGUE, "README.md", lambda name, _: (base, name)).rules
-    assert "expect: {action: pass, held: false}" in tests
+    (tmp_path / "mine.yaml").write_text(first, encoding="utf-8")
+    for written in (first_test, tests):
+        (tmp_path / "mine_test.yaml").write_text(written, encoding="utf-8")
+        report = run_file(tmp_path / "mine_test.yaml", find_policy)
+        assert report.tests == 2
+        assert report.failures == []
