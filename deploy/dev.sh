@@ -38,7 +38,7 @@ environment() { # $1: extra
     apt-get update -qq
     apt-get install -y -qq "$base-venv" >/dev/null || apt-get install -y -qq python3-venv >/dev/null
   fi
-  echo "Making the environment in .venv (about 300 MB to download) ..." >&2
+  echo "Making the environment in .venv ..." >&2
   "$base" -m venv .venv
   "$python" -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e ".[$1]"
   printf '%s' "$key" > .venv/.key
