@@ -69,3 +69,13 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert [name for name in used if name not in named] == []
     places = [place.partition("#")[0] for place in (*inline, *named.values()) if "://" not in place]
     assert [place for place in places if place and not (page.parent / place).exists()] == []
+
+
+FILES = [f"/{p.relative_to(ROOT)}" for folder in ("guard", "tests", "deploy") for p in (ROOT / folder).rglob("*.*")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_every_source_that_a_page_names_is_there(page: Path) -> None:
+    """Whoever looks for it finds it: a file that was renamed leaves no page behind."""
+    named = set(re.findall(r"`([\w./-]+\.(?:py|c|lua|sh|js))`", page.read_text(encoding="utf-8")))
+    assert [name for name in sorted(named) if not any(file.endswith(f"/{name.lstrip('./')}") for file in FILES)] == []
