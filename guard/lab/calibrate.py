@@ -260,7 +260,8 @@ def in_words(profile: Profile, found: Sequence[Threshold]) -> str:
 def _advice(found: Sequence[Threshold]) -> list[str]:
     if not found:
         return ["  no stream is long enough for a window and the history it is compared with"]
-    best = max(found, key=lambda one: one.room)
+    # Where one window was seen often enough to speak of, one that was not is no advice.
+    best = max([one for one in found if one.resolved] or found, key=lambda one: one.room)
     if best.room < _LEAST_ROOM:
         return ["", "Healthy windows fall as far here as broken ones can: acceptance_fall is no evidence."]
     start = math.ceil(best.level * 100) / 100

@@ -58,6 +58,8 @@ from guard.shipped import find_policy
 from guard.types import Action, Kind, RequestId, SignalRef
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"
+#: Sets that replicas play from, and those that are asked for garbage that is missed.
+SETS, OTHER_SETS = ("tuning", "unseen"), ("fresh", "later", "fifth")
 SSE = (("content-type", "text/event-stream"),)
 DONE = b"data: [DONE]\n\n"
 #: From one verify step to the next, and steps that the network brings at a time.
@@ -83,9 +85,17 @@ def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
 @cache
 def recorded() -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """Healthy and garbled streams of the recorded traces; those on which the policy errs by itself stay in."""
-    cases = [case for name in ("tuning", "unseen") for case in read_cases(TRACES / f"{name}.jsonl.gz")]
+    cases = [case for name in SETS for case in read_cases(TRACES / f"{name}.jsonl.gz")]
     healthy = tuple(c for c in cases if c.kind == "healthy" and c.subkind != "draft_only" and not c.hard_negative)
     return healthy, tuple(c for c in cases if c.kind == "garbled")
+
+
+@cache
+def missed(policy: str) -> tuple[Case, ...]:
+    """Garbled streams of the other sets, which the policy does not find."""
+    judge = Judge(find_policy(policy))
+    cases = [case for name in OTHER_SETS for case in read_cases(TRACES / f"{name}.jsonl.gz") if case.kind == "garbled"]
+    return tuple(case for case in cases if not run_case(judge, case).acted)
 
 
 @cache
@@ -98,7 +108,8 @@ def found(policy: str) -> tuple[int, ...]:
 @cache
 def garbage(number: int) -> tuple[CaseChunk, ...]:
     """What one corrupted stream said after its fault began."""
-    case = recorded()[1][number]
+    known = recorded()[1]
+    case = known[number] if number < len(known) else missed("demo")[number - len(known)]
     tokens, out = 0, []
     for one in case.chunks:
         if tokens >= (case.first_bad_token or 0):
@@ -404,7 +415,7 @@ class World:
         self.dice = random.Random(plan.seed)
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
-        kinds = tuple(range(len(recorded()[1]))) if plan.all_garbage else found("demo")
+        kinds = tuple(range(len(recorded()[1] + missed("demo")))) if plan.all_garbage else found("demo")
         self.replicas = {
             f"replica-{i}": SimReplica(
                 f"replica-{i}", share, random.Random(f"{plan.seed}/{i}"), kinds, i not in plan.undrafted

@@ -89,7 +89,11 @@ def test_one_in_ten_thousand_is_read_off_enough_windows(tmp_path: Path) -> None:
     levels = thresholds(found, baselines_of(made(found)))
     assert levels[0].resolved
     assert levels[0].level > levels[-1].level  # the dip is short
-    assert "would have alarmed on 1 in 10,000 of these 10," in in_words(made(found), levels)
+    said = in_words(made(found), levels)
+    assert "would have alarmed on 1 in 10,000 of these 10," in said
+    # Advice is of a window of which that can be said.
+    few = [one._replace(resolved=one.window == 16) for one in levels]
+    assert "{signal: acceptance_fall, window: 16 tokens" in in_words(made(found), few)
 
 
 def test_traffic_that_falls_by_itself_leaves_no_room(tmp_path: Path) -> None:
