@@ -51,6 +51,7 @@ class Fleet:
     def __init__(self, settings: PoolSettings | None = None) -> None:
         self.settings = settings or PoolSettings()
         self._replicas: dict[ReplicaId, Replica] = {}
+        self._drained: frozenset[str] = frozenset()
         self._turn = 0
         #: Replicas that begin to stand out, and the evidence.
         self._standing_out: dict[ReplicaId, str] = {}
@@ -79,12 +80,19 @@ class Fleet:
             raise ValueError(f"two replicas are called {name!r}")
         settings = self.settings
         replica = Replica(name, settings.ejection, settings.transport, settings.health, now)
+        replica.drained = name in self._drained
         self._replicas[name] = replica
         return replica
 
     def remove(self, name: ReplicaId) -> None:
         """A replica leaves the choice; attempts open on it go on."""
         self._replicas.pop(name, None)
+
+    def drain(self, names: Collection[str]) -> None:
+        """From now on these replicas, and no others, begin nothing new, whoever joins later included."""
+        self._drained = frozenset(names)
+        for replica in self._replicas.values():
+            replica.drained = replica.name in self._drained
 
     @property
     def in_flight(self) -> int:
@@ -104,11 +112,12 @@ class Fleet:
             engine: Keep to replicas of this engine, if there is one: a text begun on it is continued.
 
         Raises:
-            UpstreamError: There is no replica at all.
+            UpstreamError: There is no replica at all, or all are drained.
         """
-        replicas = list(self._replicas.values())
+        replicas = [replica for replica in self._replicas.values() if not replica.drained]
         if not replicas:
-            raise UpstreamError("connect", "no replica is known at the moment")
+            drained = "every replica is drained (pool.drained_file)"
+            raise UpstreamError("connect", drained if self._replicas else "no replica is known at the moment")
         able = [r for r in replicas if engine is None or r.engine in (None, engine)] or replicas
         open_to = self._candidates(able, tried, now)
         self._turn += 1
@@ -147,8 +156,9 @@ class Fleet:
 
     def panics(self, now: float) -> bool:
         """Whether so few replicas are left that ejections are void."""
-        out = sum(r.standing(now) not in (Standing.READY, Standing.BUSY) for r in self._replicas.values())
-        return len(self._replicas) - out < self.settings.panic * len(self._replicas)
+        standings = [r.standing(now) for r in self._replicas.values() if not r.drained]
+        left = sum(standing in (Standing.READY, Standing.BUSY) for standing in standings)
+        return left < self.settings.panic * len(standings)
 
     def judge(self, counts: Counts, now: float) -> list[Ejection]:
         """

@@ -21,6 +21,7 @@ class Standing(enum.StrEnum):
     EJECTED = "ejected"  # for bad answers
     FAILED = "failed"  # for transport failures in a row
     UNHEALTHY = "unhealthy"  # by its health checks
+    DRAINED = "drained"  # by hand
 
 
 class Ejections:
@@ -104,6 +105,8 @@ class Replica:
         self.quality = Ejections(ejection.time, ejection.most_time, ejection.growth, ejection.forgive)
         self.faults = Ejections(transport.time, transport.most_time, ejection.growth, ejection.forgive)
         self.healthy = True
+        #: Taken out by hand: what is open on it goes on, nothing new begins.
+        self.drained = False
         self._ejection = ejection
         self._transport = transport
         self._health = health
@@ -153,6 +156,8 @@ class Replica:
 
     def standing(self, now: float) -> Standing:
         """Whether it is in choice; the gravest reason when not."""
+        if self.drained:
+            return Standing.DRAINED
         if not self.healthy:
             return Standing.UNHEALTHY
         if self.quality.holds(now):

@@ -157,6 +157,7 @@ class PoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Args:
         panic: Share of replicas below which nobody is left out any more: too few are worse than doubtful ones.
         confirm_aborts: How long the backend's own count of running requests is watched after an abort. Unit: seconds.
+        drained_file: File that names replicas to drain, by name or URL, one a line; read again when it changes.
     """
 
     affinity: AffinitySettings = AffinitySettings()
@@ -168,6 +169,7 @@ class PoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     dns: DnsSettings = DnsSettings()
     panic: Share = 0.5
     confirm_aborts: Annotated[float, Meta(ge=0)] = 5.0
+    drained_file: str | None = None
 
 
 def parse_nameserver(text: str) -> tuple[str, int]:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple, get_type_hints
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,6 +18,7 @@ from guard.environment import is_secret, strangers
 from guard.errors import GuardError
 from guard.lab.serve import baselines_of, loaded
 from guard.server.doors import Doors
+from guard.server.drained import read_drained
 from guard.server.gate import Gate
 from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
@@ -46,6 +48,8 @@ def check_command(args: argparse.Namespace) -> int:
         policies = PolicySet(named, config.shadow_policy)
         baselines_of(config)
         Doors(config, Gate(config.access, config.limits), Outgoing(config.access, config.upstream_tls))
+        if config.pool.drained_file is not None:
+            read_drained(Path(config.pool.drained_file))
     except GuardError as error:
         print(error, file=sys.stderr)
         return 1

@@ -27,6 +27,7 @@ from guard.server.baselines import Baselines
 from guard.server.capabilities import AiohttpAsker
 from guard.server.collector import Collector
 from guard.server.doors import Doors
+from guard.server.drained import watch_drained
 from guard.server.health import HealthChecks
 from guard.server.kept import kept
 from guard.server.outgoing import Outgoing
@@ -83,8 +84,7 @@ async def running_guard(
         SetupError: A port cannot be had.
         ConfigError: The store's password cannot be had.
     """
-    by_url = baselines or {}
-    learned = Baselines({u.name or u.url.rstrip("/"): by_url[u.url] for u in config.upstreams if u.url in by_url})
+    learned = _measured(config, baselines or {})
     clock = MonotonicClock()
     outgoing = Outgoing(config.access, config.upstream_tls)
     fixed = [upstream for upstream in config.upstreams if upstream.resolve is None]
@@ -96,6 +96,7 @@ async def running_guard(
     rescorer = Rescorer(pool, clock, config.audit, lambda replica: pool.charge(replica, bad=True))
     guard = Guard(config, policies, pool, clock, learned, store, recorder, tracing, rescorer)
     doors = Doors(config, guard.gate, outgoing)
+    watch_drained(config.pool.drained_file, pool, doors.watched)
     await pool.open()
     doors.watch(pool.session.headers)
     await store.open()
@@ -133,6 +134,10 @@ async def running_guard(
         for closing in (recorder, tracing):
             if closing is not None:
                 await asyncio.to_thread(closing.close)
+
+
+def _measured(config: Config, by_url: dict[str, Baseline]) -> Baselines:
+    return Baselines({u.name or u.url.rstrip("/"): by_url[u.url] for u in config.upstreams if u.url in by_url})
 
 
 async def _found(config: Config, pool: UpstreamPool) -> dict[str, Callable[[], Awaitable[object]]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 #: How a replica stands with the worker that thinks least of it comes first.
-_WORST = ("ejected", "failed", "unhealthy", "busy", "ready")
+_WORST = ("drained", "ejected", "failed", "unhealthy", "busy", "ready")
 
 Answer = dict[str, Any]
 

@@ -4,7 +4,7 @@ import { timeChart } from "./charts.js";
 import { empty, h, per10k, short } from "./dom.js";
 
 // How a replica stands: whether it is chosen, or why not.
-const STANDINGS = { ready: ["good", "Serving"], busy: ["warn", "Busy"], ejected: ["bad", "Ejected: bad answers"], failed: ["bad", "Left out: faults"], unhealthy: ["bad", "Unhealthy"] };
+const STANDINGS = { ready: ["good", "Serving"], busy: ["warn", "Busy"], ejected: ["bad", "Ejected: bad answers"], failed: ["bad", "Left out: faults"], unhealthy: ["bad", "Unhealthy"], drained: ["warn", "Drained by hand"] };
 
 export function replicas(root, { signal }) {
   const cards = new Map();

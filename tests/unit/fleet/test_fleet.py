@@ -66,6 +66,22 @@ def test_a_retry_goes_elsewhere_first_even_where_it_is_busier() -> None:
     assert made.choose(0.0, key=1, tried={ReplicaId("a")}).name == "b"
 
 
+def test_what_is_drained_is_chosen_for_nothing_not_even_in_panic_and_counts_for_none() -> None:
+    made = fleet("a", "b", "c")
+    made.drain({"a", "later"})
+    assert {made.choose(0.0, key=key, tried={ReplicaId("b")}).name for key in range(50)} <= {"b", "c"}
+    eject(made, "b", "c")
+    assert made.panics(0.0)
+    assert {made.choose(0.0, key=key).name for key in range(50)} == {"b", "c"}
+    made.add(ReplicaId("later"))
+    assert named(made, "later").standing(0.0) is Standing.DRAINED
+    made.drain({"a", "b", "c", "later"})
+    with pytest.raises(UpstreamError, match="every replica is drained"):
+        made.choose(0.0)
+    made.drain(())
+    assert {made.choose(100.0, key=key).name for key in range(50)} == {"a", "b", "c", "later"}
+
+
 def test_a_retry_takes_the_least_busy_of_the_others() -> None:
     made = fleet("a", "b", "c")
     named(made, "b").in_flight = 1

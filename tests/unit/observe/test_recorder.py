@@ -19,6 +19,9 @@ from guard.observe.recorder import Recorder, RecorderSettings, RotatingFile
 from guard.observe.recording import Tape
 from guard.types import Channel, Kind, Sample
 
+#: For a thread that waits for a busy machine. Unit: seconds.
+PATIENCE = 60.0
+
 
 def settings(folder: Path, **fields: Any) -> RecorderSettings:
     return RecorderSettings(**{"folder": str(folder / "rec"), "healthy": 1.0, **fields})
@@ -43,7 +46,7 @@ def test_what_is_offered_is_written_for_the_owner_only(tmp_path: Path) -> None:
     recorder = Recorder(settings(tmp_path))
     for number in range(5):
         recorder.offer(*exchange(f"r{number}"), draw=0.5)
-    recorder.close()
+    recorder.close(PATIENCE)
     path = tmp_path / "rec" / "exchanges.jsonl"
     assert names(path) == ["r0", "r1", "r2", "r3", "r4"]
     assert (mode(path), mode(path.parent)) == (0o600, 0o700)
@@ -59,7 +62,7 @@ def test_shares_of_good_and_of_judged_answers(tmp_path: Path) -> None:
     recorder.offer(*exchange("bad low", bad=True), draw=0.2)
     recorder.offer(*exchange("bad high", bad=True), draw=0.5)
     recorder.offer(ExchangeRecord("none", "/", "m", "p", True), [], draw=0.0)
-    recorder.close()
+    recorder.close(PATIENCE)
     assert names(tmp_path / "rec" / "exchanges.jsonl") == ["good low", "bad low"]
 
 
@@ -80,7 +83,7 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path, monkeypatch: pytest.Monke
         recorder.offer(*exchange(f"r{number}"), draw=0.0)
     assert recorder.dropped == 3
     go.set()
-    recorder.close()
+    recorder.close(PATIENCE)
     assert recorder.written == 3
 
 
@@ -91,7 +94,7 @@ def test_a_disk_that_stays_full_is_counted_and_told_once(tmp_path: Path) -> None
         recorder = Recorder(settings(tmp_path))
         for number in range(3):
             recorder.offer(*exchange(f"r{number}"), draw=0.0)
-        recorder.close()
+        recorder.close(PATIENCE)
     assert (recorder.written, recorder.failed) == (0, 3)
     assert [entry["event"] for entry in logs] == ["recording failed"]
 
@@ -110,7 +113,7 @@ def test_after_trouble_it_goes_on_and_would_tell_again(tmp_path: Path, monkeypat
     with structlog.testing.capture_logs() as logs:
         for number in range(4):
             recorder.offer(*exchange(f"r{number}"), draw=0.0)
-        recorder.close()
+        recorder.close(PATIENCE)
     assert (recorder.written, recorder.failed, len(logs)) == (1, 3, 2)
     assert names(tmp_path / "rec" / "exchanges.jsonl") == ["r2"]
 
@@ -120,13 +123,13 @@ def test_a_defect_in_a_line_does_not_end_the_recorder(tmp_path: Path) -> None:
     record, tapes = exchange("lone surrogate")
     recorder.offer(record, [(tapes[0][0], [Sample(0, ((Channel.CONTENT, "\ud800"),), 1)])], draw=0.0)
     recorder.offer(*exchange("fine"), draw=0.0)
-    recorder.close()
+    recorder.close(PATIENCE)
     assert (recorder.written, recorder.failed) == (1, 1)
 
 
 def test_closing_twice_or_offering_late_harms_nobody(tmp_path: Path) -> None:
     recorder = Recorder(settings(tmp_path, queue=1))
-    recorder.close()
+    recorder.close(PATIENCE)
     recorder.offer(*exchange(), draw=0.0)
     recorder.offer(*exchange(), draw=0.0)
     recorder.close(timeout=0.01)
