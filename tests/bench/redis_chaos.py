@@ -43,6 +43,8 @@ HUNG = 15.0
 ADDED = 0.060
 #: Words of an answer, one a chunk, and between two of them. Unit: seconds.
 WORDS, PACE = 20, 0.015
+#: How often a trouble comes again that no retry met.
+TIMES = 10
 #: Shares of requests whose first attempt, and whose every attempt, goes bad.
 ONCE, ALWAYS = 0.5, 0.05
 
@@ -341,7 +343,7 @@ async def run(seconds: float, recovery: float) -> dict[str, object]:
     The whole run.
 
     Args:
-        seconds: That each trouble lasts, and the quiet time before.
+        seconds: That each trouble lasts, and the quiet time before; again where a busy machine let no retry meet it.
         recovery: Between two troubles. Unit: seconds.
 
     Returns:
@@ -371,7 +373,10 @@ async def run(seconds: float, recovery: float) -> dict[str, object]:
         for name, trouble in {"quiet": quiet, **TROUBLES}.items():
             world.phase = Phase(name)
             phases.append(world.phase)
-            await trouble(server, seconds)
+            for _ in range(TIMES):
+                await trouble(server, seconds)
+                if world.phase.retries:
+                    break
             world.phase = Phase(f"after {name}")
             phases.append(world.phase)
             await asyncio.sleep(recovery)

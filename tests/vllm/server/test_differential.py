@@ -14,8 +14,9 @@ from tests.integration.differential import answer
 from tests.vllm.server.shapes import shapes
 
 PARTS = 6
-#: A stream is compared again when it differs: vLLM puts two steps into one chunk when its reader was late.
-TRIES = 5
+#: A stream is compared again when it differs, with all that came before it: vLLM puts two steps into one chunk when
+#: its reader was late.
+TRIES = 8
 SHAPES = shapes("tiny", tokens=8)
 
 
@@ -32,9 +33,11 @@ async def test_the_guard_cannot_be_told_from_vllm(tiny_draft_server: VllmServer,
         for shape in SHAPES[part::PARTS]:
             # What is computed again differs in its last bits from what comes out of the prefix cache.
             await answer(client, tiny_draft_server.url, shape)
+            direct, guarded = [], []
             for _ in range(TRIES):
-                direct = await answer(client, tiny_draft_server.url, shape)
-                guarded = await answer(client, running.url, shape)
-                if guarded == direct:
+                direct.append(await answer(client, tiny_draft_server.url, shape))
+                guarded.append(await answer(client, running.url, shape))
+                if guarded[-1] in direct or direct[-1] in guarded:
                     break
-            assert guarded == direct, shape
+            else:
+                assert guarded[-1] == direct[-1], shape
