@@ -178,7 +178,8 @@ _ALL = (
     ),
     _spec(
         "fresh_words", 0, 1, "share", _TEXT, False,
-        "Words and numbers new to the latest 600 words; near 0 only where nothing new is said.",
+        "Words and numbers new to the latest 600 words, of all words of the window; where the text goes round in "
+        "longer rounds, those of a whole round count; near 0 only where nothing new is said.",
     ),
     _spec(
         "stutter", 0, 1, "share", _TEXT, False,
@@ -192,7 +193,8 @@ _ALL = (
     _spec(
         "same_items", 0, math.inf, "items", (), False,
         "List items in a row, of ten characters and more, that are the same but for their number; 0 where the prompt "
-        "asks for records, for code or for a refrain, or is not in English.",
+        "asks for records, for code or for a refrain, or is not in English. Where it asks for five rows or more and "
+        "half as many again have come: rows in a row that stood there before, figures aside.",
     ),
     SignalSpec(
         "sameness", 0, 1, "share", (Unit.TOKENS,), False,

@@ -41,6 +41,8 @@ _LOOP: Final = {
     "repetition_letters": "_loop_letters",
     "repetition_marks": "_loop_marks",
 }
+#: Further signals that look at the latest text.
+_READS_TEXT: Final = ("sameness", "fresh_words")
 
 
 def pages_in(window: Window | None) -> int | None:
@@ -71,10 +73,11 @@ class TextChannel:
         self._size = 0
         self._tokens = array("I")
         self._prompt = prompt if prompt is not None else Prompt()
-        self._repetition: Repetition | None = None
+        needed = any(ref.name in _LOOP or ref.name in _READS_TEXT for ref in refs)
+        self._repetition = Repetition() if needed else None
         self._loop_onset = self._loop_start = 0
         self._blank: BlankRun | None = None
-        self._pages = Pages(self._prompt, PAGE)
+        self._pages = Pages(self._prompt, PAGE, self._repetition)
         self._fell = fell
         self._topic: TopicBreak | None = None
         self._refs = refs
@@ -90,13 +93,11 @@ class TextChannel:
         """Make the detector of one signal, by its place in `refs`."""
         ref = self._refs[index]
         name = ref.name
-        if name.startswith("repetition_") or name == "sameness":
-            self._repetition = self._repetition or Repetition()
-        elif name == "blank_lines":
+        if name == "blank_lines":
             self._blank = self._blank or BlankRun()
         elif name == "topic_break":
             self._topic = self._topic or TopicBreak(self._prompt)
-        else:
+        elif name != "sameness" and name not in _LOOP:
             self._parts[index] = self._pages.part(name, pages_in(ref.window))
 
     @property

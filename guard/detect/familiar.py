@@ -20,6 +20,7 @@ from zlib import crc32
 
 from guard.detect.cycle import WordCycle
 from guard.detect.pages import SAY
+from guard.detect.repetition import MAX_ROUND
 
 #: Places in the table, a power of two.
 _SLOTS: Final = 8192
@@ -206,19 +207,25 @@ class FamiliarWindow:
         size: Characters in a page.
     """
 
+    __slots__ = ("_characters", "_gone", "_place", "_rows", "_size", "familiar", "fresh", "letters", "words")
+
     def __init__(self, pages: int, size: int) -> None:
+        self._size = size
         self._characters = pages * size
-        self._rows = array("H", bytes(2 * _COLUMNS * pages))
-        self._place = 0
+        kept = max(pages, -(-MAX_ROUND // size))
+        self._rows = array("H", bytes(2 * _COLUMNS * kept))
+        #: Where the newest page goes, and the one that leaves the window then.
+        self._place, self._gone = 0, _COLUMNS * (kept - pages)
         self.words = self.letters = self.familiar = self.fresh = 0
 
     def add(self, scan: FamiliarScan) -> None:
         """Take in what the scan found in the newest page."""
-        rows, place = self._rows, self._place
-        words, letters, familiar, fresh = rows[place : place + _COLUMNS]
+        rows, place, gone = self._rows, self._place, self._gone
+        words, letters, familiar, fresh = rows[gone : gone + _COLUMNS]
         now = (scan.words, scan.letters, scan.familiar, scan.fresh)
         rows[place : place + _COLUMNS] = array("H", now)
         self._place = (place + _COLUMNS) % len(rows)
+        self._gone = (gone + _COLUMNS) % len(rows)
         self.words += scan.words - words
         self.letters += scan.letters - letters
         self.familiar += scan.familiar - familiar
@@ -230,13 +237,29 @@ class FamiliarWindow:
             return 0.0
         return self.familiar / self.words
 
-    def fresh_share(self) -> float:
-        """Words and numbers new to the remembered text, of all words; 1 while there are few words."""
-        return min(1.0, self.fresh / self.words) if self.words >= _LEAST_WORDS else 1.0
+    def fresh_share(self, characters: int = 0) -> float:
+        """
+        Words and numbers new to the remembered text, for each word of the window; 1 while there are few words.
+
+        Args:
+            characters: How much of the latest text the new ones are counted in, if that is more than the window; at
+                most MAX_ROUND.
+        """
+        if self.words < _LEAST_WORDS:
+            return 1.0
+        fresh, rows, place = self.fresh, self._rows, self._place
+        if characters > self._characters:
+            fresh = 0
+            for _ in range(min(-(-characters // self._size), len(rows) // _COLUMNS)):
+                place = (place or len(rows)) - _COLUMNS
+                fresh += rows[place + _FRESH]
+        return min(1.0, fresh / self.words)
 
 
 #: Sums kept of each page.
 _COLUMNS: Final = 4
+#: Which of them is that of new words.
+_FRESH: Final = 3
 #: Words in a window before shares of them say anything.
 _LEAST_WORDS: Final = 16
 #: Share of a window's characters that must be letters.

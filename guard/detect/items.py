@@ -3,48 +3,65 @@ The same list item again and again, under ever new numbers.
 
 A list repeats its frame by right, but no two of its items are alike. Names under climbing numbers (rooms, chapters)
 have the number in the name; here it is the marker of the item, and what follows it is the same to the letter.
+
+Where the prompt says how many items or rows it wants, and half as many again have come, names under climbing numbers
+are no better, and items that take turns neither: then rows count, whatever marks them, that stood in the list before,
+figures aside.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final
+from zlib import crc32
 
 from guard.detect.prompt import Prompt
 
 #: Number of an item at the start of a line, with what may stand around it in Markdown.
 _MARKER: Final = re.compile(r"[\s#>*_-]{0,8}[0-9]{1,4}[*_]{0,2}[.):][\s*_\"'`]{1,6}")
-#: Characters from which a line that has no such number will have none.
+#: What an item or a row of any kind begins with.
+_ROW: Final = re.compile(r"\s{0,8}[|*+#0-9-]")
+_FIGURES: Final = re.compile(r"[0-9]+")
+#: Characters from which a line that is no row will be none.
 _DECIDED: Final = 16
-#: Longest item that is compared; of a longer one its beginning.
+#: Longest row that is compared; two that are longer are never the same.
 _LONGEST: Final = 160
 #: Characters an item must have: a yes or no may well come a dozen times in a row.
 _LEAST: Final = 10
 #: Equal items in a row that are not worth asking the prompt about.
 _FEW: Final = 4
+#: Rows of a list that are remembered.
+_KEPT: Final = 32
+#: Rows for each that the prompt asks for, and so many more, from which there are too many.
+_MOST: Final = 1.5
+_MORE: Final = 3
 
 
 class ItemRun:
     """
-    Follows the list the text ends in.
+    Follows the list or table the text ends in.
 
-    `run` is the number of items in a row that are the same, `characters` what they cover.
+    `run` is the number of items in a row that are the same, `stale` that of rows that stood in it before, figures
+    aside; `characters` is what the longer of both covers.
 
     Args:
         size: Characters in a page.
         prompt: What the user asked.
     """
 
-    __slots__ = ("_last", "_line", "_prompt", "_size", "_skip", "characters", "run")
+    __slots__ = ("_last", "_line", "_prompt", "_said", "_size", "_skip", "characters", "rows", "run", "stale")
 
     def __init__(self, size: int, prompt: Prompt) -> None:
         self._size = size
         self._prompt = prompt
-        #: What is there of the line, if it may be an item; the item before it.
+        #: What is there of the line, if it may be a row; the item before it.
         self._line = self._last = ""
+        #: Hashes of the rows without their figures.
+        self._said: list[int] = []
         self._skip = False
-        self.run = 0
-        self.characters = 0
+        self.run = self.stale = self.characters = 0
+        #: Rows of the list or table.
+        self.rows = 0
 
     def feed(self, page: str) -> None:
         """Take in one page."""
@@ -60,28 +77,51 @@ class ItemRun:
         if self._skip:
             return
         line = self._line = (self._line + piece)[:_LONGEST]
-        if len(line) >= _DECIDED and _MARKER.match(line) is None:
+        if len(line) >= _DECIDED and _ROW.match(line) is None:
             self._skip, self._line = True, ""
 
     def _end(self) -> None:
         line, skipped = self._line, self._skip
         self._line, self._skip = "", False
         if not skipped and not line.strip():
-            return  # between two items there may be an empty line
+            return  # between two rows there may be an empty line
+        if skipped or _ROW.match(line) is None:
+            self._last, self._said = "", []
+            self.run = self.stale = self.characters = self.rows = 0
+            return
         marker = _MARKER.match(line)
         item = line[marker.end() :].strip().casefold() if marker is not None else ""
-        if len(item) < _LEAST or not any(map(str.isalpha, item)):
-            self._last, self.run, self.characters = "", 0, 0
-            return
-        if item == self._last:
-            self.run += 1
-            self.characters += len(line)
+        if len(item) < _LEAST or len(line) >= _LONGEST or not any(map(str.isalpha, item)):
+            self._last, self.run = "", 0
         else:
-            self._last, self.run, self.characters = item, 1, 0
+            self.run = self.run + 1 if item == self._last else 1
+            self._last = item
+        self.rows += 1
+        again = self._again(line)
+        self.stale = self.stale + 1 if again else 0
+        self.characters = self.characters + len(line) if again else 0
+
+    def _again(self, line: str) -> bool:
+        """Whether a row stood in the list before, figures aside; it does from now on."""
+        row = _FIGURES.sub("", line.strip().casefold())
+        if len(line) >= _LONGEST or not any(map(str.isalpha, row)):
+            return False
+        key, said = crc32(row.encode("utf-8", "replace")), self._said
+        if key in said:
+            return True
+        said.append(key)
+        del said[:-_KEPT]
+        return False
 
     def __call__(self) -> float:
-        """Items in a row that are the same; 0 where the prompt may have asked for them."""
-        return 0.0 if self.run > _FEW and self._prompt.records else float(self.run)
+        """Items in a row that are the same, or rows of which there are too many; 0 where the prompt asks for them."""
+        most = max(self.run, self.stale)
+        if most <= _FEW:
+            return float(most)
+        asked = self._prompt.rows
+        if asked and self.rows > _MOST * asked + _MORE:
+            return float(most)
+        return 0.0 if self._prompt.records else float(self.run)
 
     def pages(self) -> int:
         """Pages that all but the first of them cover, rounded up."""

@@ -48,12 +48,14 @@ _RECORDS = re.compile(
     r"\b(?:tables?|csv|tsv|json|ya?ml|xml|html|css|sql|rows?|lines?|entr(?:y|ies)|records?|samples?|tests?|cases?|"
     r"assertions?|statements?|constants?|enums?|manifests?|config\w*|propert(?:y|ies)|class(?:es)?|getters?|setters?|"
     r"functions?|methods?|script|program|logs?|matri(?:x|ces)|array|code|status|pages?|files?|data|fake|dummy|mock|"
-    r"invent(?:ed)?|made[- ]up|placeholders?|templates?|schedules?|timetables?|calendars?|fixtures?|forms?|labels?)\b",
+    r"invent(?:ed)?|made[- ]up|placeholders?|templates?|schedules?|timetables?|calendars?|fixtures?|forms?|labels?|"
+    r"invoices?|receipts?)\b",
     re.IGNORECASE,
 )
 #: What asks for sentences that come again: verse, and saying a thing more than once.
 _VERSE = re.compile(
-    r"\b(?:songs?|lyrics?|refrain|chorus|verses?|poems?|chants?|rhymes?|pray(?:er)?|mantra|meditat\w*|litany|chords?)\b",
+    r"\b(?:songs?|sing|carols?|hymns?|psalms?|lullab(?:y|ies)|words to|lyrics?|refrain|chorus|verses?|poems?|ballads?|"
+    r"chants?|(?:nursery )?rhymes?|pray(?:er)?|rosary|mantra|meditat\w*|litany|chords?)\b",
     re.IGNORECASE,
 )
 _AGAIN = re.compile(
@@ -69,13 +71,25 @@ _PATTERN = re.compile(
 )
 #: What asks for something to be worked through or done round by round, whose frame comes back.
 _WORKED = re.compile(
-    r"\b(?:hanoi|recurs\w+|factorials?|knit\w*|crochet\w*|moves|prints?|outputs?|simulat\w+|truth)\b",
+    r"\b(?:hanoi|recurs\w+|factorials?|knit\w*|crochet\w*|moves|prints?|outputs?|simulat\w+|truth|mazes?|primes?|"
+    r"(?:bubble|insertion|selection|merge|quick|heap) ?sort|binary search)\b",
     re.IGNORECASE,
 )
 #: How often.
 _ROUNDS = re.compile(
     r"\b(?:([0-9]{1,4}|[a-z]+)\s+(?:(?:more|full|identical)\s+)?(?:times|copies)|twice)\b", re.IGNORECASE
 )
+#: So many rows, or a list of so many things.
+_NUMBERED_ROWS = re.compile(
+    r"\b(?:lists?|tables?|csv|tsv|json|xml|html|ya?ml|files?|arrays?|menus?|glossary|catalog(?:ue)?|inventory)\b"
+    r"(?:\s+[a-z]+){0,2}\s+(?:of|with|for|containing)\s+(?:the\s+)?([0-9]{1,4}|[a-z]+)\s+"
+    r"(?!(?:[a-z-]+\s+){0,2}(?:columns?|fields?|keys?|parts?|sections?|levels?|groups?|categories|tables?|lists?|words?)\b)"
+    r"[a-z]"
+    r"|\b([0-9]{1,4}|[a-z]+)\s+(?:rows|items|entries|records|bullets|bullet points)\b",
+    re.IGNORECASE,
+)
+#: Fewer may as well be columns, or things of which each has many rows.
+_FEWEST_ROWS = 5
 #: What asks for text without sense.
 _RANDOM = re.compile(
     r"\b(?:passwords?|passphrases?|api[- ]keys?|random(?:ly)?|base64|uuids?|guids?|digests?|sha-?\d*|hashes|"
@@ -176,6 +190,13 @@ class Prompt:
         found = [match[1].casefold() if match[1] else "two" for match in _ROUNDS.finditer(self._request)]
         most = max((int(said) if said.isdecimal() else _NUMBERS.get(said, 0) for said in found), default=0)
         return float(most) or math.inf
+
+    @cached_property
+    def rows(self) -> int:
+        """How many rows or items the prompt wants; 0 where it does not say, wants few, or names a greater number."""
+        found = [(match[1] or match[2]).casefold() for match in _NUMBERED_ROWS.finditer(self._request)]
+        most = max((int(said) if said.isdecimal() else _NUMBERS.get(said, 0) for said in found), default=0)
+        return most if most >= max(self.times, _FEWEST_ROWS) else 0
 
     @cached_property
     def uniform(self) -> bool:

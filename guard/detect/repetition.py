@@ -20,6 +20,8 @@ from typing import Final
 
 #: Longest period found. Unit: characters.
 MAX_PERIOD: Final = 2048
+#: Longest round found. Unit: characters.
+MAX_ROUND: Final = 1024
 #: Characters that must recur before a repetition is considered at all.
 ANCHOR: Final = 24
 _KEEP: Final = MAX_PERIOD + ANCHOR
@@ -27,8 +29,35 @@ _KEEP: Final = MAX_PERIOD + ANCHOR
 _EVERY: Final = 3
 #: Bytes a character from which a text is one of emoji or the like, each of them a token or more.
 _WIDE: Final = 3
+#: Characters at the end that are looked for, and how many of them at a time; of those pieces so many must be found.
+_ENDING: Final = 192
+_PIECE: Final = 12
+_LEAST_PIECES: Final = 4
 #: Text kept beyond that before it is trimmed. Unit: characters.
 _SLACK: Final = 256
+
+
+def round_of(text: str) -> int:
+    """
+    How far back that which a text ends in stood before, though not letter by letter.
+
+    Args:
+        text: What is looked back on, MAX_ROUND characters; its last _ENDING are looked for.
+
+    Returns:
+        The median over the pieces of its end that have stood there before; 0 where they are few. Unit: characters.
+    """
+    text = text[-MAX_ROUND - _ENDING :]
+    size = len(text)
+    found: list[int] = []
+    for start in range(max(1, size - _ENDING), size - _PIECE + 1, _PIECE):
+        place = text.rfind(text[start : start + _PIECE], 0, start + _PIECE - 1)
+        if place >= 0:
+            found.append(start - place)
+    if len(found) < _LEAST_PIECES:
+        return 0
+    found.sort()
+    return found[len(found) // 2]
 
 
 class Repetition:

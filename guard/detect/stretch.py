@@ -12,6 +12,7 @@ from guard.detect.items import ItemRun
 from guard.detect.plain import PlainRun
 from guard.detect.prompt import Prompt
 from guard.detect.rare import CharacterScan, NamesWindow, ScriptWindow
+from guard.detect.repetition import Repetition, round_of
 from guard.detect.texture import Texture
 from guard.detect.window import BlockSum
 from guard.detect.words import WordScan, WordWindow
@@ -21,6 +22,8 @@ _USUAL: Final = 240
 _NOT_LETTERS: Final = b"0 cbqonszR"
 #: Share of familiar words that is not worth asking the prompt about.
 _LITTLE: Final = 0.3
+#: Share of new words above which nobody asks how long a round is.
+_HARDLY: Final = 0.1
 #: Words in a row without a mark that are worth asking the prompt about.
 _MANY_WORDS: Final = 24
 #: Signals whose windows rest while text is plain.
@@ -45,7 +48,7 @@ _WHY: Final = {
     "pair_recurrence": "{value:.1%} of the pairs of ideographs come again",
     "special_tokens": "{value:.0f} special tokens stand written out",
     "glued_words": "{value:.0%} of characters are words glued together",
-    "same_items": "{value:.0f} list items in a row are the same but for their number",
+    "same_items": "{value:.0f} list items in a row say nothing new",
     "counting": "{value:.0f} numbers in a row count up by one",
     "cycle_words": "the latest {value:.0f} words are one passage over and over",
 }
@@ -149,15 +152,18 @@ class Pages:
     Args:
         prompt: What the user wrote.
         size: Characters in a page.
+        loop: Knows the latest text; None where nobody does.
     """
 
     __slots__ = (
-        "_characters", "_familiar", "_familiars", "_garble", "_garbles", "_items", "_longest", "_names", "_odd_sums",
-        "_plain", "_prompt", "_rare_sums", "_recurrences", "_scripts", "_size", "_texture", "_wanted", "_words",
+        "_characters", "_familiar", "_familiars", "_garble", "_garbles", "_items", "_longest", "_loop", "_names",
+        "_odd_sums", "_plain", "_prompt", "_rare_sums", "_recurrences", "_scripts", "_size", "_texture", "_wanted",
+        "_words",
     )  # fmt: skip
 
-    def __init__(self, prompt: Prompt, size: int) -> None:
+    def __init__(self, prompt: Prompt, size: int, loop: Repetition | None = None) -> None:
         self._prompt = prompt
+        self._loop = loop
         self._size = size
         self._characters: CharacterScan | None = None
         self._garble: GarbleScan | None = None
@@ -289,8 +295,15 @@ class Pages:
         return window
 
     def _fresh_words(self, pages: int | None) -> Parts:
-        size = self._usual(pages)
-        return Parts(self._familiar_window(size).fresh_share, size // 2)
+        size, loop = self._usual(pages), self._loop
+        window = self._familiar_window(size)
+
+        def share() -> float:
+            value = window.fresh_share()
+            # Each round of what is sung, played or done in rounds brings a word; that may be further back.
+            return value if loop is None or value > _HARDLY else window.fresh_share(round_of(loop.latest))
+
+        return Parts(share, size // 2)
 
     def _familiar_words(self, pages: int | None) -> Parts:
         size = self._usual(pages)
@@ -300,11 +313,12 @@ class Pages:
             value = window.familiar_share()
             if value < _LITTLE:
                 return value
-            if words.prose(size * self._size):
-                return 0.0 if prompt.refrain or prompt.worked else value
             # Each item of a list brings something the text never had; sentences that bring nothing are no list.
-            stuck = not window.fresh and words.items() and not prompt.records
-            return value if stuck or not prompt.framed else 0.0
+            if words.prose(size * self._size):
+                asked = prompt.refrain
+            else:
+                asked = prompt.framed and (window.fresh > 0 or not words.items() or prompt.records)
+            return 0.0 if asked or prompt.worked else value
 
         return Parts(share, size // 2)
 

@@ -84,3 +84,12 @@ def test_memory_is_fixed() -> None:
         found.feed(words.tokens, 24)
     assert len(found._table) == 8192
     assert len(found._clause) < 64
+
+
+def test_new_words_are_counted_over_a_whole_round_where_it_is_longer() -> None:
+    said = "Sit down on the bench by the old gate, wait until the bell rings, and walk round the pond once more. "
+    _, window = scan("".join(f"{name.title()} begins. {said * 2}" for name in NAMES[:5]), pages=4)
+    assert window.fresh_share() == 0.0
+    assert window.fresh_share(2 * len(said) + PAGE) > 0.0
+    assert window.fresh_share(10**6) >= window.fresh_share(2 * len(said) + PAGE)
+    assert window.fresh_share(3) == window.fresh_share()

@@ -51,13 +51,56 @@ def test_anything_else_ends_the_run() -> None:
     assert run(numbered("Bread and Cheese", 9) + "That is all that there is.\n") == 0.0
 
 
-def test_long_items_are_compared_by_their_beginning_and_nothing_grows() -> None:
-    items = ItemRun(PAGE, Prompt())
-    for _ in range(2000):
-        items.feed("7. " + "x" * 61)
-    items.feed("\n")
-    assert items() == 1.0
+def test_long_items_are_never_the_same_and_nothing_grows() -> None:
+    items = ItemRun(PAGE, Prompt("Give me a list of nine soups."))
+    for _ in range(20):
+        for _ in range(200):
+            items.feed("7. " + "x" * 61)
+        items.feed("\n")
+    assert items() == 0.0
     assert len(items._line) + len(items._last) <= 320
+    for name in range(2000):
+        items.feed(f"- {'x' * (name % 90)} soup\n")
+    assert len(items._said) <= 32
+
+
+def rows(prompt: str, text: str, page: int = PAGE) -> float:
+    items = ItemRun(page, Prompt(prompt))
+    for start in range(0, len(text), page):
+        items.feed(text[start : start + page])
+    return items()
+
+
+TABLE = "| Fruit | Price |\n|---|---|\n"
+
+
+@pytest.mark.parametrize("page", [1, 7, 64, 500])
+def test_rows_that_only_count_on_are_too_many_beyond_what_was_asked_for(page: int) -> None:
+    text = TABLE + "".join(f"| Plums | {5 * number} |\n" for number in range(1, 21))
+    assert rows("Make a table of ten kinds of fruit.", text, page) == 19.0
+    assert rows("Make a table of twenty kinds of fruit.", text, page) == 0.0
+
+
+def test_rows_that_take_turns_are_too_many_as_well() -> None:
+    text = "".join(f"* {('Bacon', 'Plums', 'Orange slices')[number % 3]}\n" for number in range(24))
+    assert rows("Write an HTML list with eight kinds of fruit.", text) == 21.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "row"),
+    [
+        ("Make a table of ten kinds of fruit.", "| Fruit {letter} | {n} |\n"),
+        ("Make a table of ten kinds of fruit.", "| {n} | {n} |\n"),
+        ("Make a table of prices.", "| Plums | {n} |\n"),
+        ("Make a table of five fruits and their prices in 12 months.", "| Month {n} | 5 | 7 | 9 | 8 | 6 |\n"),
+        ("Make a table with six short columns about plums.", "| Plums | {n} |\n"),
+        ("Make a table of two players and their points.", "| Round {n} | 1 | 2 |\n"),
+        ("Make a table of ten kinds of fruit.", "Plums cost {n} crowns.\n"),
+    ],
+)
+def test_new_rows_figures_and_what_was_not_counted_are_not_too_many(prompt: str, row: str) -> None:
+    text = "".join(row.format(n=number, letter=chr(65 + number)) for number in range(25))
+    assert rows(prompt, text) == 0.0
 
 
 @pytest.mark.parametrize(

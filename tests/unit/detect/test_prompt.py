@@ -155,3 +155,22 @@ def test_what_the_prompt_says_is_known_by_its_rows_of_words() -> None:
     assert not prompt.says(["the", "permit", "must", "be", "issued", "by", "the", "harbour", "office"])
     assert not prompt.says([])
     assert not Prompt().says(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rows"),
+    [
+        ("Make a table of ten vegetables with their price for each kilogram.", 10),
+        ("Compare tea and coffee in a Markdown table with five rows.", 5),
+        ("Write a CSV file of 12 tools with price and stock.", 12),
+        ("Give me 15 records of invented weather.", 15),
+        ("Make a table with six short columns.", 0),
+        ("Make a table of five telephones over 24 months.", 0),
+        ("Make a table of two players.", 0),
+        ('Explain the title "A list of ten regrets".', 0),
+        ("What are ten reasons to walk?", 0),
+        ("", 0),
+    ],
+)
+def test_how_many_rows_are_wanted(prompt: str, rows: int) -> None:
+    assert Prompt(prompt).rows == rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guard.detect.repetition import MAX_PERIOD, Repetition
+from guard.detect.repetition import MAX_PERIOD, Repetition, round_of
 
 PROSE = (
     "The lighthouse keeper wrote down the weather every evening, and once a week she walked to the "
@@ -63,3 +63,15 @@ def test_memory_does_not_grow() -> None:
     for index in range(5000):
         loop.feed(f"{index:016d}")
     assert len(loop._text) < 3 * MAX_PERIOD
+
+
+def test_a_round_is_as_long_as_what_comes_back_though_words_in_it_change() -> None:
+    names = ["heather", "gorse", "bracken"]
+    text = "".join(f"{PROSE}Then came the {name} in bloom, and nobody was surprised at it. " for name in names)
+    assert round_of(text) == pytest.approx(len(text) / 3, abs=8)
+    assert round_of("Knock on wood. " * 30) == 15
+
+
+@pytest.mark.parametrize("text", ["", "x", "short text", PROSE, PROSE[:160] + "0123456789"])
+def test_text_that_does_not_come_back_has_no_round(text: str) -> None:
+    assert round_of(text) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guard.detect.prompt import Prompt
+from guard.detect.repetition import Repetition
 from guard.detect.stretch import Pages
 
 PAGE = 32
@@ -125,3 +126,22 @@ def test_a_list_that_brings_something_new_in_each_item_is_expected() -> None:
         "".join(f"{number}. How does a {'xyz'[number % 3] * number} work?\n" for number in range(40)),
     )
     assert value() == 0.0
+
+
+def test_a_word_that_each_round_brings_is_new_for_the_whole_of_it() -> None:
+    said = (
+        "wet your hands, lift one side of the dough, stretch it up and fold it over, then turn the bowl a quarter and "
+        "go on until you have been round once; cover it with a cloth, set a clock, and let it rest while you read. "
+    )
+    text = "".join(f"{name}: {said}" for name in ("Morning", "Noon", "Evening", "Supper", "Bedtime"))
+    loop = Repetition()
+    alone, whole = Pages(Prompt(), PAGE), Pages(Prompt(), PAGE, loop)
+    short, long = alone.part("fresh_words", 4), whole.part("fresh_words", 4)
+    seen = []
+    for start in range(0, len(text) - len(text) % PAGE, PAGE):
+        for one in (loop, alone, whole):
+            one.feed(text[start : start + PAGE])
+        seen.append((short.value(), long.value()))
+    late = seen[2 * len(said) // PAGE :]
+    assert min(found for found, _ in late) == 0.0
+    assert min(found for _, found in late) > 0.0
