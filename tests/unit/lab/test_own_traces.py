@@ -54,7 +54,7 @@ def test_each_set_has_garble_loops_what_only_rescoring_tells_and_healthy_text(ha
     kinds = Counter(case.kind for case in CASES[half])
     for kind in (CaseKind.HEALTHY, CaseKind.GARBLED, CaseKind.REPETITION):
         assert kinds[kind] >= 4, kinds
-    assert kinds[CaseKind.RESCORE_ONLY] >= (0 if half in (Half.LATER, Half.FIFTH) else 3)
+    assert kinds[CaseKind.RESCORE_ONLY] >= (0 if half in (Half.LATER, Half.FIFTH, Half.SIXTH) else 3)
 
 
 def test_the_third_set_has_enough_of_what_rules_must_find_and_leave_alone() -> None:
@@ -68,6 +68,11 @@ def test_the_fifth_set_has_enough_of_what_rules_must_find_and_leave_alone() -> N
     kinds = Counter(case.kind for case in CASES[Half.FIFTH])
     assert kinds[CaseKind.REPETITION] >= 30
     assert kinds[CaseKind.HEALTHY] >= 20
+
+
+def test_the_sixth_set_goes_on_for_longer() -> None:
+    loops = [case for case in CASES[Half.SIXTH] if case.kind is CaseKind.REPETITION]
+    assert sum(case.tokens >= 480 for case in loops) >= 10
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -105,6 +110,10 @@ def test_the_files_are_small_and_stand_outside_the_package() -> None:
         ("later-loop-menu-soups-t0-k3", {"same-item"}),
         ("later-loop-recipes-t0-k3", {"same-item"}),
         ("later-loop-routes-t0-k3", {"cycle"}),
+        ("fresh-loop-menu-t0-k2", {"same-item"}),
+        ("fresh-prices-t0.2-k3", {"same-item"}),
+        ("fifth-csv-stock-t0.6-k3", {"same-item"}),
+        ("fifth-html-list-t0.6-k3", {"same-item"}),
         ("later-shopping-t0.7-k3", {"same-again"}),
         ("later-zero_half-all-at90-umbrella", {"same-again"}),
         ("fresh-loop-faq-t0-k2", {"circling", "going-round"}),
