@@ -42,7 +42,81 @@ static PyObject *lowered(const Py_UCS1 *text, Py_ssize_t size)
     return made;
 }
 
-/* scan(text, last): (tokens, open, last, again), see WordScan.feed; None where the text is not of ASCII alone. */
+/* What the regular expressions of guard.detect.words take a character for. */
+static unsigned char kind_of(Py_UCS4 code)
+{
+    if (code < 128) {
+        return kinds[code];
+    }
+    return Py_UNICODE_ISALNUM(code) ? WORD : Py_UNICODE_ISSPACE(code) ? BLANK : MARK;
+}
+
+/* The same as scan for text of any characters: a letter in lower case may be longer, and of another kind. */
+static PyObject *any_scan(PyObject *page, PyObject *before)
+{
+    PyObject *text = PyObject_CallMethod(page, "lower", NULL), *tokens, *open = NULL, *last, *found = NULL;
+    Py_ssize_t size, at = 0;
+    int again = 0, form;
+    const void *data;
+    if (text == NULL) {
+        return NULL;
+    }
+    tokens = PyList_New(0);
+    if (tokens == NULL) {
+        Py_DECREF(text);
+        return NULL;
+    }
+    last = Py_NewRef(before);
+    size = PyUnicode_GET_LENGTH(text);
+    form = PyUnicode_KIND(text);
+    data = PyUnicode_DATA(text);
+    while (at < size) {
+        unsigned char kind = kind_of(PyUnicode_READ(form, data, at));
+        Py_ssize_t start = at++;
+        PyObject *token;
+        if (kind == BLANK) {
+            continue;
+        }
+        while (kind != LINE_END && at < size && kind_of(PyUnicode_READ(form, data, at)) == kind) {
+            at++;
+        }
+        token = PyUnicode_Substring(text, start, at);
+        if (token == NULL) {
+            goto done;
+        }
+        if (at == size && kind_of(PyUnicode_READ_CHAR(page, PyUnicode_GET_LENGTH(page) - 1)) == WORD) {
+            open = token; /* it may go on in the next page */
+            break;
+        }
+        if (PyList_Append(tokens, token) < 0) {
+            Py_DECREF(token);
+            goto done;
+        }
+        if (kind == LINE_END) {
+            Py_DECREF(token);
+            continue;
+        }
+        if (!again) {
+            again = PyUnicode_GET_LENGTH(token) == PyUnicode_GET_LENGTH(last) && PyUnicode_Compare(token, last) == 0;
+        }
+        Py_SETREF(last, token);
+    }
+    if (open == NULL) {
+        open = PyUnicode_New(0, 0);
+        if (open == NULL) {
+            goto done;
+        }
+    }
+    found = Py_BuildValue("(OOOO)", tokens, open, last, again ? Py_True : Py_False);
+done:
+    Py_XDECREF(open);
+    Py_DECREF(last);
+    Py_DECREF(tokens);
+    Py_DECREF(text);
+    return found;
+}
+
+/* scan(text, last): (tokens, open, last, again), see WordScan.feed. */
 static PyObject *scan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     PyObject *tokens, *open = NULL, *last, *found = NULL;
@@ -54,7 +128,7 @@ static PyObject *scan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         return NULL;
     }
     if (!PyUnicode_IS_ASCII(args[0])) {
-        Py_RETURN_NONE;
+        return any_scan(args[0], args[1]);
     }
     text = PyUnicode_1BYTE_DATA(args[0]);
     size = PyUnicode_GET_LENGTH(args[0]);

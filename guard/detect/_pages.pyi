@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-def scan(text: str, last: str, /) -> tuple[list[str], str, str, bool] | None: ...
+def scan(text: str, last: str, /) -> tuple[list[str], str, str, bool]: ...
 def say(
     table: bytearray,
     places: dict[str, int],

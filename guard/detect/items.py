@@ -12,6 +12,7 @@ figures aside.
 from __future__ import annotations
 
 import re
+from array import array
 from typing import Final
 from zlib import crc32
 
@@ -57,7 +58,7 @@ class ItemRun:
         #: What is there of the line, if it may be a row; the item before it.
         self._line = self._last = ""
         #: Hashes of the rows without their figures.
-        self._said: list[int] = []
+        self._said = array("I")
         self._skip = False
         self.run = self.stale = self.characters = 0
         #: Rows of the list or table.
@@ -86,7 +87,8 @@ class ItemRun:
         if not skipped and not line.strip():
             return  # between two rows there may be an empty line
         if skipped or _ROW.match(line) is None:
-            self._last, self._said = "", []
+            self._last = ""
+            del self._said[:]
             self.run = self.stale = self.characters = self.rows = 0
             return
         marker = _MARKER.match(line)

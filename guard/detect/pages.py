@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-#: Text, last word before it -> tokens but for the one it ends in, that one, last word, whether one came twice in a row;
-#: None for a text that is not of ASCII alone.
-Scan = Callable[[str, str], tuple[list[str], str, str, bool] | None]
+#: Text, last word before it -> tokens but for the one it ends in, that one, last word, whether one came twice in a row.
+Scan = Callable[[str, str], tuple[list[str], str, str, bool]]
 #: Table, places of words, what works out a place, words, places of the last two before them -> places of the last two,
 #: how many words were new, how many phrases were said twice before.
 Say = Callable[

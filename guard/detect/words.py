@@ -62,8 +62,8 @@ class WordScan:
     def feed(self, page: str) -> None:
         """Scan one page."""
         text = self._open + page
-        if SCAN is not None and (found := SCAN(text, self._last)) is not None:
-            self.tokens, left, self._last, self.again = found
+        if SCAN is not None:
+            self.tokens, left, self._last, self.again = SCAN(text, self._last)
             self._open = left[:_LONGEST]
             return
         tokens = _TOKEN.findall(text.lower())

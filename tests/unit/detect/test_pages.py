@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guard.detect import familiar as familiar_module
@@ -37,7 +37,8 @@ PIECES = [
     "...",
     "!?",
 ]
-PIECES += [",", "x" * 60, "\x00", "\x7f", "é", "ß", "İ", "日本", "٣", "\u2028", "ſ", "K"]
+PIECES += [",", "x" * 60, "\x00", "\x7f", "é", "É", "ß", "İ", "日本", "٣", "\u2028", "\u3000", "ſ", "K", "ΑΣ", "ǅ", "²"]
+PIECES += ["\u0301", "\u200b", "\ud800", "🦊", "𝒳", "Ⅷ", "ª", "ˣ"]
 PAGES = st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=20).map("".join), min_size=1, max_size=12)
 
 
@@ -64,6 +65,20 @@ def read(said: list[str], scan: Any, say: Any) -> list[Any]:
 @given(PAGES)
 def test_both_say_the_same_of_any_pages(said: list[str]) -> None:
     assert read(said, C.scan, C.say) == read(said, None, None)
+
+
+@given(st.lists(st.text(min_size=1, max_size=64), min_size=1, max_size=4))
+@example(["\u0130"])
+@example(["a\u0130", "\u0130\u0130 \u0130"])
+def test_both_say_the_same_of_any_script(said: list[str]) -> None:
+    assert read(said, C.scan, C.say) == read(said, None, None)
+
+
+def test_every_character_of_the_first_plane_is_of_the_same_kind_to_both() -> None:
+    for first in range(128, 0x10000, 64):
+        row = [chr(code) for code in range(first, first + 64)]
+        said = ["a".join(row), " ".join(row), "".join(row), *row]
+        assert read(said, C.scan, None) == read(said, None, None), hex(first)
 
 
 @given(st.lists(st.text(st.characters(max_codepoint=160), min_size=1, max_size=64), min_size=1, max_size=4))
@@ -146,6 +161,7 @@ def test_nothing_stays() -> None:
         C.scan("x", word)
         C.say(table, places, remember, spoken, 0, 0)
         C.scan(word, "é")
+        C.scan("éa é é b", "é")
     assert [sys.getrefcount(one) for one in held] == before
 
 
