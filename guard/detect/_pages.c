@@ -11,6 +11,8 @@
 #define LATE 3
 #define SHIFT 2
 #define TWICE 2
+#define WORD_LATE 0x10
+#define WORD_BEFORE 0x20
 
 enum { BLANK, WORD, MARK, LINE_END };
 
@@ -247,15 +249,15 @@ static PyObject *say(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssiz
         }
         slots = (unsigned char *)PyByteArray_AS_STRING(table);
         said = slots[word];
-        if (!(said & LATE)) {
-            slots[word] = (unsigned char)(said + 1);
-            fresh += !said;
+        if (!(said & WORD_LATE)) {
+            slots[word] = (unsigned char)(said | WORD_LATE);
+            fresh += !(said & WORD_BEFORE);
         }
         phrase = (first * 37 + second * 11 + word) & MASK;
         first = second;
         second = word;
         said = slots[phrase];
-        familiar += (said & LATE) + (said >> SHIFT) >= TWICE;
+        familiar += (said & LATE) + (said >> SHIFT & LATE) >= TWICE;
         if ((said & LATE) < TWICE) {
             slots[phrase] = (unsigned char)(said + 1);
         }

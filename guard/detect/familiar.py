@@ -27,11 +27,14 @@ _SLOTS: Final = 8192
 _MASK: Final = _SLOTS - 1
 #: Words after which the counters are full; between once and twice as many are remembered.
 _MEMORY: Final = 320
-#: In each byte of the table, how often something was said of late; above that, how often before.
+#: In each byte of the table, how often a phrase was said of late; above that, how often before.
 _LATE: Final = 0b11
 _SHIFT: Final = 2
+#: Above those, whether a word was said of late, and before: phrases, of which there are more, are not in its way.
+_WORD: Final = 0x10
+_WORD_BEFORE: Final = 0x20
 #: Makes what was said of late what was said before.
-_AGE: Final = bytes((byte & _LATE) << _SHIFT for byte in range(256))
+_AGE: Final = bytes((byte & _LATE) << _SHIFT | (byte & _WORD) << 1 for byte in range(256))
 #: Times a phrase must have been said before; one repeat is what any second draft or refrain has.
 _TWICE: Final = 2
 #: Words after which a clause counts as ended; nothing longer is compared as a whole.
@@ -123,21 +126,21 @@ class FamiliarScan:
             first, second, fresh, familiar = SAY(table, _PLACES, _remember, spoken, first, second)
             self._spoke(spoken, first, second, fresh, familiar)
             return
-        mask, late, shift, twice, place = _MASK, _LATE, _SHIFT, _TWICE, _PLACES.get
+        mask, late, shift, twice, place, known = _MASK, _LATE, _SHIFT, _TWICE, _PLACES.get, _WORD
         fresh = familiar = 0
         for token in spoken:
             word = place(token, -1)
             if word < 0:
                 word = _remember(token)
             said = table[word]
-            if not said & late:
-                table[word] = said + 1
-                if not said:
+            if not said & known:
+                table[word] = said | known
+                if not said & _WORD_BEFORE:
                     fresh += 1
             phrase = (first * 37 + second * 11 + word) & mask
             first, second = second, word
             said = table[phrase]
-            if (said & late) + (said >> shift) >= twice:
+            if (said & late) + (said >> shift & late) >= twice:
                 familiar += 1
             if said & late < twice:
                 table[phrase] = said + 1
@@ -169,7 +172,9 @@ class FamiliarScan:
         key = 1
         if not counter:
             key = crc32(digits.encode()) & _MASK
-            self.fresh += self._count(key) == 0
+            said = self._table[key]
+            self._table[key] = said | _WORD
+            self.fresh += not said & (_WORD | _WORD_BEFORE)
         self._count((self._first * 37 + self._second * 11 + key) & _MASK)
         self._first, self._second = self._second, key
         self._said += 1
@@ -180,7 +185,7 @@ class FamiliarScan:
         said = self._table[slot]
         if said & _LATE < _TWICE:
             self._table[slot] = said + 1
-        return (said & _LATE) + (said >> _SHIFT)
+        return (said & _LATE) + (said >> _SHIFT & _LATE)
 
     def _end_clause(self, *, whole: bool = True) -> None:
         words = self._clause_words

@@ -93,3 +93,16 @@ def test_new_words_are_counted_over_a_whole_round_where_it_is_longer() -> None:
     assert window.fresh_share(2 * len(said) + PAGE) > 0.0
     assert window.fresh_share(10**6) >= window.fresh_share(2 * len(said) + PAGE)
     assert window.fresh_share(3) == window.fresh_share()
+
+
+def test_a_word_is_new_whatever_phrases_were_said_before() -> None:
+    stock = [f"{first}{second}{third}" for first in NAMES for second in NAMES[:6] for third in ("a", "o", "u", "i")]
+    dice, found, new = random.Random(7), FamiliarScan(), 0
+    dice.shuffle(stock)
+    for _ in range(60):
+        found.feed(dice.sample(stock[:60], 10), 60)
+    # Sixty words in six hundred phrases: hardly one of two hundred words shares its place with another word.
+    for word in stock[60:260]:
+        found.feed([word], 8)
+        new += found.fresh
+    assert new >= 194

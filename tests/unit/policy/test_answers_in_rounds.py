@@ -20,9 +20,8 @@ from tests.unit.policy.test_answers_alike import samples
 
 ANSWERS = yaml.safe_load((Path(__file__).parents[2] / "data" / "healthy_rounds.yaml").read_text(encoding="utf-8"))
 
-#: What is still stopped. In the first and the fourth the one new word of a round shares its place in the table of
-#: words with another; the others say nothing new for longer than a round.
-GIVEN_UP = {"bread recipe", "log analysis", "rooms", "red hen", "gingerbread"}
+#: What is still stopped: it says nothing new for longer than a round, or one word in fifty.
+GIVEN_UP = {"log analysis", "rooms", "gingerbread"}
 
 
 @cache
