@@ -18,6 +18,8 @@ enum { BLANK, WORD, MARK, LINE_END };
 
 static unsigned char kinds[128];
 static char lower[128];
+/* The name of str.lower. Made anew for each call, Python's cache of methods would fill with it. */
+static PyObject *to_lower;
 
 static void fill(void)
 {
@@ -56,7 +58,7 @@ static unsigned char kind_of(Py_UCS4 code)
 /* The same as scan for text of any characters: a letter in lower case may be longer, and of another kind. */
 static PyObject *any_scan(PyObject *page, PyObject *before)
 {
-    PyObject *text = PyObject_CallMethod(page, "lower", NULL), *tokens, *open = NULL, *last, *found = NULL;
+    PyObject *text = PyObject_CallMethodNoArgs(page, to_lower), *tokens, *open = NULL, *last, *found = NULL;
     Py_ssize_t size, at = 0;
     int again = 0, form;
     const void *data;
@@ -278,5 +280,8 @@ static struct PyModuleDef module = {
 PyMODINIT_FUNC PyInit__pages(void)
 {
     fill();
-    return PyModule_Create(&module);
+    if (to_lower == NULL) {
+        to_lower = PyUnicode_InternFromString("lower");
+    }
+    return to_lower == NULL ? NULL : PyModule_Create(&module);
 }

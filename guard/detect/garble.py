@@ -31,8 +31,7 @@ _HARMLESS: Final = b"a nbls"
 #: Marks that pile up; dots, hyphens, slashes and signs of equality do so by right.
 _PILE: Final = re.compile(rb"[!\"$%&'()+,:;<>?@\[\\\]^`{|}~]{3,}")
 #: What keys, digests and base64 are written in; lines of them follow one another without a space.
-_LEAD: Final = re.compile(r"[A-Za-z0-9+/=_\n-]*")
-_TRAIL: Final = re.compile(r"[A-Za-z0-9+/=_\n-]*\Z")
+_DENSE: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=_\n-"
 #: An unbroken run of this many such characters, digits among them, is a payload and not words.
 _PAYLOAD: Final = 24
 _DIGIT: Final = re.compile(r"[0-9]")
@@ -113,7 +112,7 @@ class GarbleScan:
             self._catch_up()
         if b"o" in shape and b"\\" not in shape:
             joints += len(_PILE.findall(page.encode("ascii", "replace")))
-        lead = self._lead(page)
+        lead = len(page) - len(page.lstrip(_DENSE))
         if lead == len(page):
             self._run += lead
             self._run_digits = self._run_digits or _DIGIT.search(page) is not None
@@ -122,26 +121,18 @@ class GarbleScan:
             return
         if lead and self._run_digits and self._run + lead >= _PAYLOAD:
             joints -= joints_in(text[: lead + _OVERLAP])
-        trail = len(page) - self._trail(page)
+        trail = len(page.rstrip(_DENSE))
         inside = joints_in(shape[trail:]) if joints else 0
         self.joints = max(0, joints - inside) + self._settle()
         self._begin(page[trail:], inside)
-
-    def _lead(self, page: str) -> int:
-        found = _LEAD.match(page)
-        return found.end() if found is not None else 0
-
-    def _trail(self, page: str) -> int:
-        found = _TRAIL.search(page)
-        return len(found.group()) if found is not None else 0
 
     def _catch_up(self) -> None:
         """Look at the run that the pages without a joint ended in."""
         page, whole = self._page, self._before
         self._before = 0
-        trail = self._trail(page)
-        if trail < len(page):
-            self._begin(page[len(page) - trail :], 0)
+        trail = len(page.rstrip(_DENSE))
+        if trail:
+            self._begin(page[trail:], 0)
         else:
             self._run += whole * len(page)
             self._run_digits = self._run_digits or _DIGIT.search(page) is not None

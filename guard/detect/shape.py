@@ -7,6 +7,7 @@ short byte strings instead of running a regular expression over the text.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from guard.detect.scripts import classify
@@ -54,6 +55,7 @@ def ascii_shape(page: str) -> bytes:
     return page.encode().translate(_TABLE)
 
 
+@lru_cache(maxsize=8192)
 def code_of(character: str) -> int:
     """Class of any one character, as a byte."""
     if character < "\x80":
