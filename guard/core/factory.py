@@ -8,6 +8,7 @@ from guard.core.attempt import Attempt
 from guard.core.holdback import Held, HoldBack
 from guard.core.record import AttemptRecord
 from guard.core.settings import ExchangeSettings, Target
+from guard.policy import schema
 from guard.policy.schema import Policy
 from guard.proto.client import ClientRequest
 from guard.proto.family import Continuation, Identity
@@ -209,8 +210,15 @@ def _window(policy: Policy, request: ClientRequest) -> HoldBack:
     if not request.stream and policy.when_exhausted is WhenExhausted.BEST:
         # The healthy part of each attempt may still be wanted.
         return HoldBack(hold_at=0.0, window=0, limit=None)
-    if not request.stream or hold.mode == "off":
-        # Not streamed: the whole body is the window, see WholeDelivery.
+    if not request.stream:
+        # The whole body is the window, see WholeDelivery.
+        return HoldBack(hold_at=2.0, window=0, limit=1)
+    return window_of(hold)
+
+
+def window_of(hold: schema.HoldBack) -> HoldBack:
+    """What a stream's text waits in under a policy's `hold_back`."""
+    if hold.mode == "off":
         return HoldBack(hold_at=2.0, window=0, limit=1)
     if hold.mode == "full":
         return HoldBack(hold_at=0.0, window=0, limit=None)

@@ -66,15 +66,28 @@ class Tried(NamedTuple):
             return None
         return self.result.token - (self.case.first_bad_token or 0)
 
+    @property
+    def bad_shown(self) -> int | None:
+        """Tokens after the onset that the client of a detected case had by then."""
+        if self.outcome is not Outcome.DETECTED:
+            return None
+        return max(self.result.shown - (self.case.first_bad_token or 0), 0)
+
 
 class KindFigures(msgspec.Struct, frozen=True):
-    """What was found of one kind. Delays are tokens, over the detected cases."""
+    """
+    What was found of one kind, over the detected cases.
+
+    Delays are tokens from the onset to the verdict; bad tokens shown those of them that had left before it.
+    """
 
     cases: int
     detected: int
     recall: float
     delay_tokens_median: float | None
     delay_tokens_p90: float | None
+    bad_tokens_shown_median: float | None
+    bad_tokens_shown_p90: float | None
 
 
 class NegativeFigures(msgspec.Struct, frozen=True):
@@ -195,14 +208,21 @@ def figures(policy: str, tried: Sequence[Tried]) -> Figures:
 
 def _of_kind(tried: Sequence[Tried]) -> KindFigures:
     delays = sorted(delay for one in tried if (delay := one.delay) is not None)
+    shown = sorted(tokens for one in tried if (tokens := one.bad_shown) is not None)
     return KindFigures(
         cases=len(tried),
         detected=len(delays),
         recall=round(len(delays) / len(tried), 4),
         delay_tokens_median=statistics.median(delays) if delays else None,
-        # Nearest rank: a delay that really occurred.
-        delay_tokens_p90=delays[math.ceil(0.9 * len(delays)) - 1] if delays else None,
+        delay_tokens_p90=_p90(delays),
+        bad_tokens_shown_median=statistics.median(shown) if shown else None,
+        bad_tokens_shown_p90=_p90(shown),
     )
+
+
+def _p90(ordered: Sequence[int]) -> int | None:
+    """Nearest rank: one that really occurred."""
+    return ordered[math.ceil(0.9 * len(ordered)) - 1] if ordered else None
 
 
 def _of_healthy(tried: Sequence[Tried]) -> HealthyFigures:

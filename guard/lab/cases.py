@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from guard.core.factory import window_of
+from guard.core.holdback import Held
 from guard.core.monitor import Monitor
 from guard.core.record import UNKNOWN_DRAFT
 from guard.detect.baseline import Baseline
@@ -114,6 +116,7 @@ class CaseResult(msgspec.Struct, frozen=True):
         chunk: Chunks seen: up to the one at which a rule acted, or all of them.
         peak: Highest suspicion up to there.
         held_chunks: Chunks that had to wait because of suspicion.
+        shown: Tokens that the client of a stream had when a rule acted, or at the end. Unit: tokens.
         suspicion: After each chunk, if a trace was asked for.
         acceptance: Token, accepted and drafted of each verify step of the whole case, likewise.
     """
@@ -127,6 +130,7 @@ class CaseResult(msgspec.Struct, frozen=True):
     chunk: int = 0
     peak: float = 0.0
     held_chunks: int = 0
+    shown: int = 0
     suspicion: tuple[float, ...] = ()
     acceptance: tuple[tuple[int, int, int], ...] = ()
 
@@ -277,14 +281,16 @@ def run_case(judge: Judge, case: Case, baseline: Baseline | None = None, *, trac
     monitor = Monitor(judge, baseline, case.prompt)
     hold_back = judge.policy.hold_back
     waits_at = hold_back.hold_at if hold_back.mode is HoldMode.SUSPICION else 2.0
+    window = window_of(hold_back)
     suspicion: list[float] = []
-    tokens = held = chunks = 0
+    tokens = held = chunks = shown = 0
     peak = 0.0
     verdict: Verdict | None = None
     for sample in samples(case):
         chunks += 1
         tokens += sample.tokens
         seen = monitor.observe((sample,))
+        window.push(Held(b"", "", sample.tokens, tokens))
         peak = max(peak, monitor.suspicion)
         held += monitor.suspicion >= waits_at
         if trace:
@@ -292,8 +298,11 @@ def run_case(judge: Judge, case: Case, baseline: Baseline | None = None, *, trac
         if seen.action in (Action.RETRY, Action.CUT):
             verdict = seen
             break
+        shown += sum(one.tokens for one in window.release(monitor.suspicion))
         if seen.action is Action.NOTE and verdict is None:
             verdict = seen
+    else:
+        shown = tokens
     return CaseResult(
         action=verdict.action if verdict else Action.PASS,
         token=verdict.token if verdict else tokens,
@@ -304,6 +313,7 @@ def run_case(judge: Judge, case: Case, baseline: Baseline | None = None, *, trac
         chunk=chunks,
         peak=round(peak, 4),
         held_chunks=held,
+        shown=shown,
         suspicion=tuple(suspicion),
         acceptance=acceptance_trace(case) if trace else (),
     )

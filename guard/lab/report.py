@@ -79,10 +79,15 @@ def _row(cells: Iterable[object], tag: str = "td") -> str:
 
 
 def _kinds_table(found: Figures) -> str:
-    rows = [_row(("kind", "cases", "detected", "recall", "median delay", "90th percentile"), "th")]
+    rows = [
+        _row(
+            ("kind", "cases", "detected", "recall", "median delay", "90th percentile", "bad tokens shown, median"), "th"
+        )
+    ]
     for kind, part in found.kinds.items():
-        delays = ["–" if d is None else f"{d:g}" for d in (part.delay_tokens_median, part.delay_tokens_p90)]
-        rows.append(_row((kind, part.cases, part.detected, f"{part.recall:.1%}", *delays)))
+        figures = (part.delay_tokens_median, part.delay_tokens_p90, part.bad_tokens_shown_median)
+        told = ["–" if figure is None else f"{figure:g}" for figure in figures]
+        rows.append(_row((kind, part.cases, part.detected, f"{part.recall:.1%}", *told)))
     return f"<table>{''.join(rows)}</table>"
 
 

@@ -21,7 +21,9 @@ def table(found: Figures, tried: Sequence[Tried]) -> str:
     """
     healthy = found.healthy
     lines = [f"policy {found.policy}, {found.cases} cases", ""]
-    lines.append(f"{'kind':<14}{'cases':>7}{'detected':>10}{'recall':>9}{'delay median':>15}{'delay p90':>12}")
+    lines.append(
+        f"{'kind':<14}{'cases':>7}{'detected':>10}{'recall':>9}{'delay median':>15}{'delay p90':>12}{'bad shown':>12}"
+    )
     lines += [_kind_line(kind, row) for kind, row in found.kinds.items()]
     lines += ["", f"{'healthy':<14}{'cases':>7}{'stopped':>10}{'share':>9}"]
     lines.append(_healthy_line("all", healthy.cases, healthy.false_positives))
@@ -64,10 +66,9 @@ def differences(tried: Sequence[Tried], others: Sequence[Tried], name: str, othe
 
 
 def _kind_line(kind: str, row: KindFigures) -> str:
-    delays = [
-        "-" if delay is None else f"{delay:g} tokens" for delay in (row.delay_tokens_median, row.delay_tokens_p90)
-    ]
-    return f"{kind:<14}{row.cases:>7}{row.detected:>10}{row.recall:>9.1%}{delays[0]:>15}{delays[1]:>12}"
+    figures = (row.delay_tokens_median, row.delay_tokens_p90, row.bad_tokens_shown_median)
+    told = ["-" if figure is None else f"{figure:g} tokens" for figure in figures]
+    return f"{kind:<14}{row.cases:>7}{row.detected:>10}{row.recall:>9.1%}{told[0]:>15}{told[1]:>12}{told[2]:>12}"
 
 
 def _healthy_line(name: str, cases: int, stopped: int) -> str:

@@ -57,6 +57,7 @@ def test_the_json_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert backtest_command(arguments(tmp_path)) == 0
     found = json.loads(capsys.readouterr().out)
     delays = sorted(one.delay for one in tried(tmp_path) if one.delay is not None)
+    shown = sorted(one.bad_shown for one in tried(tmp_path) if one.bad_shown is not None)
     assert found == {
         "policy": "trial",
         "cases": 8,
@@ -67,6 +68,8 @@ def test_the_json_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
                 "recall": 1.0,
                 "delay_tokens_median": sum(delays) / 2,
                 "delay_tokens_p90": delays[1],
+                "bad_tokens_shown_median": sum(shown) / 2,
+                "bad_tokens_shown_p90": shown[1],
             },
             "repetition": {
                 "cases": 2,
@@ -74,6 +77,8 @@ def test_the_json_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
                 "recall": 0.0,
                 "delay_tokens_median": None,
                 "delay_tokens_p90": None,
+                "bad_tokens_shown_median": None,
+                "bad_tokens_shown_p90": None,
             },
         },
         "healthy": {

@@ -109,6 +109,7 @@ def test_the_first_acting_verdict_ends_a_case_as_it_ends_a_stream(tmp_path: Path
     assert len(result.suspicion) == result.chunk < len(case.chunks)
     assert result.suspicion[-1] == result.peak == 1.0
     assert 0 < result.held_chunks < 16
+    assert result.shown == result.token - result.held_chunks
     assert len(result.acceptance) == len(case.chunks)
 
 
@@ -117,6 +118,18 @@ def test_a_healthy_case_is_read_to_its_end(tmp_path: Path) -> None:
     result = run_case(judge(tmp_path), case, Baseline(0.9, 1000.0, 3))
     assert (result.action, result.token, result.onset, result.chunk) == (Action.PASS, 120, None, 30)
     assert (result.peak, result.held_chunks, result.suspicion, result.acceptance) == (0.0, 0, (), ())
+    assert result.shown == 120
+
+
+@pytest.mark.parametrize(("mode", "shown"), [("off", 89), ("window, window: 32 tokens", 48), ("full", 0)])
+def test_what_the_client_had_when_a_rule_acted(mode: str, shown: int, tmp_path: Path) -> None:
+    """It acts at token 90, and is under suspicion from 80 on; chunks have four tokens until then."""
+    policy = POLICY.replace("{mode: suspicion, hold_at: 0.5, act_at: 1.0, limit: 64 tokens}", f"{{mode: {mode}}}")
+    assert policy != POLICY
+    (case,) = read_cases(write(tmp_path, line("a", good(20) + bad(40), kind="garbled", first_bad_token=80)))
+    result = run_case(judge(tmp_path, policy), case)
+    assert result.acted
+    assert (result.token, result.shown) == (90, shown)
 
 
 def test_a_note_is_a_verdict_that_stops_nothing(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_all_that_matters_is_in_it(tmp_path: Path) -> None:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[0] == "policy trial, 8 cases"
     assert any(line.startswith("garbled 2 2 100.0%") for line in lines)
-    assert "repetition 2 0 0.0% - -" in lines
+    assert "repetition 2 0 0.0% - - -" in lines
     assert "ordinary 1 0 0.0%" in lines
     assert "low_accept 1 1 100.0%" in lines
     assert "wrong but fluent, only re-scoring can tell: 1" in lines
