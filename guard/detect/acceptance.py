@@ -45,12 +45,9 @@ class Tally:
     __slots__ = ("accepted", "drafted", "known", "rejected", "steps", "tokens", "undrafted")
 
     def __init__(self) -> None:
-        self.accepted = 0
-        self.rejected = 0
-        self.drafted = 0
-        self.known = 0
-        self.steps = 0
-        self.undrafted = 0
+        self.accepted = self.rejected = 0
+        self.drafted = self.known = 0
+        self.steps = self.undrafted = 0
         self.tokens = 0
 
     def add(self, accepted: int, rejected: int, drafted: int, tokens: int) -> None:
@@ -217,18 +214,24 @@ class StepWindow:
         return self.slack(share, PRIOR * (reference - share), ahead)
 
     def slack(self, share: float, base: float, ahead: int) -> Slack:
-        """
-        See `Acceptance.slack`: for accepted + base < share * judged.
-
-        The worst is taken of what may leave the window while `ahead` tokens come.
-        """
-        tally = self.tally
+        """See `Acceptance.slack`: for accepted + base < share * judged, by the worst that may leave the window."""
         if self._bounded and self._size < ahead:
             return -1.0, 0.0  # what comes would leave as well
-        if self._bounded and self._by_tokens and tally.tokens + ahead < self._size:
+        if self._bounded and self._by_tokens and self.tally.tokens + ahead < self._size:
             return math.inf, 0.0  # not full by then
-        value = base + tally.accepted - share * (tally.accepted + tally.rejected)
-        least = value
+        return base + self._extremes(share, ahead)[0], share
+
+    def rise_slack(self, share: float, ahead: int) -> Slack:
+        """See `Acceptance.slack`: for a probability above `share`, if all that comes is accepted and the worst leaves."""
+        if self._bounded and self._size < ahead:
+            return -1.0, 0.0
+        return (-1.0 if self._extremes(share, ahead)[1] + (1.0 - share) * ahead > 0.0 else math.inf), 0.0
+
+    def _extremes(self, share: float, ahead: int) -> tuple[float, float]:
+        """The least and the most of accepted - share * judged, by what leaves the window while `ahead` tokens come."""
+        tally = self.tally
+        value = tally.accepted - share * (tally.accepted + tally.rejected)
+        least = most = value
         if self._bounded:
             leaving = ahead + (tally.tokens if self._by_tokens else tally.steps + tally.undrafted) - self._size
             for accepted, rejected, drafted, tokens in self._steps[self._first :]:
@@ -237,8 +240,8 @@ class StepWindow:
                     break
                 if drafted:
                     value -= accepted - share * (accepted + rejected)
-                    least = min(least, value)
-        return least, share
+                    least, most = min(least, value), max(most, value)
+        return least, most
 
     def length(self) -> float:
         """Mean tokens per step that drafted; nan until the window is full, as of all that follow."""
@@ -267,8 +270,7 @@ class ChangePoint:
 
     def __init__(self) -> None:
         self._reference = math.nan
-        self._kept = 0.0
-        self._rejected = 0.0
+        self._kept = self._rejected = 0.0
         self._sum = 0.0
         self._onset = 0
 
@@ -355,26 +357,29 @@ class Acceptance:
                 for window in self._all:
                     window.doubt = self._doubts
 
-    def slack(self, name: str, window: Window | None, bound: float, ahead: int) -> Slack:
+    def slack(self, name: str, window: Window | None, bound: float, ahead: int, *, rising: bool) -> Slack:
         """
         How far a reading is from its bound, whatever leaves the window while the next tokens come.
 
         Args:
-            name: Signal: a fall or a drop that would rise above `bound`, or a probability that would sink below it.
-            window: Of the signal.
+            name: Of the signal.
+            window: The same.
             bound: Of its reading.
             ahead: Most tokens that will come. Unit: tokens.
+            rising: Whether it passes the bound when it rises above it, not when it sinks below.
 
         Returns:
             Slack and share: while the slack, to which each step adds accepted - share * judged, is not below 0, the
             reading has not passed its bound. The slack is infinite where it cannot, below 0 where nothing is known.
         """
-        if name == "acceptance_fall":
+        if name == "acceptance_fall" and rising:
             return self.windows[window].fall_slack(bound, ahead)
-        if name == "acceptance_drop":
+        if name == "acceptance_drop" and rising:
             return self.windows[window].drop_slack(bound, ahead)
         if name == "acceptance_probability":
-            return self.windows[window].slack(bound, 0.0, ahead)
+            steps = self.windows[window]
+            # What is rejected takes it away from a bound above it.
+            return steps.rise_slack(bound, ahead) if rising else steps.slack(bound, 0.0, ahead)
         return -1.0, 0.0
 
     @property

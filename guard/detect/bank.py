@@ -154,10 +154,12 @@ class DetectorBank:
             return channel.room
         return PAGE - sum([len(text) for text, _, _ in self._early.get(name, ())])
 
-    def slack(self, ref: SignalRef, bound: float, ahead: int) -> Slack:
+    def slack(self, ref: SignalRef, bound: float, ahead: int, *, rising: bool) -> Slack:
         """How far a reading of acceptance is from a bound, for the next tokens; see `Acceptance.slack`."""
         acceptance = self._acceptance
-        return (-1.0, 0.0) if acceptance is None else acceptance.slack(ref.name, ref.window, bound, ahead)
+        if acceptance is None:
+            return -1.0, 0.0
+        return acceptance.slack(ref.name, ref.window, bound, ahead, rising=rising)
 
     def observe(self, sample: Sample) -> None:
         """Take in the choice's share of one chunk. Never raises, whatever the text."""

@@ -15,8 +15,8 @@ from guard.types import Action, Cadence, Finding, SignalRef, Verdict
 
 Find = Callable[[SignalRef], Finding]
 Score = Callable[[Read, int], float]
-#: Signal, bound -> slack and share.
-Slack = Callable[[SignalRef, float], tuple[float, float]]
+#: Signal, bound, whether it is passed upwards -> slack and share.
+Slack = Callable[[SignalRef, float, bool], tuple[float, float]]
 
 #: Of rules that act together, that of the last of these decides. Suspicion holds text beside a note as well.
 _SEVERITY: Final = {
@@ -172,11 +172,11 @@ class Judge:
         if state.text_only:
             return math.inf, 0.0
         least, most, steps = math.inf, 0.0, self._gates.steps
-        for gates, falling in ((steps.rising, False), (steps.falling, True)):
+        for gates, rising in ((steps.rising, True), (steps.falling, False)):
             for ref, bound, rules, mask in gates:
                 if not mask & ~state.closed:
                     continue
-                value, share = slack(ref, bound) if falling == (ref.name == "acceptance_probability") else (-1.0, 0.0)
+                value, share = slack(ref, bound, rising)
                 if value >= 0.0:
                     least, most = min(least, value), max(most, share)
                 elif self._left([index for index, _ in rules], read, state):

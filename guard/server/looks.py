@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-#: Looks that are made together at most: a tenth of a millisecond each, in which other streams wait.
-MOST = 8
+#: Looks that are made together at most: a twentieth of a millisecond each, in which other streams wait.
+MOST = 12
 #: Longest that a look is put off: less than a verify step takes. Unit: seconds.
 PUT_OFF = 0.012
 

@@ -11,7 +11,15 @@ from guard.types import StepAcceptance, Unit, Window
 
 AHEAD = 16
 WINDOWS: list[Window | None] = [Window(32, Unit.TOKENS), Window(24, Unit.STEPS), Window(8, Unit.TOKENS), None]
-SIGNALS = st.sampled_from(["acceptance_drop", "acceptance_fall", "acceptance_probability"])
+#: With the way in which they pass their bound.
+SIGNALS = st.sampled_from(
+    [
+        ("acceptance_drop", True),
+        ("acceptance_fall", True),
+        ("acceptance_probability", False),
+        ("acceptance_probability", True),
+    ]
+)
 #: Phases of a stream: so many steps, kept with this probability, are drawn from their seed.
 STEPS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([3, 3, 3, 2, 0])), min_size=1, max_size=40)
 
@@ -24,7 +32,7 @@ def step(kept: int, drafted: int) -> StepAcceptance:
 @given(
     before=st.lists(st.tuples(STEPS, st.integers(1, 6)), min_size=1, max_size=4),
     after=STEPS,
-    name=SIGNALS,
+    signal=SIGNALS,
     window=st.sampled_from(WINDOWS),
     bound=st.sampled_from([0.1, 0.3, 0.4, 0.7]),
     baseline=st.sampled_from([None, Baseline(0.6, 1000.0, 3)]),
@@ -32,11 +40,12 @@ def step(kept: int, drafted: int) -> StepAcceptance:
 def test_while_it_lasts_no_reading_passes_its_bound(
     before: list[tuple[list[tuple[int, int]], int]],
     after: list[tuple[int, int]],
-    name: str,
+    signal: tuple[str, bool],
     window: Window | None,
     bound: float,
     baseline: Baseline | None,
 ) -> None:
+    name, rising = signal
     acceptance = Acceptance({window}, {window}, baseline)
     end = 0
     for steps, times in before:
@@ -44,7 +53,7 @@ def test_while_it_lasts_no_reading_passes_its_bound(
             one = step(kept, drafted)
             end += one.tokens
             acceptance.add(one, end)
-    slack, share = acceptance.slack(name, window, bound, AHEAD)
+    slack, share = acceptance.slack(name, window, bound, AHEAD, rising=rising)
     tokens = 0 if slack >= 0 else AHEAD  # else nothing is promised
     for kept, drafted in after:
         one = step(kept, drafted)
@@ -58,5 +67,5 @@ def test_while_it_lasts_no_reading_passes_its_bound(
             return
         found = acceptance.windows[window]
         readings = {"acceptance_drop": found.drop, "acceptance_fall": found.fall}
-        reading, passed = (readings[name](), 1) if name in readings else (found.probability(), -1)
-        assert not (reading - bound) * passed > 1e-9
+        reading = readings.get(name, found.probability)()
+        assert not (reading - bound if rising else bound - reading) > 1e-9

@@ -158,11 +158,21 @@ def test_a_step_among_several_ends_where_its_tokens_do() -> None:
 
 
 def test_the_slack_of_what_is_not_known_is_none() -> None:
-    assert DetectorBank([RARE]).slack(FALL, 0.3, 16)[0] < 0
+    assert DetectorBank([RARE]).slack(FALL, 0.3, 16, rising=True)[0] < 0
     bank = DetectorBank([FALL, SignalRef("acceptance_length", FALL.window)], Baseline(0.8, 1000, 3))
-    assert bank.slack(SignalRef("acceptance_length", FALL.window), 1.2, 16)[0] < 0
+    assert bank.slack(SignalRef("acceptance_length", FALL.window), 1.2, 16, rising=False)[0] < 0
     for _ in range(20):
         bank.observe(Sample(0, (), 4, (StepAcceptance(3, 3, 4, True),)))
-    slack, share = bank.slack(FALL, 0.3, 16)
+    slack, share = bank.slack(FALL, 0.3, 16, rising=True)
     assert slack > 5
     assert share == pytest.approx(0.7 * 0.8)
+
+
+@pytest.mark.parametrize(("kept", "reaches"), [(0, False), (1, False), (3, True)])
+def test_a_bound_that_acceptance_cannot_rise_to_asks_nothing_of_the_text(kept: int, reaches: bool) -> None:
+    often = SignalRef("acceptance_probability", Window(64, Unit.TOKENS))
+    bank = DetectorBank([often])
+    for _ in range(64):
+        bank.observe(Sample(0, (), kept + 1, (StepAcceptance(kept, 3, kept + 1, True),)))
+    assert bank.slack(often, 0.85, 20, rising=True) == (-1.0 if reaches else math.inf, 0.0)
+    assert bank.slack(often, 0.85, 80, rising=True)[0] < 0, "what comes may be all there is in the window"

@@ -253,7 +253,19 @@ def slack_of(when: Condition, garble: float, slack: tuple[float, float]) -> tupl
     state = judge.state()
     readings = {"acceptance_fall": 0.0, "acceptance_length": 3.0, "garble": garble}
     judge.suspects(lambda ref: readings[ref.name], state, (1, 1))
-    return judge.slack(lambda ref: readings[ref.name], lambda ref, bound: slack, state)
+    return judge.slack(lambda ref: readings[ref.name], lambda ref, bound, rising: slack, state)
+
+
+def test_it_is_told_which_way_a_bound_would_be_passed() -> None:
+    judge = Judge(Policy(name="p", rules=(rule(slope(SUNK, 0.3, 0.6)), rule(slope(LONG, 2.0, 1.0)))))
+    asked: list[tuple[str, float, bool]] = []
+
+    def slack(ref: SignalRef, bound: float, rising: bool) -> tuple[float, float]:
+        asked.append((ref.name, bound, rising))
+        return 4.0, 0.5
+
+    assert judge.slack(lambda ref: 0.0, slack, judge.state()) == (4.0, 0.5)
+    assert asked == [("acceptance_fall", 0.3, True), ("acceptance_length", 2.0, False)]
 
 
 def test_the_next_step_can_raise_suspicion_only_where_text_and_acceptance_let_it() -> None:
@@ -261,5 +273,5 @@ def test_the_next_step_can_raise_suspicion_only_where_text_and_acceptance_let_it
     assert slack_of(both, 0.0, (4.0, 0.5)) == (4.0, 0.5), "acceptance is far from its bound"
     assert slack_of(both, 0.0, (-1.0, 0.5)) == (math.inf, 0.0), "the text rules it out"
     assert slack_of(both, 0.15, (-1.0, 0.5)) is None
-    assert slack_of(slope(LONG, 2.0, 1.0), 0.0, (4.0, 0.5)) is None, "of other signals nothing is foreseen"
+    assert slack_of(slope(LONG, 2.0, 1.0), 0.0, (-1.0, 0.0)) is None, "of some signals nothing is foreseen"
     assert slack_of(slope(BROKEN, 0.1, 0.2), 0.0, (-1.0, 0.5)) == (math.inf, 0.0)
