@@ -149,14 +149,23 @@ class Driver:
         return self._outlet.response
 
     async def _perform(self, commands: list[Command]) -> None:
-        for command in commands:
+        """The head and the first piece are one write, and so are the last one and the end: a write costs most of it."""
+        taken = False
+        for command, after in zip(commands, [*commands[1:], None], strict=False):
+            if taken:
+                taken = False
+                continue
             match command:
+                case SendBody(data=data) if isinstance(after, Finish) and after.whole:
+                    taken = True
+                    await self._outlet.end(whole=True, last=data)
                 case SendBody(data=data):
                     await self._outlet.send(data, self._clock.now())
                 case Observed():
                     self._sink.observed(self._exchange, command)
                 case SendHead():
-                    await self._head(command)
+                    taken = isinstance(after, SendBody)
+                    await self._head(command, after.data if isinstance(after, SendBody) else b"")
                 case AbortAttempt():
                     self._abort(command)
                 case Confirm():
@@ -384,8 +393,8 @@ class Driver:
             self._reply.close()
             self._reply = None
 
-    async def _head(self, command: SendHead) -> None:
+    async def _head(self, command: SendHead, first: bytes) -> None:
         record = self._exchange.record
         # What is relayed may be in the middle of an event.
         whole_events = record.stream and record.outcome is not Outcome.RELAYED
-        await self._outlet.begin(command.status, command.headers, beats=whole_events)
+        await self._outlet.begin(command.status, command.headers, beats=whole_events, first=first)

@@ -64,6 +64,12 @@ def break_off(request: web.BaseRequest, response: web.StreamResponse | None) -> 
     transport.abort()
 
 
+class _WithBody(web.StreamResponse):
+    """Its head waits for the first piece of its body, as that of web.Response does."""
+
+    _send_headers_immediately = False
+
+
 class Outlet:
     """
     See the module.
@@ -87,7 +93,7 @@ class Outlet:
         #: Begun, and written; None before the head.
         self.response: web.StreamResponse | None = None
 
-    async def begin(self, status: int, headers: Headers, *, beats: bool) -> None:
+    async def begin(self, status: int, headers: Headers, *, beats: bool, first: bytes = b"") -> None:
         """
         Send the head.
 
@@ -96,17 +102,20 @@ class Outlet:
             headers: The request id is added.
             beats: Whether comments may be sent into silence if it is an event stream: only where what is put is
                 always whole events.
+            first: The first piece of the body, which goes with it in one write.
 
         Raises:
             ClientLeft: The client is gone.
         """
-        response = web.StreamResponse(status=status)
+        response = _WithBody(status=status) if first else web.StreamResponse(status=status)
         for name, value in headers:
             response.headers.add(name, value)
         response.headers["x-request-id"] = self._request_id
         self.response = response
         try:
             writer = await response.prepare(self._request)
+            if first and isinstance(writer, StreamWriter):
+                await writer.write(first, drain=False)
         except ConnectionError as error:
             raise ClientLeft from error
         self._writer = writer
@@ -114,6 +123,9 @@ class Outlet:
             self._transport, self._protocol = writer.transport, writer.protocol
         if beats and response.content_type == "text/event-stream":
             self._pulse = self._heartbeats.start(response)
+        if first and not isinstance(writer, StreamWriter):
+            await self._read(response.write(first))
+        await self.drained()
 
     def put(self, data: bytes, now: float) -> bool:
         """
@@ -186,19 +198,27 @@ class Outlet:
         except ConnectionError as error:
             raise ClientLeft from error
 
-    async def end(self, *, whole: bool) -> None:
-        """End the body, or break the connection off where a clean end would make it look whole. Raises ClientLeft."""
+    async def end(self, *, whole: bool, last: bytes = b"") -> None:
+        """
+        End the body, or break the connection off where a clean end would make it look whole. Raises ClientLeft.
+
+        Args:
+            whole: Whether it is.
+            last: Its last piece.
+        """
         self.still()
         if self.response is None:
-            return
-        if whole:
+            assert not last
+        elif not whole:
+            break_off(self._request, self.response)
+        elif self._transport is None or self._transport.get_write_buffer_size() or len(last) >= _USUAL:
             await self.drained()
+            await self._read(self.response.write_eof(last))
+        else:
             try:
-                await self.response.write_eof()
+                await self.response.write_eof(last)  # nothing to wait for
             except ConnectionError as error:
                 raise ClientLeft from error
-        else:
-            break_off(self._request, self.response)
 
     def still(self) -> None:
         """No more heartbeats."""

@@ -19,12 +19,12 @@ SSE = (("content-type", "text/event-stream"),)
 
 
 @contextlib.asynccontextmanager
-async def port(use: Callable[[Outlet], Awaitable[None]], patience: float = 60.0) -> AsyncIterator[int]:
+async def port(use: Callable[[Outlet, web.Request], Awaitable[None]], patience: float = 60.0) -> AsyncIterator[int]:
     """A server whose every request is answered by `use`."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         outlet = Outlet(request, "id-1", Heartbeats(VirtualClock(), None), patience)
-        await use(outlet)
+        await use(outlet, request)
         assert outlet.response is not None
         return outlet.response
 
@@ -46,7 +46,7 @@ async def asked(number: int, version: str = "1.1") -> tuple[asyncio.StreamReader
 
 
 async def test_pieces_are_chunks_and_the_connection_serves_again() -> None:
-    async def use(outlet: Outlet) -> None:
+    async def use(outlet: Outlet, request: web.Request) -> None:
         assert not outlet.put(b"too early", 0.0)
         await outlet.begin(200, SSE, beats=False)
         assert outlet.put(b"one", 0.0)
@@ -65,7 +65,7 @@ async def test_pieces_are_chunks_and_the_connection_serves_again() -> None:
 
 
 async def test_a_body_that_is_not_chunked_is_aiohttps() -> None:
-    async def use(outlet: Outlet) -> None:
+    async def use(outlet: Outlet, request: web.Request) -> None:
         await outlet.begin(200, SSE, beats=False)
         assert not outlet.put(b"one", 0.0)
         await outlet.send(b"one", 0.0)
@@ -77,7 +77,7 @@ async def test_a_body_that_is_not_chunked_is_aiohttps() -> None:
 
 
 async def test_a_body_that_breaks_off_does_not_look_whole() -> None:
-    async def use(outlet: Outlet) -> None:
+    async def use(outlet: Outlet, request: web.Request) -> None:
         await outlet.begin(200, SSE, beats=False)
         outlet.put(b"one", 0.0)
         await asyncio.sleep(0.02)
@@ -91,7 +91,7 @@ async def test_a_body_that_breaks_off_does_not_look_whole() -> None:
 async def test_a_client_that_does_not_read_makes_it_full_and_one_that_reads_again_drains_it() -> None:
     sizes: list[int] = []
 
-    async def use(outlet: Outlet) -> None:
+    async def use(outlet: Outlet, request: web.Request) -> None:
         await outlet.begin(200, SSE, beats=False)
         while not outlet.full:
             outlet.put(b"x" * 65536, 0.0)
@@ -110,7 +110,7 @@ async def test_a_client_that_does_not_read_makes_it_full_and_one_that_reads_agai
 async def test_a_client_that_never_reads_is_as_good_as_gone() -> None:
     told = asyncio.Event()
 
-    async def use(outlet: Outlet) -> None:
+    async def use(outlet: Outlet, request: web.Request) -> None:
         await outlet.begin(200, SSE, beats=False)
         with contextlib.suppress(ClientLeft):
             while True:
@@ -127,7 +127,7 @@ async def test_a_client_that_never_reads_is_as_good_as_gone() -> None:
 async def test_a_client_that_has_gone_is_told() -> None:
     told = asyncio.Event()
 
-    async def use(outlet: Outlet) -> None:
+    async def use(outlet: Outlet, request: web.Request) -> None:
         await outlet.begin(200, SSE, beats=False)
         with contextlib.suppress(ClientLeft):
             while True:
@@ -145,7 +145,7 @@ async def test_a_client_that_has_gone_is_told() -> None:
 @pytest.mark.parametrize("head", [SSE, (*SSE, ("content-length", "100"))])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_an_answer_broken_off_is_never_taken_for_a_whole_one(version: str, head: Headers) -> None:
-    async def use(outlet: Outlet) -> None:
+    async def use(outlet: Outlet, request: web.Request) -> None:
         await outlet.begin(200, head, beats=False)
         await outlet.send(b"half", 0.0)
         await read.wait()
@@ -163,4 +163,65 @@ async def test_an_answer_broken_off_is_never_taken_for_a_whole_one(version: str,
             with pytest.raises(ConnectionResetError):
                 await reader.read()
         assert tells_its_end == (version == "1.1" or head != SSE)
+        writer.close()
+
+
+async def test_the_head_goes_with_the_first_piece_and_the_end_with_the_last() -> None:
+    writes: list[bytes] = []
+
+    async def use(outlet: Outlet, request: web.Request) -> None:
+        transport = request.transport
+        assert transport is not None
+        write = transport.write
+
+        def written(data: bytes) -> None:
+            writes.append(data)
+            write(data)
+
+        transport.write = written  # type: ignore[method-assign, assignment]
+        await outlet.begin(200, SSE, beats=False, first=b"one")
+        assert outlet.put(b"two", 0.0)
+        await outlet.end(whole=True, last=b"three")
+
+    async with port(use) as number:
+        reader, writer = await asked(number)
+        said = await reader.readuntil(b"0\r\n\r\n")
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert [data.rpartition(b"\r\n\r\n3\r\none")[1:] for data in writes[:1]] == [(b"\r\n\r\n3\r\none", b"\r\n")]
+    assert writes[1:] == [b"3\r\ntwo\r\n", b"5\r\nthree\r\n0\r\n\r\n"]
+    assert b"".join(writes) == said
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_large_first_and_last_pieces_arrive_whole(version: str) -> None:
+    first, last = b"a" * 300_000, b"z" * 300_000
+
+    async def use(outlet: Outlet, request: web.Request) -> None:
+        await outlet.begin(200, SSE, beats=False, first=first)
+        await outlet.end(whole=True, last=last)
+
+    async with port(use) as number:
+        reader, writer = await asked(number, version)
+        await reader.readuntil(b"\r\n\r\n")
+        said = b""
+        while not said.endswith(b"z\r\n0\r\n\r\n") and (piece := await reader.read(65_536)):
+            said += piece
+        writer.close()
+    assert said.count(b"a") == said.count(b"z") == 300_000
+
+
+async def test_a_client_that_does_not_read_the_last_piece_is_let_go() -> None:
+    left = asyncio.Event()
+
+    async def use(outlet: Outlet, request: web.Request) -> None:
+        await outlet.begin(200, SSE, beats=False, first=b"a")
+        with pytest.raises(ClientLeft):
+            await outlet.end(whole=True, last=b"z" * 30_000_000)
+        left.set()
+
+    async with port(use, patience=0.2) as number:
+        _, writer = await asked(number)
+        async with asyncio.timeout(20):
+            await left.wait()
         writer.close()
