@@ -1,9 +1,12 @@
 /*
- * The two loops over the words of a page: see guard/detect/pages.py, and for what they count guard.detect.words and
- * guard.detect.familiar, which do the same in Python. Nothing is kept here; all memory is that of Python's objects.
+ * The loops over the words of a page and over its classes: see guard/detect/pages.py, and for what they count
+ * guard.detect.words, guard.detect.familiar and guard.detect.garble, which do the same in Python. Nothing is kept here;
+ * all memory is that of Python's objects.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdint.h>
+#include <string.h>
 
 /* As guard.detect.familiar has them. */
 #define SLOTS 8192
@@ -21,8 +24,38 @@ static char lower[128];
 /* The name of str.lower. Made anew for each call, Python's cache of methods would fill with it. */
 static PyObject *to_lower;
 
+/* Joints, in classes of characters, and what each counts for: as guard.detect.garble has them. */
+static const struct {
+    const char *text;
+    unsigned char size, counts;
+} patterns[] = {
+    {"aaaaaaaaaaaaaaaa", 16, 1}, {"R", 1, 1},
+    {"aca", 3, 1}, {"acA", 3, 1}, {"Aca", 3, 1}, {"AcA", 3, 1}, {" c ", 3, 1}, {" ca", 3, 1}, {" cA", 3, 1},
+    {"aA", 2, 1}, {"AAaa", 4, 1}, {"a0", 2, 1}, {"0a", 2, 1},
+    {"aqa", 3, 1}, {"aqA", 3, 1}, {"Aqa", 3, 1}, {"AqA", 3, 1},
+    {"aoa", 3, 1}, {"aoA", 3, 1}, {"Aoa", 3, 1}, {"AoA", 3, 1}, {"aooa", 4, 1}, {"aooA", 4, 1}, {"Aooa", 4, 1},
+    {"aX", 2, 1}, {"AX", 2, 1}, {"Xa", 2, 1}, {"XA", 2, 1}, {"XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX", 32, 2},
+    {"aza", 3, 1}, {"azA", 3, 1}, {"Aza", 3, 1},
+};
+#define PATTERNS ((int)(sizeof(patterns) / sizeof(patterns[0])))
+/* Patterns, as bits, that have a class in their first and in their second place. */
+static uint32_t first_of[256], second_of[256];
+
+static void fill_patterns(void)
+{
+    for (int which = 0; which < PATTERNS; which++) {
+        first_of[(unsigned char)patterns[which].text[0]] |= UINT32_C(1) << which;
+        for (int code = 0; code < 256; code++) {
+            if (patterns[which].size == 1 || (unsigned char)patterns[which].text[1] == code) {
+                second_of[code] |= UINT32_C(1) << which;
+            }
+        }
+    }
+}
+
 static void fill(void)
 {
+    fill_patterns();
     for (int code = 0; code < 128; code++) {
         int upper = code >= 'A' && code <= 'Z';
         int letter = upper || (code >= 'a' && code <= 'z') || (code >= '0' && code <= '9') || code == '_';
@@ -267,7 +300,146 @@ static PyObject *say(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssiz
     return Py_BuildValue("(llll)", first, second, fresh, familiar);
 }
 
+/* joints(shape): see guard.detect.garble.joints_in. Each pattern is counted without overlaps, as bytes.count does. */
+static PyObject *joints(PyObject *Py_UNUSED(module), PyObject *shape)
+{
+    Py_ssize_t size, taken[PATTERNS] = {0};
+    const unsigned char *text;
+    long found = 0;
+    if (!PyBytes_CheckExact(shape)) {
+        PyErr_SetString(PyExc_TypeError, "joints(shape) takes bytes");
+        return NULL;
+    }
+    text = (const unsigned char *)PyBytes_AS_STRING(shape);
+    size = PyBytes_GET_SIZE(shape);
+    for (Py_ssize_t at = 0; at < size; at++) {
+        /* Behind the last byte stands a zero. */
+        uint32_t left = first_of[text[at]] & second_of[text[at + 1]];
+        for (int which = 0; left; which++, left >>= 1) {
+            if ((left & 1) && at >= taken[which] && size - at >= patterns[which].size &&
+                memcmp(text + at, patterns[which].text, patterns[which].size) == 0) {
+                found += patterns[which].counts;
+                taken[which] = at + patterns[which].size;
+            }
+        }
+    }
+    return PyLong_FromLong(found);
+}
+
+/* Whether a string is nothing but letters, as str.isalpha tells. */
+static int is_word(PyObject *token)
+{
+    Py_ssize_t size = PyUnicode_GET_LENGTH(token);
+    int kind = PyUnicode_KIND(token);
+    const void *data = PyUnicode_DATA(token);
+    for (Py_ssize_t at = 0; at < size; at++) {
+        Py_UCS4 code = PyUnicode_READ(kind, data, at);
+        if (code < 128 ? !((code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z')) : !Py_UNICODE_ISALPHA(code)) {
+            return 0;
+        }
+    }
+    return size > 0;
+}
+
+/* Whether it is a list of lists of strings; else there is an error. */
+static int are_pages(PyObject *pages)
+{
+    int good = PyList_CheckExact(pages);
+    for (Py_ssize_t page = 0; good && page < PyList_GET_SIZE(pages); page++) {
+        PyObject *tokens = PyList_GET_ITEM(pages, page);
+        good = PyList_CheckExact(tokens);
+        for (Py_ssize_t at = 0; good && at < PyList_GET_SIZE(tokens); at++) {
+            good = PyUnicode_CheckExact(PyList_GET_ITEM(tokens, at));
+        }
+    }
+    if (!good) {
+        PyErr_SetString(PyExc_TypeError, "pages are lists of strings");
+    }
+    return good;
+}
+
+/* recur(pages): how many tokens are words, and how many different ones; see WordWindow.value. */
+static PyObject *recur(PyObject *Py_UNUSED(module), PyObject *pages)
+{
+    PyObject *known, *found = NULL;
+    Py_ssize_t words = 0;
+    if (!are_pages(pages)) {
+        return NULL;
+    }
+    known = PySet_New(NULL);
+    if (known == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t page = 0; page < PyList_GET_SIZE(pages); page++) {
+        PyObject *tokens = PyList_GET_ITEM(pages, page);
+        for (Py_ssize_t at = 0; at < PyList_GET_SIZE(tokens); at++) {
+            PyObject *token = PyList_GET_ITEM(tokens, at);
+            if (is_word(token)) {
+                words++;
+                if (PySet_Add(known, token) < 0) {
+                    goto done;
+                }
+            }
+        }
+    }
+    found = Py_BuildValue("(nn)", words, PySet_GET_SIZE(known));
+done:
+    Py_DECREF(known);
+    return found;
+}
+
+/* Whether two tokens side by side clash; -1 with an error. */
+static int is_clash(PyObject *clashes, PyObject *first, PyObject *second)
+{
+    PyObject *pair = PyTuple_Pack(2, first, second);
+    int found;
+    if (pair == NULL) {
+        return -1;
+    }
+    found = PySet_Contains(clashes, pair);
+    Py_DECREF(pair);
+    return found;
+}
+
+/* clash(pages, parts, clashes): function words and their clashes, see WordWindow.clash; both of a pair are of parts. */
+static PyObject *clash(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *last = NULL; /* the token before, if it is a function word */
+    long functional = 0, found = 0;
+    if (count != 3 || !PyDict_CheckExact(args[1]) || !PyFrozenSet_CheckExact(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "clash(pages, parts, clashes)");
+        return NULL;
+    }
+    if (!are_pages(args[0])) {
+        return NULL;
+    }
+    for (Py_ssize_t page = 0; page < PyList_GET_SIZE(args[0]); page++) {
+        PyObject *tokens = PyList_GET_ITEM(args[0], page);
+        for (Py_ssize_t at = 0; at < PyList_GET_SIZE(tokens); at++) {
+            PyObject *token = PyList_GET_ITEM(tokens, at);
+            int is_part, clashes = 0;
+            if (PyUnicode_GET_LENGTH(token) == 1 && PyUnicode_READ_CHAR(token, 0) == '\n') {
+                continue;
+            }
+            is_part = PyDict_Contains(args[1], token);
+            if (is_part > 0 && last != NULL) {
+                clashes = is_clash(args[2], last, token);
+            }
+            if (is_part < 0 || clashes < 0) {
+                return NULL;
+            }
+            functional += is_part;
+            found += clashes;
+            last = is_part ? token : NULL;
+        }
+    }
+    return Py_BuildValue("(ll)", functional, found);
+}
+
 static PyMethodDef methods[] = {
+    {"joints", (PyCFunction)joints, METH_O, "Joints in a stretch of text given as classes."},
+    {"recur", (PyCFunction)recur, METH_O, "How many words are on pages, and how many different ones."},
+    {"clash", (PyCFunction)(void (*)(void))clash, METH_FASTCALL, "Function words of pages, and those that clash."},
     {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL, "The words of a page."},
     {"say", (PyCFunction)(void (*)(void))say, METH_FASTCALL, "Count words and the phrases of three that they end."},
     {NULL, NULL, 0, NULL},

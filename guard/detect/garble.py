@@ -12,6 +12,7 @@ import re
 from bisect import insort
 from typing import Final
 
+from guard.detect.pages import JOINTS
 from guard.detect.window import BlockSum
 
 #: Joints in classes of guard.detect.shape. A quote between letters, another mark, another script.
@@ -49,6 +50,8 @@ _STRETCHES: Final = 32
 
 def joints_in(shape: bytes) -> int:
     """Joints in a stretch of text given as classes."""
+    if JOINTS is not None:
+        return JOINTS(shape)
     count = shape.count
     joints = count(_GLUED)
     if not shape.translate(None, _HARMLESS):

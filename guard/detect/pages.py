@@ -1,7 +1,7 @@
 """
 The loops over the words of a page in C, where they are compiled (`_pages.c`): half of what reading a page costs.
 
-Without the library `guard.detect.words` and `guard.detect.familiar` do the same in Python.
+Without the library `guard.detect.words`, `guard.detect.familiar` and `guard.detect.garble` do the same in Python.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ Say = Callable[
     [bytearray, dict[str, int], Callable[[str], int], list[str], int, int],
     tuple[int, int, int, int],
 ]
+#: Classes of characters -> joints in them.
+Joints = Callable[[bytes], int]
+#: Tokens of pages -> how many are words, how many different ones.
+Recur = Callable[[list[list[str]]], tuple[int, int]]
+#: Tokens of pages, function words, pairs of those that clash -> how many are function words, how many pairs clash.
+Clash = Callable[[list[list[str]], dict[str, str], frozenset[tuple[str, str]]], tuple[int, int]]
 
 
-def _found() -> tuple[Scan | None, Say | None]:
-    try:
-        from guard.detect import _pages  # noqa: PLC0415 - there or not
-    except ImportError:
-        return None, None
-    return _pages.scan, _pages.say
+try:
+    from guard.detect import _pages
+except ImportError:
+    _pages = None  # type: ignore[assignment]
 
-
-SCAN: Final[Scan | None] = _found()[0]
-SAY: Final[Say | None] = _found()[1]
+SCAN: Final[Scan | None] = _pages.scan if _pages is not None else None
+SAY: Final[Say | None] = _pages.say if _pages is not None else None
+JOINTS: Final[Joints | None] = _pages.joints if _pages is not None else None
+RECUR: Final[Recur | None] = _pages.recur if _pages is not None else None
+CLASH: Final[Clash | None] = _pages.clash if _pages is not None else None

@@ -15,7 +15,7 @@ from typing import Final
 
 from guard.detect.grammar import CLASHES, PARTS, PROSE
 from guard.detect.languages import function_share
-from guard.detect.pages import SCAN
+from guard.detect.pages import CLASH, RECUR, SCAN
 
 #: Words with their digits, runs of marks, and line ends.
 _TOKEN: Final = re.compile(r"\w+|[^\w\s]+|\n")
@@ -128,8 +128,12 @@ class WordWindow:
 
     def value(self) -> float:
         """Share of the window's words that it already had; nan while there are too few words."""
-        words = [token for page in self._pages for token in page if token.isalpha()]
-        return 1.0 - len(set(words)) / len(words) if len(words) >= LEAST_WORDS else math.nan
+        if RECUR is not None:
+            many, different = RECUR(self._pages)
+        else:
+            words = [token for page in self._pages for token in page if token.isalpha()]
+            many, different = len(words), len(set(words))
+        return 1.0 - different / many if many >= LEAST_WORDS else math.nan
 
     def fall(self) -> float:
         """How far the share is below what the text had before, of that; nan while there is no measure."""
@@ -165,9 +169,12 @@ class WordWindow:
 
     def clash(self) -> float:
         """Function words that cannot follow the word before them, of all function words."""
-        row = self._row()
-        functional = sum(map(PARTS.__contains__, row))
-        return min(1.0, sum(map(CLASHES.__contains__, pairwise(row))) / max(functional, _LEAST_FUNCTIONAL))
+        if CLASH is not None:
+            functional, found = CLASH(self._pages, PARTS, CLASHES)
+        else:
+            row = self._row()
+            functional, found = sum(map(PARTS.__contains__, row)), sum(map(CLASHES.__contains__, pairwise(row)))
+        return min(1.0, found / max(functional, _LEAST_FUNCTIONAL))
 
     def function_words(self) -> float:
         """Function words of one language, of all words of nothing but letters; nan while there are few."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from typing import Any
 
@@ -11,10 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guard.detect import familiar as familiar_module
+from guard.detect import garble as garble_module
 from guard.detect import pages
 from guard.detect import words as words_module
 from guard.detect.familiar import FamiliarScan
-from guard.detect.words import WordScan
+from guard.detect.garble import joints_in
+from guard.detect.grammar import CLASHES, PARTS
+from guard.detect.words import WordScan, WordWindow
 from tests.in_c import in_dev_mode, library
 
 C = library("guard.detect._pages")
@@ -44,7 +48,8 @@ PAGES = st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=20).map(
 
 def test_they_are_used_where_they_are_compiled_and_nowhere_else() -> None:
     built = importlib.util.find_spec("guard.detect._pages") is not None
-    assert (pages.SCAN is not None, pages.SAY is not None) == (built, built)
+    found = (pages.SCAN, pages.SAY, pages.JOINTS, pages.RECUR, pages.CLASH)
+    assert [one is not None for one in found] == [built] * 5
 
 
 def read(said: list[str], scan: Any, say: Any) -> list[Any]:
@@ -95,6 +100,70 @@ def test_every_character_of_ascii_is_of_the_same_kind_to_both() -> None:
 def test_words_of_many_pages_are_counted_as_often() -> None:
     said = [f"word{number % 7} and {number % 30} more words of it, {'x' * (number % 9)} end" for number in range(900)]
     assert read(said, C.scan, C.say) == read(said, None, None)
+
+
+#: Classes of guard.detect.shape, single and in the rows that joints are made of; a few bytes that are none.
+CLASSES = [*"aA0 cbqonszRXl", "a" * 15, "a" * 17, "X" * 31, "X" * 33, "aooa", "AAaa", "a c a", "acaca", "\x00", "\xff"]
+SHAPES = st.lists(st.sampled_from(CLASSES), max_size=60).map(lambda parts: "".join(parts).encode("latin-1"))
+
+
+@given(SHAPES)
+def test_both_count_the_same_joints(shape: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(garble_module, "JOINTS", None)
+        assert C.joints(shape) == joints_in(shape)
+
+
+def test_every_joint_of_up_to_four_classes_is_the_same_to_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garble_module, "JOINTS", None)
+    for size in range(5):
+        for shape in map(bytes, itertools.product(b"aA0 cqoXzR", repeat=size)):
+            assert C.joints(shape) == joints_in(shape), shape
+
+
+WORDS = [*"of the a which is was to their I", "cat", "Été", "日本", "x1", "_", "\n", "...", "", "ß", "٣", "of the"]
+TOKENS = st.lists(st.lists(st.sampled_from([*WORDS, *PARTS]), max_size=40), max_size=6)
+
+
+def read_window(pages_of: list[list[str]], recur: Any, clash: Any) -> list[Any]:
+    """Readings of a window after each page, with the one or the other."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(words_module, "RECUR", recur)
+        patched.setattr(words_module, "CLASH", clash)
+        window, found = WordWindow(4), list[Any]()
+        for tokens in pages_of:
+            window.add(tokens)
+            found.append((repr(window.value()), window.clash(), repr(window.fall())))
+        return found
+
+
+@given(TOKENS)
+def test_both_say_the_same_of_the_words_of_any_window(pages_of: list[list[str]]) -> None:
+    assert read_window(pages_of, C.recur, C.clash) == read_window(pages_of, None, None)
+
+
+def test_both_words_of_a_clash_are_function_words() -> None:
+    assert {word for pair in CLASHES for word in pair} <= PARTS.keys()
+
+
+@pytest.mark.parametrize("how", [None, "aA", bytearray(b"aA"), ["aA"]])
+def test_joints_takes_nothing_else(how: object) -> None:
+    with pytest.raises(TypeError):
+        C.joints(how)
+
+
+@pytest.mark.parametrize("how", [None, (), [()], [["a"], None], [["a", b"b"]], [[["a"]]], "ab"])
+def test_recur_and_clash_take_nothing_else_than_pages(how: object) -> None:
+    with pytest.raises(TypeError):
+        C.recur(how)
+    with pytest.raises(TypeError):
+        C.clash(how, PARTS, CLASHES)
+
+
+@pytest.mark.parametrize("how", [(), ([],), ([], PARTS), ([], None, CLASHES), ([], PARTS, set(CLASHES)), ([], 1, 2)])
+def test_clash_takes_nothing_else(how: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError):
+        C.clash(*how)
 
 
 def remember(word: str) -> int:
@@ -154,7 +223,8 @@ def test_whoever_is_asked_for_a_place_may_do_anything_meanwhile() -> None:
 def test_nothing_stays() -> None:
     word, spoken, table = "once upon", ["once", "upon", "once"], bytearray(8192)
     places: dict[str, int] = {"once": 3}
-    held = (word, spoken, table, places, spoken[0], remember)
+    shape, clashing = b"aA a0 aca", [["the", "of", "cat"], ["a", "the"]]
+    held = (word, spoken, table, places, spoken[0], remember, shape, clashing, clashing[0], PARTS, CLASHES)
     before = [sys.getrefcount(one) for one in held]
     for _ in range(200):
         C.scan(f"{word} a time, time", word)
@@ -162,6 +232,9 @@ def test_nothing_stays() -> None:
         C.say(table, places, remember, spoken, 0, 0)
         C.scan(word, "é")
         C.scan("éa é é b", "é")
+        C.joints(shape)
+        C.recur(clashing)
+        C.clash(clashing, PARTS, CLASHES)
     assert [sys.getrefcount(one) for one in held] == before
 
 
