@@ -33,7 +33,7 @@ from guard.errors import UpstreamError
 from guard.observe.tracing import Trace
 from guard.rescore.compare import undecided
 from guard.server.headers import for_attempt, led_home, lowered
-from guard.server.outlet import ClientLeft, Outlet
+from guard.server.outlet import ClientLeft, Outlet, joined
 from guard.server.reply import Reply
 from guard.server.rescore import Rescorer
 from guard.server.upstream import Upstream, UpstreamPool, as_fault
@@ -149,16 +149,12 @@ class Driver:
         return self._outlet.response
 
     async def _perform(self, commands: list[Command]) -> None:
-        """The head and the first piece are one write, and so are the last one and the end: a write costs most of it."""
-        taken = False
+        commands, taken = joined(commands), False
         for command, after in zip(commands, [*commands[1:], None], strict=False):
-            if taken:
+            if taken:  # with the head
                 taken = False
                 continue
             match command:
-                case SendBody(data=data) if isinstance(after, Finish) and after.whole:
-                    taken = True
-                    await self._outlet.end(whole=True, last=data)
                 case SendBody(data=data):
                     await self._outlet.send(data, self._clock.now())
                 case Observed():
@@ -319,6 +315,8 @@ class Driver:
     def _at_once(self, commands: list[Command], now: float) -> None:
         """Perform what needs no waiting; the rest is left to `run`."""
         exchange, outlet = self._exchange, self._outlet
+        if len(commands) > 1:
+            commands = joined(commands)
         for place, command in enumerate(commands):
             if isinstance(command, SendBody) and outlet.put(command.data, now):
                 continue

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from guard.clock import VirtualClock
-from guard.core.events import Headers
+from guard.core.events import Finish, Headers, SendBody
 from guard.server.heartbeat import Heartbeats
-from guard.server.outlet import ClientLeft, Outlet
+from guard.server.outlet import ClientLeft, Outlet, joined
 
 SSE = (("content-type", "text/event-stream"),)
 
@@ -166,7 +166,7 @@ async def test_an_answer_broken_off_is_never_taken_for_a_whole_one(version: str,
         writer.close()
 
 
-async def test_the_head_goes_with_the_first_piece_and_the_end_with_the_last() -> None:
+async def test_the_head_goes_with_the_first_piece() -> None:
     writes: list[bytes] = []
 
     async def use(outlet: Outlet, request: web.Request) -> None:
@@ -181,25 +181,23 @@ async def test_the_head_goes_with_the_first_piece_and_the_end_with_the_last() ->
         transport.write = written  # type: ignore[method-assign, assignment]
         await outlet.begin(200, SSE, beats=False, first=b"one")
         assert outlet.put(b"two", 0.0)
-        await outlet.end(whole=True, last=b"three")
+        await outlet.end(whole=True)
 
     async with port(use) as number:
         reader, writer = await asked(number)
         said = await reader.readuntil(b"0\r\n\r\n")
         writer.close()
-    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert [data.rpartition(b"\r\n\r\n3\r\none")[1:] for data in writes[:1]] == [(b"\r\n\r\n3\r\none", b"\r\n")]
-    assert writes[1:] == [b"3\r\ntwo\r\n", b"5\r\nthree\r\n0\r\n\r\n"]
+    head, _, rest = writes[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert [rest, *writes[1:]] == [b"3\r\none\r\n", b"3\r\ntwo\r\n", b"0\r\n\r\n"]
     assert b"".join(writes) == said
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_large_first_and_last_pieces_arrive_whole(version: str) -> None:
-    first, last = b"a" * 300_000, b"z" * 300_000
-
+async def test_a_large_first_piece_arrives_whole(version: str) -> None:
     async def use(outlet: Outlet, request: web.Request) -> None:
-        await outlet.begin(200, SSE, beats=False, first=first)
-        await outlet.end(whole=True, last=last)
+        await outlet.begin(200, SSE, beats=False, first=b"z" * 300_000)
+        await outlet.end(whole=True)
 
     async with port(use) as number:
         reader, writer = await asked(number, version)
@@ -208,16 +206,15 @@ async def test_large_first_and_last_pieces_arrive_whole(version: str) -> None:
         while not said.endswith(b"z\r\n0\r\n\r\n") and (piece := await reader.read(65_536)):
             said += piece
         writer.close()
-    assert said.count(b"a") == said.count(b"z") == 300_000
+    assert said.count(b"z") == 300_000
 
 
-async def test_a_client_that_does_not_read_the_last_piece_is_let_go() -> None:
+async def test_a_client_that_does_not_read_a_large_first_piece_is_let_go() -> None:
     left = asyncio.Event()
 
     async def use(outlet: Outlet, request: web.Request) -> None:
-        await outlet.begin(200, SSE, beats=False, first=b"a")
         with pytest.raises(ClientLeft):
-            await outlet.end(whole=True, last=b"z" * 30_000_000)
+            await outlet.begin(200, SSE, beats=False, first=b"z" * 30_000_000)
         left.set()
 
     async with port(use, patience=0.2) as number:
@@ -225,3 +222,10 @@ async def test_a_client_that_does_not_read_the_last_piece_is_let_go() -> None:
         async with asyncio.timeout(20):
             await left.wait()
         writer.close()
+
+
+def test_only_pieces_that_follow_one_another_are_joined() -> None:
+    a, b, c = SendBody(b"a"), SendBody(b"b"), SendBody(b"c")
+    assert joined([]) == []
+    assert joined([a, b, Finish(), c]) == [SendBody(b"ab"), Finish(), c]
+    assert joined([a, Finish(), b, c]) == [a, Finish(), SendBody(b"bc")]
