@@ -53,9 +53,24 @@ static void fill_patterns(void)
     }
 }
 
+/* Of zlib's crc32. */
+static uint32_t crcs[256];
+
+static void fill_crcs(void)
+{
+    for (uint32_t code = 0; code < 256; code++) {
+        uint32_t sum = code;
+        for (int bit = 0; bit < 8; bit++) {
+            sum = (sum >> 1) ^ (sum & 1 ? UINT32_C(0xedb88320) : 0);
+        }
+        crcs[code] = sum;
+    }
+}
+
 static void fill(void)
 {
     fill_patterns();
+    fill_crcs();
     for (int code = 0; code < 128; code++) {
         int upper = code >= 'A' && code <= 'Z';
         int letter = upper || (code >= 'a' && code <= 'z') || (code >= '0' && code <= '9') || code == '_';
@@ -253,51 +268,280 @@ static long place_of_word(PyObject *places, PyObject *remember, PyObject *word)
     return place;
 }
 
-/* say(table, places, remember, spoken, first, second): (first, second, fresh, familiar), see FamiliarScan._say. */
+/* Whether a string is nothing but letters, as str.isalpha tells. */
+static int is_word(PyObject *token)
+{
+    Py_ssize_t size = PyUnicode_GET_LENGTH(token);
+    int kind = PyUnicode_KIND(token);
+    const void *data = PyUnicode_DATA(token);
+    for (Py_ssize_t at = 0; at < size; at++) {
+        Py_UCS4 code = PyUnicode_READ(kind, data, at);
+        if (code < 128 ? !((code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z')) : !Py_UNICODE_ISALPHA(code)) {
+            return 0;
+        }
+    }
+    return size > 0;
+}
+
+/* What a FamiliarScan has found so far; see there. */
+typedef struct {
+    PyObject *table, *places, *remember, *clause;
+    long first, second, number, run, said, clause_words, clause_familiar, words, familiar, fresh;
+} Scan;
+
+/* Words after which a clause counts as ended, characters that it must have to be compared as a whole. */
+#define LONGEST_CLAUSE 24
+#define LEAST_CLAUSE 8
+#define COUNTER_DIGITS 9
+
+/* The table's bytes; NULL with an error: whoever was asked for a place might have done anything to it. */
+static unsigned char *slots_of(const Scan *scan)
+{
+    if (PyByteArray_GET_SIZE(scan->table) != SLOTS) {
+        PyErr_SetString(PyExc_ValueError, "a table of 8192 places");
+        return NULL;
+    }
+    return (unsigned char *)PyByteArray_AS_STRING(scan->table);
+}
+
+/* Count one more in a place; how often it was counted before, at most four. */
+static int count_one(unsigned char *slots, long place)
+{
+    unsigned char said = slots[place];
+    if ((said & LATE) < TWICE) {
+        slots[place] = (unsigned char)(said + 1);
+    }
+    return (said & LATE) + (said >> SHIFT & LATE);
+}
+
+/* Note a word or a number; whether it is new. */
+static int is_new(unsigned char *slots, long place)
+{
+    unsigned char said = slots[place];
+    slots[place] = (unsigned char)(said | WORD_LATE);
+    return !(said & (WORD_LATE | WORD_BEFORE));
+}
+
+static long phrase_of(const Scan *scan, long word)
+{
+    return (scan->first * 37 + scan->second * 11 + word) & MASK;
+}
+
+/* zlib's crc32 of text that follows other text, before its last turn. */
+static uint32_t hash_of(const unsigned char *text, Py_ssize_t size, uint32_t sum)
+{
+    for (Py_ssize_t at = 0; at < size; at++) {
+        sum = crcs[(sum ^ text[at]) & 0xff] ^ (sum >> 8);
+    }
+    return sum;
+}
+
+/* The clause is over: FamiliarScan._end_clause. False with an error. */
+static int end_clause(Scan *scan, int whole)
+{
+    Py_ssize_t parts = PyList_GET_SIZE(scan->clause);
+    if (scan->clause_words) {
+        long familiar = scan->clause_familiar;
+        if (whole && familiar < scan->clause_words) {
+            uint32_t sum = 0xffffffff;
+            Py_ssize_t characters = 0;
+            unsigned char *slots = slots_of(scan);
+            if (slots == NULL) {
+                return 0;
+            }
+            for (Py_ssize_t part = 0; part < parts; part++) {
+                Py_ssize_t size;
+                PyObject *word = PyList_GET_ITEM(scan->clause, part);
+                const char *text = PyUnicode_Check(word) ? PyUnicode_AsUTF8AndSize(word, &size) : NULL;
+                if (text == NULL) {
+                    if (!PyErr_Occurred()) {
+                        PyErr_SetString(PyExc_TypeError, "a clause is a list of strings");
+                    }
+                    return 0;
+                }
+                characters += PyUnicode_GET_LENGTH(word) + 1;
+                sum = hash_of((const unsigned char *)text, size, sum);
+                sum = hash_of((const unsigned char *)" ", 1, sum);
+            }
+            if (!parts) { /* an empty clause and the blank behind it */
+                characters = 1;
+                sum = hash_of((const unsigned char *)" ", 1, sum);
+            }
+            if (characters > LEAST_CLAUSE && count_one(slots, (long)(~sum & MASK)) >= TWICE) {
+                familiar = scan->clause_words;
+            }
+        }
+        scan->words += scan->clause_words;
+        scan->familiar += familiar;
+        scan->clause_words = scan->clause_familiar = 0;
+    }
+    return !parts || PyList_SetSlice(scan->clause, 0, parts, NULL) == 0;
+}
+
+/* One word, and the phrase of three that it ends. False with an error. */
+static int say_word(Scan *scan, PyObject *token)
+{
+    long word = place_of_word(scan->places, scan->remember, token);
+    unsigned char *slots = word < 0 ? NULL : slots_of(scan);
+    if (slots == NULL) {
+        return 0;
+    }
+    scan->fresh += is_new(slots, word);
+    scan->clause_familiar += count_one(slots, phrase_of(scan, word)) >= TWICE;
+    scan->first = scan->second;
+    scan->second = word;
+    scan->clause_words += 1;
+    scan->said += 1;
+    return PyList_Append(scan->clause, token) == 0;
+}
+
+/* A row of words is over: FamiliarScan._spoke. False with an error. */
+static int end_row(Scan *scan)
+{
+    scan->run = 0;
+    return scan->clause_words < LONGEST_CLAUSE || end_clause(scan, 0);
+}
+
+/* A number, or a word with digits in it: FamiliarScan._mixed. False with an error. */
+static int say_mixed(Scan *scan, PyObject *token)
+{
+    Py_ssize_t size = PyUnicode_GET_LENGTH(token), base = size;
+    int kind = PyUnicode_KIND(token), counter, done;
+    const void *text = PyUnicode_DATA(token);
+    unsigned char *slots;
+    PyObject *part;
+    long number = -1, key = 1;
+    while (base && PyUnicode_READ(kind, text, base - 1) >= '0' && PyUnicode_READ(kind, text, base - 1) <= '9') {
+        base--;
+    }
+    if (base) {
+        part = PyUnicode_Substring(token, 0, base);
+        done = part != NULL && say_word(scan, part) && end_row(scan);
+        Py_XDECREF(part);
+        if (!done || base == size) {
+            return done;
+        }
+    }
+    if (size - base <= COUNTER_DIGITS) {
+        number = 0;
+        for (Py_ssize_t at = base; at < size; at++) {
+            number = number * 10 + (long)(PyUnicode_READ(kind, text, at) - '0');
+        }
+    }
+    slots = slots_of(scan);
+    if (slots == NULL) {
+        return 0;
+    }
+    counter = number == scan->number + 1 && number > 0;
+    scan->number = number;
+    scan->run = counter ? scan->run + 1 : 0;
+    if (!counter) {
+        uint32_t sum = 0xffffffff;
+        for (Py_ssize_t at = base; at < size; at++) {
+            const unsigned char digit = (unsigned char)PyUnicode_READ(kind, text, at);
+            sum = hash_of(&digit, 1, sum);
+        }
+        key = (long)(~sum & MASK);
+        scan->fresh += is_new(slots, key);
+    }
+    count_one(slots, phrase_of(scan, key));
+    scan->first = scan->second;
+    scan->second = key;
+    scan->said += 1;
+    part = counter ? PyUnicode_FromString("#") : PyUnicode_Substring(token, base, size);
+    done = part != NULL && PyList_Append(scan->clause, part) == 0;
+    Py_XDECREF(part);
+    return done;
+}
+
+/* Whether one of the marks ends a clause. */
+static int is_end(PyObject *token)
+{
+    static const Py_UCS4 ends[] = {
+        '\n', '.', '!', '?', ';', '|', ',', ':', 0x3002, 0xff0c, 0x3001, 0xff01, 0xff1f, 0xff1b,
+    };
+    for (Py_ssize_t at = 0; at < PyUnicode_GET_LENGTH(token); at++) {
+        Py_UCS4 code = PyUnicode_READ_CHAR(token, at);
+        for (size_t end = 0; end < sizeof(ends) / sizeof(ends[0]); end++) {
+            if (code == ends[end]) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* All tokens of a page. False with an error. */
+static int say_all(Scan *scan, PyObject *tokens)
+{
+    int row = 0;
+    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(tokens); at++) {
+        PyObject *token = Py_NewRef(PyList_GET_ITEM(tokens, at));
+        int done, word;
+        /* Each in its turn: whoever is asked for a place might put in anything. */
+        if (!PyUnicode_CheckExact(token) || !PyUnicode_GET_LENGTH(token)) {
+            PyErr_SetString(PyExc_TypeError, "tokens are strings, and not empty");
+            Py_DECREF(token);
+            return 0;
+        }
+        word = is_word(token);
+        done = word || !row || end_row(scan);
+        row = word;
+        if (!done) {
+            /* there is an error */
+        } else if (word) {
+            done = say_word(scan, token);
+        } else if (kind_of(PyUnicode_READ_CHAR(token, 0)) == WORD) {
+            done = say_mixed(scan, token);
+        } else if (is_end(token)) {
+            done = end_clause(scan, 1);
+        }
+        Py_DECREF(token);
+        if (!done) {
+            return 0;
+        }
+    }
+    return !row || end_row(scan);
+}
+
+/*
+ * say(table, places, remember, tokens, clause, first, second, number, run, said, clause_words, clause_familiar):
+ * (first, second, number, run, said, clause_words, clause_familiar, words, familiar, fresh), see FamiliarScan.feed.
+ */
 static PyObject *say(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
-    PyObject *table, *spoken;
-    long first, second, fresh = 0, familiar = 0;
-    if (count != 6 || !PyByteArray_CheckExact(args[0]) || !PyDict_CheckExact(args[1]) || !PyList_CheckExact(args[3])) {
-        PyErr_SetString(PyExc_TypeError, "say(table, places, remember, spoken, first, second)");
+    Scan scan;
+    long *numbers[] = {&scan.number, &scan.run, &scan.said, &scan.clause_words, &scan.clause_familiar};
+    if (count != 12 || !PyByteArray_CheckExact(args[0]) || !PyDict_CheckExact(args[1]) || !PyList_CheckExact(args[3]) ||
+        !PyList_CheckExact(args[4])) {
+        PyErr_SetString(PyExc_TypeError, "say(table, places, remember, tokens, clause, ...) takes twelve");
         return NULL;
     }
-    table = args[0];
-    spoken = args[3];
-    first = place_of(args[4]);
-    second = first < 0 ? -1 : place_of(args[5]);
-    if (second < 0) {
+    scan.table = args[0];
+    scan.places = args[1];
+    scan.remember = args[2];
+    scan.clause = args[4];
+    scan.words = scan.familiar = scan.fresh = 0;
+    scan.first = place_of(args[5]);
+    scan.second = scan.first < 0 ? -1 : place_of(args[6]);
+    if (scan.second < 0) {
         return NULL;
     }
-    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(spoken); at++) {
-        PyObject *token = Py_NewRef(PyList_GET_ITEM(spoken, at));
-        long word = place_of_word(args[1], args[2], token), phrase;
-        unsigned char *slots, said;
-        Py_DECREF(token);
-        if (word < 0) {
+    for (int place = 0; place < 5; place++) {
+        *numbers[place] = PyLong_AsLong(args[7 + place]);
+        if (*numbers[place] == -1 && PyErr_Occurred()) {
             return NULL;
         }
-        /* Whoever was asked for the place might have done anything to it. */
-        if (PyByteArray_GET_SIZE(table) != SLOTS) {
-            PyErr_SetString(PyExc_ValueError, "a table of 8192 places");
+        if (*numbers[place] < -1 || *numbers[place] > INT32_MAX) {
+            PyErr_SetString(PyExc_ValueError, "no count");
             return NULL;
-        }
-        slots = (unsigned char *)PyByteArray_AS_STRING(table);
-        said = slots[word];
-        if (!(said & WORD_LATE)) {
-            slots[word] = (unsigned char)(said | WORD_LATE);
-            fresh += !(said & WORD_BEFORE);
-        }
-        phrase = (first * 37 + second * 11 + word) & MASK;
-        first = second;
-        second = word;
-        said = slots[phrase];
-        familiar += (said & LATE) + (said >> SHIFT & LATE) >= TWICE;
-        if ((said & LATE) < TWICE) {
-            slots[phrase] = (unsigned char)(said + 1);
         }
     }
-    return Py_BuildValue("(llll)", first, second, fresh, familiar);
+    if (!say_all(&scan, args[3])) {
+        return NULL;
+    }
+    return Py_BuildValue("(llllllllll)", scan.first, scan.second, scan.number, scan.run, scan.said, scan.clause_words,
+                         scan.clause_familiar, scan.words, scan.familiar, scan.fresh);
 }
 
 /* joints(shape): see guard.detect.garble.joints_in. Each pattern is counted without overlaps, as bytes.count does. */
@@ -324,21 +568,6 @@ static PyObject *joints(PyObject *Py_UNUSED(module), PyObject *shape)
         }
     }
     return PyLong_FromLong(found);
-}
-
-/* Whether a string is nothing but letters, as str.isalpha tells. */
-static int is_word(PyObject *token)
-{
-    Py_ssize_t size = PyUnicode_GET_LENGTH(token);
-    int kind = PyUnicode_KIND(token);
-    const void *data = PyUnicode_DATA(token);
-    for (Py_ssize_t at = 0; at < size; at++) {
-        Py_UCS4 code = PyUnicode_READ(kind, data, at);
-        if (code < 128 ? !((code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z')) : !Py_UNICODE_ISALPHA(code)) {
-            return 0;
-        }
-    }
-    return size > 0;
 }
 
 /* Whether it is a list of lists of strings; else there is an error. */
@@ -441,7 +670,7 @@ static PyMethodDef methods[] = {
     {"recur", (PyCFunction)recur, METH_O, "How many words are on pages, and how many different ones."},
     {"clash", (PyCFunction)(void (*)(void))clash, METH_FASTCALL, "Function words of pages, and those that clash."},
     {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL, "The words of a page."},
-    {"say", (PyCFunction)(void (*)(void))say, METH_FASTCALL, "Count words and the phrases of three that they end."},
+    {"say", (PyCFunction)(void (*)(void))say, METH_FASTCALL, "Count the words of a page, and the phrases and clauses that they end."},
     {NULL, NULL, 0, NULL},
 };
 

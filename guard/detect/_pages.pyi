@@ -5,11 +5,17 @@ def say(
     table: bytearray,
     places: dict[str, int],
     remember: Callable[[str], int],
-    spoken: list[str],
+    tokens: list[str],
+    clause: list[str],
     first: int,
     second: int,
+    number: int,
+    run: int,
+    said: int,
+    clause_words: int,
+    clause_familiar: int,
     /,
-) -> tuple[int, int, int, int]: ...
+) -> tuple[int, int, int, int, int, int, int, int, int, int]: ...
 def joints(shape: bytes, /) -> int: ...
 def recur(pages: list[list[str]], /) -> tuple[int, int]: ...
 def clash(pages: list[list[str]], parts: dict[str, str], clashes: frozenset[tuple[str, str]], /) -> tuple[int, int]: ...

@@ -98,8 +98,27 @@ class FamiliarScan:
             tokens: Its tokens, in lower case.
             letters: How many of its characters are letters.
         """
-        self.words = self.familiar = self.fresh = 0
         self.letters = letters
+        if SAY is None:
+            self._feed(tokens)
+        else:
+            (
+                self._first, self._second, self._number, self.run, self._said,
+                self._clause_words, self._clause_familiar, self.words, self.familiar, self.fresh,
+            ) = SAY(
+                self._table, _PLACES, _remember, tokens, self._clause,
+                self._first, self._second, self._number, self.run, self._said,
+                self._clause_words, self._clause_familiar,
+            )  # fmt: skip
+        if self._said >= _MEMORY:
+            self._said = 0
+            self._table = self._table.translate(_AGE)
+        if self.cycle is not None:
+            self.cycle.feed(tokens, self.fresh > 0)
+
+    def _feed(self, tokens: list[str]) -> None:
+        """All tokens of a page, in Python."""
+        self.words = self.familiar = self.fresh = 0
         for wordy, group in groupby(tokens, str.isalpha):
             if wordy:
                 self._say(list(group))
@@ -109,11 +128,6 @@ class FamiliarScan:
                     self._mixed(token)
                 elif not _ENDS.isdisjoint(token):
                     self._end_clause()
-        if self._said >= _MEMORY:
-            self._said = 0
-            self._table = self._table.translate(_AGE)
-        if self.cycle is not None:
-            self.cycle.feed(tokens, self.fresh > 0)
 
     def counted(self) -> float:
         """Numbers that count up by one in a row."""
@@ -122,10 +136,6 @@ class FamiliarScan:
     def _say(self, spoken: list[str]) -> None:
         """Count words and the phrases of three they end."""
         table, first, second = self._table, self._first, self._second
-        if SAY is not None:
-            first, second, fresh, familiar = SAY(table, _PLACES, _remember, spoken, first, second)
-            self._spoke(spoken, first, second, fresh, familiar)
-            return
         mask, late, shift, twice, place, known = _MASK, _LATE, _SHIFT, _TWICE, _PLACES.get, _WORD
         fresh = familiar = 0
         for token in spoken:
@@ -144,9 +154,6 @@ class FamiliarScan:
                 familiar += 1
             if said & late < twice:
                 table[phrase] = said + 1
-        self._spoke(spoken, first, second, fresh, familiar)
-
-    def _spoke(self, spoken: list[str], first: int, second: int, fresh: int, familiar: int) -> None:
         self._first, self._second = first, second
         self.fresh += fresh
         self.run = 0

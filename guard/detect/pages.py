@@ -11,11 +11,12 @@ from typing import Final
 
 #: Text, last word before it -> tokens but for the one it ends in, that one, last word, whether one came twice in a row.
 Scan = Callable[[str, str], tuple[list[str], str, str, bool]]
-#: Table, places of words, what works out a place, words, places of the last two before them -> places of the last two,
-#: how many words were new, how many phrases were said twice before.
+#: Table, places of words, what works out a place, tokens of a page, those of its clause so far, which is changed; then
+#: of a FamiliarScan: places of the last two words, last number, its run, words said, those of the clause, familiar ones
+#: -> the same after the page, and how many words were in clauses, how many familiar, how many new.
 Say = Callable[
-    [bytearray, dict[str, int], Callable[[str], int], list[str], int, int],
-    tuple[int, int, int, int],
+    [bytearray, dict[str, int], Callable[[str], int], list[str], list[str], int, int, int, int, int, int, int],
+    tuple[int, int, int, int, int, int, int, int, int, int],
 ]
 #: Classes of characters -> joints in them.
 Joints = Callable[[bytes], int]

@@ -9,7 +9,7 @@ import asyncio
 from typing import Protocol
 
 #: Looks that are made together at most: a twentieth of a millisecond each, in which other streams wait.
-MOST = 12
+MOST = 16
 #: Longest that a look is put off: less than a verify step takes. Unit: seconds.
 PUT_OFF = 0.012
 

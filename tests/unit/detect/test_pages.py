@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
 import sys
@@ -62,7 +63,7 @@ def read(said: list[str], scan: Any, say: Any) -> list[Any]:
         for page in said:
             words.feed(page)
             familiar.feed(words.tokens, len(page))
-            state = [getattr(familiar, name) for name in FamiliarScan.__slots__ if name != "_table"]
+            state = [copy.copy(getattr(familiar, name)) for name in FamiliarScan.__slots__ if name != "_table"]
             found.append([dict(vars(words)), state, bytes(familiar._table)])
     return found
 
@@ -166,33 +167,49 @@ def test_clash_takes_nothing_else(how: tuple[Any, ...]) -> None:
         C.clash(*how)
 
 
+#: Of the last two words, number, run, words said, those of the clause, familiar ones.
+ZEROS = (0,) * 7
+
+
 def remember(word: str) -> int:
     return len(word)
 
 
 @pytest.mark.parametrize(
-    "how",
+    "change",
     [
-        (),
-        (bytearray(8192), {}, remember, [], 0),
-        (bytes(8192), {}, remember, ["a"], 0, 0),
-        (bytearray(8191), {}, remember, ["a"], 0, 0),
-        (bytearray(8192), [], remember, ["a"], 0, 0),
-        (bytearray(8192), {}, remember, ("a",), 0, 0),
-        (bytearray(8192), {}, remember, ["a"], -1, 0),
-        (bytearray(8192), {}, remember, ["a"], 0, 8192),
-        (bytearray(8192), {}, remember, ["a"], 0, "0"),
-        (bytearray(8192), {"a": 8192}, remember, ["a"], 0, 0),
-        (bytearray(8192), {"a": -1}, remember, ["a"], 0, 0),
-        (bytearray(8192), {"a": 1 << 70}, remember, ["a"], 0, 0),
-        (bytearray(8192), {}, lambda word: 9999, ["a"], 0, 0),
-        (bytearray(8192), {}, lambda word: "1", ["a"], 0, 0),
-        (bytearray(8192), {}, lambda word: 1 // 0, ["a"], 0, 0),
-        (bytearray(8192), {}, None, ["a"], 0, 0),
-        (bytearray(8192), {}, remember, [[]], 0, 0),
+        {0: bytes(8192)},
+        {0: bytearray(8191)},
+        {1: []},
+        {1: {"a": 8192}},
+        {1: {"a": -1}},
+        {1: {"a": 1 << 70}},
+        {2: None},
+        {2: lambda word: 9999},
+        {2: lambda word: "1"},
+        {2: lambda word: 1 // 0},
+        {3: ("a",)},
+        {3: [[]]},
+        {3: ["a", b"b"]},
+        {4: ()},
+        {4: [1], 3: ["a", "."]},
+        {5: -1},
+        {6: 8192},
+        {6: "0"},
+        {7: 1 << 40},
+        {8: -2},
+        {9: None},
+        {11: 1 << 70},
     ],
 )
-def test_say_takes_nothing_else(how: tuple[Any, ...]) -> None:
+def test_say_takes_nothing_else(change: dict[int, Any]) -> None:
+    how: list[Any] = [bytearray(8192), {}, remember, ["a"], [], 0, 0, -1, 0, 0, 0, 0]
+    C.say(*how)
+    for count in (0, 11):
+        with pytest.raises(TypeError):
+            C.say(*how[:count])
+    for place, what in {0: bytearray(8192), **change}.items():
+        how[place] = what
     with pytest.raises((TypeError, ValueError, OverflowError, ZeroDivisionError)):
         C.say(*how)
 
@@ -211,25 +228,61 @@ def test_whoever_is_asked_for_a_place_may_do_anything_meanwhile() -> None:
         return 1
 
     with pytest.raises(ValueError, match="8192"):
-        C.say(table, {}, cuts, spoken, 0, 0)
+        C.say(table, {}, cuts, spoken, [], *ZEROS)
 
     def forgets(word: str) -> int:
         spoken.clear()
         return 1
 
-    assert C.say(bytearray(8192), {}, forgets, spoken, 0, 0) == (0, 1, 1, 0)
+    assert C.say(bytearray(8192), {}, forgets, spoken, [], *ZEROS) == (0, 1, 0, 0, 1, 1, 0, 0, 0, 1)
+
+    def swaps(word: str) -> int:
+        spoken[:] = [1, 2, 3]  # type: ignore[list-item]
+        return 1
+
+    spoken += ["a", "b", "c"]
+    with pytest.raises(TypeError, match="tokens are strings"):
+        C.say(bytearray(8192), {}, swaps, spoken, [], *ZEROS)
+
+    clause: list[Any] = []
+
+    def mixes(word: str) -> int:
+        clause[:] = [None]
+        return 1
+
+    with pytest.raises(TypeError, match="clause"):
+        C.say(bytearray(8192), {}, mixes, ["a", "b", "."], clause, *ZEROS)
 
 
 def test_nothing_stays() -> None:
     word, spoken, table = "once upon", ["once", "upon", "once"], bytearray(8192)
     places: dict[str, int] = {"once": 3}
+    mixed, clause = ["a1", "two", "2", "3", ".", "_", "end"], list[str]()
     shape, clashing = b"aA a0 aca", [["the", "of", "cat"], ["a", "the"]]
-    held = (word, spoken, table, places, spoken[0], remember, shape, clashing, clashing[0], PARTS, CLASHES)
+    held = (
+        word,
+        spoken,
+        table,
+        places,
+        mixed,
+        clause,
+        mixed[0],
+        mixed[1],
+        spoken[0],
+        remember,
+        shape,
+        clashing,
+        clashing[0],
+        PARTS,
+        CLASHES,
+    )
     before = [sys.getrefcount(one) for one in held]
     for _ in range(200):
         C.scan(f"{word} a time, time", word)
         C.scan("x", word)
-        C.say(table, places, remember, spoken, 0, 0)
+        C.say(table, places, remember, spoken, [], *ZEROS)
+        C.say(table, places, remember, mixed, clause, *ZEROS)
+        C.say(table, places, remember, ["é", "é1"], clause, *ZEROS)
         C.scan(word, "é")
         C.scan("éa é é b", "é")
         C.joints(shape)
