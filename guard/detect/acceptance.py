@@ -222,7 +222,7 @@ class StepWindow:
         return base + self._extremes(share, ahead)[0], share
 
     def rise_slack(self, share: float, ahead: int) -> Slack:
-        """See `Acceptance.slack`: for a probability above `share`, if all that comes is accepted and the worst leaves."""
+        """See `Acceptance.slack`: for a probability above `share`, all that comes accepted and the worst gone."""
         if self._bounded and self._size < ahead:
             return -1.0, 0.0
         return (-1.0 if self._extremes(share, ahead)[1] + (1.0 - share) * ahead > 0.0 else math.inf), 0.0
