@@ -47,8 +47,7 @@ class Tally:
     def __init__(self) -> None:
         self.accepted = self.rejected = 0
         self.drafted = self.known = 0
-        self.steps = self.undrafted = 0
-        self.tokens = 0
+        self.steps = self.undrafted = self.tokens = 0
 
     def add(self, accepted: int, rejected: int, drafted: int, tokens: int) -> None:
         """Add one step."""
@@ -206,8 +205,9 @@ class StepWindow:
 
     def _slack_below(self, reference: float, bound: float, ahead: int) -> Slack:
         if math.isnan(reference):
-            # If it may soon be known, by what nobody can tell.
-            return (-1.0 if self.history is not None and self.history.near(ahead) else math.inf), 0.0
+            if self.history is None or not self.history.near(ahead):
+                return math.inf, 0.0
+            reference = 1.0  # once it is known it is no more, and what no fall is from 1 is none from anything below
         if reference < LEAST_BASELINE:
             return math.inf, 0.0
         share = (1.0 - bound) * reference
