@@ -51,7 +51,8 @@ typedef struct {
     int accepted, drafted, tokens;
 } Found;
 
-static PyObject *is_closing, *write_, *writing_paused, *since_, *active, *data_received, *lane_passed, *lane_broke;
+static PyObject *is_closing, *write_, *get_write_buffer_size, *writing_paused, *since_, *active, *data_received;
+static PyObject *lane_passed, *lane_broke;
 
 /* Bytes of the well-formed UTF-8 sequence that begins here, whose first byte is above 0x7f; 0 if it is none. */
 static int sequence(const unsigned char *at, Py_ssize_t left)
@@ -266,6 +267,22 @@ static int may_write(Lane *self)
     return truth < 0 ? -1 : !truth;
 }
 
+/*
+ * Whether the client has to be waited for; -1 with an error. Its protocol is asked, in Python, only where something
+ * waits to be written.
+ */
+static int is_full(Lane *self)
+{
+    PyObject *size = PyObject_CallMethodNoArgs(self->transport, get_write_buffer_size);
+    int truth;
+    if (size == NULL) {
+        return -1;
+    }
+    truth = PyObject_IsTrue(size);
+    Py_DECREF(size);
+    return truth <= 0 ? truth : is_true(self->protocol, writing_paused);
+}
+
 /* When; NaN with an error. */
 static double ask_clock(Lane *self, PyObject **now)
 {
@@ -364,7 +381,7 @@ static int pass_on(Lane *self, PyObject *data)
         return -1;
     }
     Py_DECREF(done);
-    truth = is_true(self->protocol, writing_paused);
+    truth = is_full(self);
     return truth < 0 ? -1 : truth || self->due ? 2 : 1;
 }
 
@@ -601,14 +618,15 @@ PyMODINIT_FUNC PyInit__lane(void)
     PyObject *made, *type;
     is_closing = PyUnicode_InternFromString("is_closing");
     write_ = PyUnicode_InternFromString("write");
+    get_write_buffer_size = PyUnicode_InternFromString("get_write_buffer_size");
     writing_paused = PyUnicode_InternFromString("writing_paused");
     since_ = PyUnicode_InternFromString("since");
     active = PyUnicode_InternFromString("active");
     data_received = PyUnicode_InternFromString("data_received");
     lane_passed = PyUnicode_InternFromString("lane_passed");
     lane_broke = PyUnicode_InternFromString("lane_broke");
-    if (!is_closing || !write_ || !writing_paused || !since_ || !active || !data_received || !lane_passed ||
-        !lane_broke) {
+    if (!is_closing || !write_ || !get_write_buffer_size || !writing_paused || !since_ || !active || !data_received ||
+        !lane_passed || !lane_broke) {
         return NULL;
     }
     made = PyModule_Create(&module);

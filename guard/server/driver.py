@@ -333,7 +333,8 @@ class Driver:
             return
         now = self._clock.now()
         try:
-            self._at_once(self._exchange.look(now), now)
+            if commands := self._exchange.look(now):
+                self._at_once(commands, now)
         except Exception as error:  # `run` raises it
             self._broken = error
             self._wake()

@@ -62,6 +62,9 @@ class Ends:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.written) if self.writing_paused else 0
+
     def clock(self) -> float:
         return self.now
 
@@ -137,6 +140,10 @@ def test_a_client_that_does_not_read_is_told_of() -> None:
     ends.writing_paused = True
     assert lane.take(framed(chunk("a"))) == 2
     assert not lane.due
+    ends.written.clear()
+    ends.get_write_buffer_size = lambda: 1  # type: ignore[method-assign]
+    ends.writing_paused = False
+    assert lane.take(framed(chunk("a"))) == 1, "something waits, but not so much"
 
 
 def test_what_acceptance_may_lose_is_bounded_and_what_is_refused_leaves_no_trace() -> None:
@@ -247,7 +254,10 @@ def test_it_is_not_armed_anew_before_it_has_told_what_passed() -> None:
     assert lane.drain()[2] == "a"
 
 
-@pytest.mark.parametrize("fails", ["is_closing", "write", "active", "writing_paused", "clock", "no clock"])
+FAILING = ["is_closing", "write", "active", "get_write_buffer_size", "writing_paused"]
+
+
+@pytest.mark.parametrize("fails", [*FAILING, "clock", "no clock"])
 def test_what_fails_beside_it_is_raised(fails: str) -> None:
     class Failing(Ends):
         def __getattribute__(self, name: str) -> Any:
@@ -261,6 +271,8 @@ def test_what_fails_beside_it_is_raised(fails: str) -> None:
         return "late" if fails == "no clock" else 1.0
 
     ends = Failing()
+    if fails == "writing_paused":
+        ends.get_write_buffer_size = lambda: 1  # type: ignore[method-assign]
     lane = Lane(ends, ends, None, ends, clock)
     lane.arm(FORM.prefix, FORM.middle, *FREE)
     with pytest.raises((RuntimeError, TypeError)):
