@@ -200,8 +200,10 @@ class Guard:
         trace = None
         if self.tracing is not None:
             trace = self.tracing.begin(request.headers, asked.route, exchange.record.model, request_id)
-        characters = self.config.pool.affinity.characters
-        key = prefix_key(asked.model, prompt_beginning(asked, characters), characters)
+        key = None
+        if len(self.pool.upstreams) > 1:  # else there is nothing to choose
+            characters = self.config.pool.affinity.characters
+            key = prefix_key(asked.model, prompt_beginning(asked, characters), characters)
         driver = Driver(exchange, request, self.pool, self.clock, request_id, self.live, key, trace, self.rescorer)
         self.metrics.in_flight += 1
         if self.rescorer is not None:
