@@ -152,7 +152,7 @@ async def test_a_new_token_ends_all_sessions(tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
 
         path.write_text("an0ther\n")
-        await asyncio.wait_for(over(), 5)
+        await asyncio.wait_for(over(), 10)
 
 
 async def test_without_a_token_there_is_nothing_to_sign_in_at() -> None:
@@ -180,7 +180,7 @@ async def test_a_token_is_read_again(tmp_path: Path) -> None:
         assert await status("one") == 200
         path.write_text("two-and\n")
         path.write_text("two\n")
-        await asyncio.wait_for(renewed(), 5)
+        await asyncio.wait_for(renewed(), 10)
         assert await status("one") == 401
 
 

@@ -25,13 +25,13 @@ async def test_steps_of_all_attempts_and_the_end_are_told() -> None:
                 await response.read()
             events = []
             while not events or events[-1][0] != "exchange":
-                line = (await asyncio.wait_for(feed.content.readline(), 2)).decode().strip()
+                line = (await asyncio.wait_for(feed.content.readline(), 10)).decode().strip()
                 if line.startswith("event: "):
                     events.append((line[7:], {}))
                 elif line.startswith("data: "):
                     events[-1] = (events[-1][0], json.loads(line[6:]))
             while not events[-1][1]:
-                line = (await asyncio.wait_for(feed.content.readline(), 2)).decode().strip()
+                line = (await asyncio.wait_for(feed.content.readline(), 10)).decode().strip()
                 if line.startswith("data: "):
                     events[-1] = (events[-1][0], json.loads(line[6:]))
         steps = [(e["attempt"], e["accepted"], e["drafted"]) for kind, e in events if kind == "steps"]
@@ -52,5 +52,5 @@ async def test_a_listener_that_does_not_read_is_dropped(monkeypatch: object) -> 
                 hub.ended(record)
             assert running.guard.metrics.live_listeners == 0
             assert not hub.active
-            body = await asyncio.wait_for(feed.content.read(), 5)
+            body = await asyncio.wait_for(feed.content.read(), 10)
         assert b"dropped" in body

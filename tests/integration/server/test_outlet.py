@@ -139,7 +139,7 @@ async def test_a_client_that_has_gone_is_told() -> None:
         reader, writer = await asked(number)
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.abort()
-        await asyncio.wait_for(told.wait(), 5)
+        await asyncio.wait_for(told.wait(), 10)
 
 
 @pytest.mark.parametrize("head", [SSE, (*SSE, ("content-length", "100"))])

@@ -83,4 +83,4 @@ async def test_sighup_reloads(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
         assert await policy_of(client, running.url) == "q"
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(server, 5)
+        await asyncio.wait_for(server, 10)

@@ -24,7 +24,7 @@ async def told(feed: aiohttp.ClientResponse) -> tuple[str, Any]:
     """The next event."""
     name = ""
     while True:
-        line = (await asyncio.wait_for(feed.content.readline(), 5)).decode().strip()
+        line = (await asyncio.wait_for(feed.content.readline(), 10)).decode().strip()
         if line.startswith("event: "):
             name = line[7:]
         elif line.startswith("data: "):

@@ -173,7 +173,7 @@ async def test_a_client_that_leaves_closes_the_backends_side(backend: tuple[str,
         await socket.receive_json()
         assert socket._response.connection is not None
         socket._response.connection.transport.abort()
-        await asyncio.wait_for(ended.wait(), 2)
+        await asyncio.wait_for(ended.wait(), 10)
 
 
 async def test_a_backend_that_is_down_is_a_502() -> None:

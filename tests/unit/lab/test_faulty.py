@@ -180,7 +180,7 @@ async def test_a_client_that_leaves_ends_the_upstream_request(replica: FaultyRep
     reply = await session.post(f"{replica.url}/completion", data=b'{"stream": true, "prompt": "forever"}')
     await reply.content.readany()
     await session.close()
-    await asyncio.wait_for(backend.gone.wait(), 5)
+    await asyncio.wait_for(backend.gone.wait(), 10)
 
 
 async def test_without_reach_into_memory_late_faults_are_refused(tmp_path: Path) -> None:
