@@ -79,13 +79,15 @@ class TextChannel:
         self._blank: BlankRun | None = None
         self._pages = Pages(self._prompt, PAGE, self._repetition)
         self._fell = fell
-        self._topic: TopicBreak | None = None
+        # Here, not in `_build`: a compiler that has seen None assigned takes what is read below for None.
+        asked = any(ref.name == "topic_break" for ref in refs)
+        self._topic = TopicBreak(self._prompt) if asked else None
         self._refs = refs
         #: What the pages give for each signal, by its place in `refs`.
         self._parts: list[Parts | None] = [None] * len(refs)
         for index in range(len(refs)):
             self._build(index)
-        self._has_pages = self._pages.wanted or self._topic is not None
+        self._has_pages = self._pages.wanted or asked
         #: Whether the latest blocks changed a reading of loops, or may have.
         self.turned = False
 
@@ -95,9 +97,7 @@ class TextChannel:
         name = ref.name
         if name == "blank_lines":
             self._blank = self._blank or BlankRun()
-        elif name == "topic_break":
-            self._topic = self._topic or TopicBreak(self._prompt)
-        elif name != "sameness" and name not in _LOOP:
+        elif name not in ("sameness", "topic_break") and name not in _LOOP:
             self._parts[index] = self._pages.part(name, pages_in(ref.window))
 
     @property

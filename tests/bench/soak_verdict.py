@@ -138,7 +138,8 @@ def beyond_budget(
         late = LAG + max((lag for at, lag in near if at - lag <= one.began + 3.0), default=0.0)
         retrying = {name: other for name, other in retrying.items() if other.ended > one.began}
         retrying[one.request] = one
-        open_now = changes[bisect_left(times, one.began - 1.0) : bisect_right(times, one.began)]
+        # A guard that is woken late still has clients that left in the meantime.
+        open_now = changes[bisect_left(times, one.began - 1.0 - late) : bisect_right(times, one.began)]
         active = max((count for _, count in open_now), default=0)
         still = sum(other.ended > one.began + late for other in retrying.values())
         excess = max(excess, still - budget.allowance(active))

@@ -108,6 +108,11 @@ def test_retries_beyond_the_budget_are_counted_where_they_begin() -> None:
     seen += [attempt("r0", 8.9, 9.9), attempt("r6", 9.1, 9.9), attempt("r7", 9.2, 9.9)]
     assert beyond_budget(seen, [*changes, (8.8, 20)], Budget(share=0, floor=4), []) == 1
     assert beyond_budget(seen[:25], changes, Budget(share=2_000, floor=3), [(2.0, 8.0)]) < 0
+    # Nor do clients of whose end a guard that was woken late could not know.
+    left = [(0.0, 60), (1.9, 60), (1.95, 0)]
+    late = [attempt(f"r{n}", 8.0 + n / 100, 30.0) for n in range(8)]
+    assert beyond_budget(seen[:20] + late, left, Budget(share=2_000, floor=3), [(8.0, 0.1)]) == 5
+    assert beyond_budget(seen[:20] + late, left, Budget(share=2_000, floor=3), [(8.0, 6.0)]) < 0
     # It was late from 2 on, and could only write that down at 10; late only after 10 is another matter.
     assert beyond_budget(seen[:25], changes, Budget(share=2_000, floor=3), [(10.0, 8.0)]) < 0
     assert beyond_budget(seen[:25], changes, Budget(share=2_000, floor=3), [(18.0, 8.0)]) == 2

@@ -87,3 +87,11 @@ def test_both_builds_say_the_same_of_every_recorded_stream(installed: Path) -> N
     assert len(python["verdicts"]) > 100
     assert python["acted"] > 20
     assert compiled == python
+
+
+@pytest.mark.timeout(900)
+def test_each_signal_alone_reads_the_same_in_both_builds(installed: Path) -> None:
+    script = str(Path(__file__).parent / "signals.py")
+    python, compiled = (json.loads(ran(where, script)) for where in (CHECKOUT, installed))
+    assert compiled == python
+    assert sum(any(reading is not None for reading in said) for said in python.values()) > 60
