@@ -103,135 +103,111 @@ static unsigned char kind_of(Py_UCS4 code)
     return Py_UNICODE_ISALNUM(code) ? WORD : Py_UNICODE_ISSPACE(code) ? BLANK : MARK;
 }
 
-/* The same as scan for text of any characters: a letter in lower case may be longer, and of another kind. */
-static PyObject *any_scan(PyObject *page, PyObject *before)
+/* What a scan has found so far; see WordScan.feed. */
+typedef struct {
+    PyObject *tokens, *last, *open;
+    int again;
+} Found;
+
+/* A token, whose reference is taken; it may be NULL, with an error. False with an error. */
+static int add_token(Found *found, PyObject *token, unsigned char kind)
 {
-    PyObject *text = PyObject_CallMethodNoArgs(page, to_lower), *tokens, *open = NULL, *last, *found = NULL;
-    Py_ssize_t size, at = 0;
-    int again = 0, form;
-    const void *data;
-    if (text == NULL) {
-        return NULL;
+    int good = token != NULL && PyList_Append(found->tokens, token) == 0;
+    if (!good || kind == LINE_END) {
+        Py_XDECREF(token);
+        return good;
     }
-    tokens = PyList_New(0);
-    if (tokens == NULL) {
-        Py_DECREF(text);
-        return NULL;
+    if (!found->again) {
+        found->again = PyUnicode_GET_LENGTH(token) == PyUnicode_GET_LENGTH(found->last) &&
+                       PyUnicode_Compare(token, found->last) == 0;
     }
-    last = Py_NewRef(before);
-    size = PyUnicode_GET_LENGTH(text);
-    form = PyUnicode_KIND(text);
-    data = PyUnicode_DATA(text);
-    while (at < size) {
-        unsigned char kind = kind_of(PyUnicode_READ(form, data, at));
-        Py_ssize_t start = at++;
-        PyObject *token;
-        if (kind == BLANK) {
-            continue;
-        }
-        while (kind != LINE_END && at < size && kind_of(PyUnicode_READ(form, data, at)) == kind) {
-            at++;
-        }
-        token = PyUnicode_Substring(text, start, at);
-        if (token == NULL) {
-            goto done;
-        }
-        if (at == size && kind_of(PyUnicode_READ_CHAR(page, PyUnicode_GET_LENGTH(page) - 1)) == WORD) {
-            open = token; /* it may go on in the next page */
-            break;
-        }
-        if (PyList_Append(tokens, token) < 0) {
-            Py_DECREF(token);
-            goto done;
-        }
-        if (kind == LINE_END) {
-            Py_DECREF(token);
-            continue;
-        }
-        if (!again) {
-            again = PyUnicode_GET_LENGTH(token) == PyUnicode_GET_LENGTH(last) && PyUnicode_Compare(token, last) == 0;
-        }
-        Py_SETREF(last, token);
-    }
-    if (open == NULL) {
-        open = PyUnicode_New(0, 0);
-        if (open == NULL) {
-            goto done;
-        }
-    }
-    found = Py_BuildValue("(OOOO)", tokens, open, last, again ? Py_True : Py_False);
-done:
-    Py_XDECREF(open);
-    Py_DECREF(last);
-    Py_DECREF(tokens);
-    Py_DECREF(text);
-    return found;
+    Py_SETREF(found->last, token);
+    return 1;
 }
 
-/* scan(text, last): (tokens, open, last, again), see WordScan.feed. */
-static PyObject *scan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+/* All tokens of a page of ASCII. False with an error. */
+static int scan_ascii(Found *found, PyObject *page)
 {
-    PyObject *tokens, *open = NULL, *last, *found = NULL;
-    const Py_UCS1 *text;
-    Py_ssize_t size, at = 0;
-    int again = 0;
-    if (count != 2 || !PyUnicode_CheckExact(args[0]) || !PyUnicode_CheckExact(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "scan(text, last) takes two strings");
-        return NULL;
-    }
-    if (!PyUnicode_IS_ASCII(args[0])) {
-        return any_scan(args[0], args[1]);
-    }
-    text = PyUnicode_1BYTE_DATA(args[0]);
-    size = PyUnicode_GET_LENGTH(args[0]);
-    tokens = PyList_New(0);
-    if (tokens == NULL) {
-        return NULL;
-    }
-    last = Py_NewRef(args[1]);
+    const Py_UCS1 *text = PyUnicode_1BYTE_DATA(page);
+    Py_ssize_t size = PyUnicode_GET_LENGTH(page), at = 0;
     while (at < size) {
         unsigned char kind = kinds[text[at]];
         Py_ssize_t start = at++;
-        PyObject *token;
         if (kind == BLANK) {
             continue;
         }
         while (kind != LINE_END && at < size && kinds[text[at]] == kind) {
             at++;
         }
-        token = lowered(text + start, at - start);
-        if (token == NULL) {
-            goto done;
-        }
         if (kind == WORD && at == size) {
-            open = token; /* it may go on in the next page */
-            break;
+            found->open = lowered(text + start, at - start); /* it may go on in the next page */
+            return found->open != NULL;
         }
-        if (PyList_Append(tokens, token) < 0) {
-            Py_DECREF(token);
-            goto done;
+        if (!add_token(found, lowered(text + start, at - start), kind)) {
+            return 0;
         }
-        if (kind == LINE_END) {
-            Py_DECREF(token);
+    }
+    return 1;
+}
+
+/* The same of any characters: a letter in lower case may be longer, and of another kind. */
+static int scan_any(Found *found, PyObject *page, PyObject *text)
+{
+    Py_ssize_t size = PyUnicode_GET_LENGTH(text), at = 0;
+    int form = PyUnicode_KIND(text);
+    const void *data = PyUnicode_DATA(text);
+    while (at < size) {
+        unsigned char kind = kind_of(PyUnicode_READ(form, data, at));
+        Py_ssize_t start = at++;
+        if (kind == BLANK) {
             continue;
         }
-        if (!again) {
-            again = PyUnicode_GET_LENGTH(token) == PyUnicode_GET_LENGTH(last) && PyUnicode_Compare(token, last) == 0;
+        while (kind != LINE_END && at < size && kind_of(PyUnicode_READ(form, data, at)) == kind) {
+            at++;
         }
-        Py_SETREF(last, token);
-    }
-    if (open == NULL) {
-        open = PyUnicode_New(0, 0);
-        if (open == NULL) {
-            goto done;
+        if (at == size && kind_of(PyUnicode_READ_CHAR(page, PyUnicode_GET_LENGTH(page) - 1)) == WORD) {
+            found->open = PyUnicode_Substring(text, start, at); /* it may go on in the next page */
+            return found->open != NULL;
+        }
+        if (!add_token(found, PyUnicode_Substring(text, start, at), kind)) {
+            return 0;
         }
     }
-    found = Py_BuildValue("(OOOO)", tokens, open, last, again ? Py_True : Py_False);
-done:
-    Py_XDECREF(open);
-    Py_DECREF(last);
-    Py_DECREF(tokens);
-    return found;
+    return 1;
+}
+
+/* scan(text, last): (tokens, open, last, again), see WordScan.feed. */
+static PyObject *scan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    Found found = {NULL, NULL, NULL, 0};
+    PyObject *text = NULL, *made = NULL;
+    int good;
+    if (count != 2 || !PyUnicode_CheckExact(args[0]) || !PyUnicode_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "scan(text, last) takes two strings");
+        return NULL;
+    }
+    found.tokens = PyList_New(0);
+    found.last = Py_NewRef(args[1]);
+    if (found.tokens == NULL) {
+        good = 0;
+    } else if (PyUnicode_IS_ASCII(args[0])) {
+        good = scan_ascii(&found, args[0]);
+    } else {
+        text = PyObject_CallMethodNoArgs(args[0], to_lower);
+        good = text != NULL && scan_any(&found, args[0], text);
+    }
+    if (good && found.open == NULL) {
+        found.open = PyUnicode_New(0, 0);
+        good = found.open != NULL;
+    }
+    if (good) {
+        made = Py_BuildValue("(OOOO)", found.tokens, found.open, found.last, found.again ? Py_True : Py_False);
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(found.open);
+    Py_XDECREF(found.last);
+    Py_XDECREF(found.tokens);
+    return made;
 }
 
 /* A place in the table that came from outside; -1 with an error. */

@@ -8,7 +8,7 @@ halves differ in their prompts and not in what was done.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -181,6 +181,50 @@ class Plan(msgspec.Struct, frozen=True):
 def in_fair_order(plans: Iterable[Plan]) -> list[Plan]:
     """The same in an order that makes what was recorded until an interruption a fair sample."""
     return sorted(plans, key=lambda plan: hashlib.sha256(plan.id.encode()).digest())
+
+
+def asked_plan(half: Half, name: str, task: Task, temperature: float, num_tokens: int = NUM_TOKENS) -> Plan:
+    """A trace of one of the later sets without a fault; its id begins with the name of the set."""
+    return Plan(
+        f"{half.value}-{name}-t{temperature:g}-k3",
+        task.prompt,
+        task.sort,
+        temperature,
+        3,
+        num_tokens,
+        hard_negative=task.hard_negative,
+        half=half,
+    )
+
+
+def corrupted_plans(
+    half: Half,
+    corruptions: Iterable[tuple[str, int, int | None, str]],
+    prompts: Mapping[str, str],
+    temperatures: Sequence[float],
+    seed: int,
+) -> Iterator[Plan]:
+    """
+    The traces of one of the later sets whose cache is corrupted.
+
+    Args:
+        half: The set.
+        corruptions: Fault, token of its onset, rows (None: all), name of the prompt.
+        prompts: By name.
+        temperatures: In turn.
+        seed: Of the first fault's noise; the next has the next one.
+    """
+    for index, (fault, onset, rows, task) in enumerate(corruptions):
+        yield Plan(
+            f"{half.value}-{fault}-{rows or 'all'}-at{onset}-{task}",
+            prompts[task],
+            fault,
+            temperatures[index % len(temperatures)],
+            3,
+            NUM_TOKENS,
+            fault=FaultPlan(fault, onset_token=onset, seed=seed + index, first_row=FIRST_ROW, num_rows=rows),
+            half=half,
+        )
 
 
 def plans() -> list[Plan]:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guard.lab.inject import FaultPlan
 from guard.lab.trace_labels import Half
-from guard.lab.trace_plans import FIRST_ROW, LATE_NUM_TOKENS, NUM_TOKENS, Plan, in_fair_order
+from guard.lab.trace_plans import LATE_NUM_TOKENS, NUM_TOKENS, Plan, Task, asked_plan, corrupted_plans, in_fair_order
 
 #: Prompts likely to end in a loop, by name.
 LOOPING = {
@@ -106,41 +105,14 @@ CORRUPTIONS = (
 
 def fifth_plans() -> list[Plan]:
     """All of the fifth set, in an order that makes what was recorded until an interruption a fair sample."""
-    return in_fair_order([*_asked(), *_corrupted()])
+    return in_fair_order([*_asked(), *corrupted_plans(Half.FIFTH, CORRUPTIONS, LOOPING, (0.7, 0.0, 1.0), 300)])
 
 
 def _asked() -> Iterator[Plan]:
     for index, (name, prompt) in enumerate(LOOPING.items()):
         temperature = (0.0, 0.3, 0.0, 0.6, 0.0)[index % 5]
-        yield _plan(f"fifth-loop-{name}", prompt, "loop", temperature, (NUM_TOKENS, LATE_NUM_TOKENS)[index % 2])
-    for index, (name, (prompt, sort, negative)) in enumerate(ANSWERED.items()):
-        yield _plan(f"fifth-{name}", prompt, sort, (0.6, 0.2, 0.9)[index % 3], NUM_TOKENS, negative)
-
-
-def _corrupted() -> Iterator[Plan]:
-    for index, (fault, onset, rows, task) in enumerate(CORRUPTIONS):
-        yield Plan(
-            f"fifth-{fault}-{rows or 'all'}-at{onset}-{task}",
-            LOOPING[task],
-            fault,
-            (0.7, 0.0, 1.0)[index % 3],
-            3,
-            NUM_TOKENS,
-            fault=FaultPlan(fault, onset_token=onset, seed=300 + index, first_row=FIRST_ROW, num_rows=rows),
-            half=Half.FIFTH,
+        yield asked_plan(
+            Half.FIFTH, f"loop-{name}", Task(prompt, "loop"), temperature, (NUM_TOKENS, LATE_NUM_TOKENS)[index % 2]
         )
-
-
-def _plan(
-    name: str, prompt: str, subkind: str, temperature: float, num_tokens: int, hard_negative: str | None = None
-) -> Plan:
-    return Plan(
-        f"{name}-t{temperature:g}-k3",
-        prompt,
-        subkind,
-        temperature,
-        3,
-        num_tokens,
-        hard_negative=hard_negative,
-        half=Half.FIFTH,
-    )
+    for index, (name, (prompt, sort, negative)) in enumerate(ANSWERED.items()):
+        yield asked_plan(Half.FIFTH, name, Task(prompt, sort, negative), (0.6, 0.2, 0.9)[index % 3])

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guard.lab.inject import FaultPlan
 from guard.lab.trace_labels import Half
-from guard.lab.trace_plans import FIRST_ROW, NUM_TOKENS, Plan, in_fair_order
+from guard.lab.trace_plans import Plan, Task, asked_plan, corrupted_plans, in_fair_order
 
 #: Tokens of a trace that may loop. Unit: tokens.
 LONG_NUM_TOKENS = 480
@@ -58,40 +57,13 @@ CORRUPTIONS = (
 
 def sixth_plans() -> list[Plan]:
     """All of the sixth set, in an order that makes what was recorded until an interruption a fair sample."""
-    return in_fair_order([*_asked(), *_corrupted()])
+    return in_fair_order([*_asked(), *corrupted_plans(Half.SIXTH, CORRUPTIONS, LOOPING, (0.7, 0.0), 400)])
 
 
 def _asked() -> Iterator[Plan]:
     for index, (name, prompt) in enumerate(LOOPING.items()):
-        yield _plan(f"sixth-loop-{name}", prompt, "loop", (0.0, 0.4, 0.0, 0.2)[index % 4], LONG_NUM_TOKENS)
-    for index, (name, (prompt, sort, negative)) in enumerate(ANSWERED.items()):
-        yield _plan(f"sixth-{name}", prompt, sort, (0.3, 0.8)[index % 2], NUM_TOKENS, negative)
-
-
-def _corrupted() -> Iterator[Plan]:
-    for index, (fault, onset, rows, task) in enumerate(CORRUPTIONS):
-        yield Plan(
-            f"sixth-{fault}-{rows or 'all'}-at{onset}-{task}",
-            LOOPING[task],
-            fault,
-            (0.7, 0.0)[index % 2],
-            3,
-            NUM_TOKENS,
-            fault=FaultPlan(fault, onset_token=onset, seed=400 + index, first_row=FIRST_ROW, num_rows=rows),
-            half=Half.SIXTH,
+        yield asked_plan(
+            Half.SIXTH, f"loop-{name}", Task(prompt, "loop"), (0.0, 0.4, 0.0, 0.2)[index % 4], LONG_NUM_TOKENS
         )
-
-
-def _plan(
-    name: str, prompt: str, subkind: str, temperature: float, num_tokens: int, hard_negative: str | None = None
-) -> Plan:
-    return Plan(
-        f"{name}-t{temperature:g}-k3",
-        prompt,
-        subkind,
-        temperature,
-        3,
-        num_tokens,
-        hard_negative=hard_negative,
-        half=Half.SIXTH,
-    )
+    for index, (name, (prompt, sort, negative)) in enumerate(ANSWERED.items()):
+        yield asked_plan(Half.SIXTH, name, Task(prompt, sort, negative), (0.3, 0.8)[index % 2])
