@@ -144,7 +144,9 @@ async def compare(client: aiohttp.ClientSession, direct: str, guarded: str, shap
     return found
 
 
-async def fuzz(url: str, engine: str, seconds: float, seed: int, *, exact_stops: bool = False) -> dict[str, Any]:
+async def fuzz(
+    url: str, engine: str, seconds: float, seed: int, *, exact_stops: bool = False, least: int = 1
+) -> dict[str, Any]:
     """
     Compare until the time is up.
 
@@ -154,6 +156,7 @@ async def fuzz(url: str, engine: str, seconds: float, seed: int, *, exact_stops:
         seconds: How long.
         seed: Of the shapes.
         exact_stops: As in the guard's configuration.
+        least: Shapes that are compared however long that takes.
 
     Returns:
         How many were asked, of how many only times differ, and the others with their differences.
@@ -171,7 +174,7 @@ async def fuzz(url: str, engine: str, seconds: float, seed: int, *, exact_stops:
         aiohttp.ClientSession(timeout=timeout) as client,
     ):
         for shape in combinations(engine, seed):
-            if time.monotonic() > end:
+            if time.monotonic() > end and asked.total() >= least:
                 break
             asked[shape[0]] += 1
             found = await compare(client, url, running.url, shape, times=not exact_stops)

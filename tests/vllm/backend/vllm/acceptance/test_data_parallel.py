@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 import aiohttp
@@ -13,10 +12,12 @@ import pytest
 from guard.backend.testbed.configurations import tiny
 from guard.backend.testbed.pool import ServerPool
 from guard.backend.testbed.server import VllmServer
-from tests.vllm.backend.vllm.load import mismatches, mixed, run, settled, told
+from tests.vllm.backend.vllm.load import Answer, mismatches, mixed, run, settled, told
 
 #: Each engine computes in its own process; its requests are told in the log by the front end that took them.
 TWO_OF_EACH = ("--data-parallel-size", "2", "--api-server-count", "2", "--distributed-executor-backend", "uni")
+#: They share a socket: on a busy machine whoever is awake takes all, and there is another wave.
+WAVES = 8
 RECEIVED = re.compile(r"\((ApiServer_\d) pid=\d+\).* Received request ")
 
 
@@ -29,6 +30,11 @@ def server(vllm_servers: ServerPool) -> Iterator[VllmServer]:
     vllm_servers.end(options)
 
 
+def front_ends(server: VllmServer) -> set[str]:
+    """Those that took a request."""
+    return set(RECEIVED.findall(server.log_text()))
+
+
 async def drafts_by_engine(url: str) -> dict[str, float]:
     async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as reply:
         page = await reply.text()
@@ -38,14 +44,18 @@ async def drafts_by_engine(url: str) -> dict[str, float]:
 
 @pytest.mark.timeout(900)
 async def test_two_front_ends_and_two_engines_stream_what_vllm_counted(server: VllmServer) -> None:
-    answers = await run(server.url, mixed(60, server.options.name, 3, ends_early=False))
+    answers: list[Answer] = []
+    for seed in range(3, 3 + WAVES):
+        answers += await run(server.url, mixed(60, server.options.name, seed, ends_early=False))
+        if len(front_ends(server)) == 2:
+            break
     after = await settled(server.url)
     assert told(answers).items() <= after.items()
     compared, wrong = mismatches(answers)
     assert wrong == []
     assert compared >= 25
     # Both of each had a part in it.
-    assert Counter(RECEIVED.findall(server.log_text())).keys() == {"ApiServer_0", "ApiServer_1"}
+    assert front_ends(server) == {"ApiServer_0", "ApiServer_1"}
     drafts = await drafts_by_engine(server.url)
     assert drafts.keys() == {"0", "1"}
     assert all(drafts.values())
