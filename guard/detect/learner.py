@@ -8,9 +8,10 @@ were not judged at all, cannot move it before it is half of what is remembered.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable
-from statistics import median
+from itertools import islice
 
 from guard.detect.acceptance import LEAST_BASELINE
 from guard.detect.baseline import Baseline
@@ -41,6 +42,8 @@ class BaselineLearner:
     def __init__(self, k: int = 0, means: Iterable[float] = ()) -> None:
         self._k = k
         self._means: deque[float] = deque((mean for mean in means if 0.0 <= mean <= 1.0), maxlen=REMEMBERED)
+        #: The same by their size: each request asks for their median.
+        self._sorted = sorted(self._means)
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -60,14 +63,18 @@ class BaselineLearner:
         """
         if judged < LEAST_JUDGED or not 0 <= accepted <= judged:
             return None
-        self._means.append(accepted / judged)
-        return self._means[-1]
+        means, ordered, mean = self._means, self._sorted, accepted / judged
+        if len(means) == REMEMBERED:
+            del ordered[bisect_left(ordered, means[0])]
+        means.append(mean)
+        insort(ordered, mean)
+        return mean
 
     def baseline(self) -> Baseline | None:
         """The estimate; None while there are too few streams, or when the latest no longer agree with it."""
         if len(self._means) < LEAST_STREAMS or self.changed:
             return None
-        return Baseline(probability=median(self._means), weight=float(LEAST_JUDGED * len(self._means)), k=self._k)
+        return Baseline(probability=self._median(), weight=float(LEAST_JUDGED * len(self._means)), k=self._k)
 
     @property
     def changed(self) -> bool:
@@ -79,15 +86,22 @@ class BaselineLearner:
         """
         if len(self._means) < LEAST_STREAMS:
             return False
-        limit = FAR_BELOW * median(self._means)
-        return all(mean < limit for mean in list(self._means)[-RUN:])
+        limit = FAR_BELOW * self._median()
+        return all(mean < limit for mean in self._latest())
 
     @property
     def weak_draft(self) -> bool:
         """True when the deployment's acceptance is low from the first token throughout, so nothing can fall."""
-        latest = list(self._means)
-        if len(latest) < LEAST_STREAMS:
+        if len(self._means) < LEAST_STREAMS:
             return False
         if self.changed:
-            latest = latest[-RUN:]
-        return sum(mean < LEAST_BASELINE for mean in latest) >= NEARLY_ALL * len(latest)
+            return sum(mean < LEAST_BASELINE for mean in self._latest()) >= NEARLY_ALL * RUN
+        return bisect_left(self._sorted, LEAST_BASELINE) >= NEARLY_ALL * len(self._sorted)
+
+    def _latest(self) -> Iterable[float]:
+        """Those of the latest run, the last first: a single good one settles most questions."""
+        return islice(reversed(self._means), RUN)
+
+    def _median(self) -> float:
+        ordered, middle = self._sorted, len(self._sorted) // 2
+        return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from statistics import median
 
 from guard.detect.learner import LEAST_JUDGED, LEAST_STREAMS, REMEMBERED, BaselineLearner
 
@@ -80,3 +81,15 @@ def test_what_was_learnt_can_be_stored() -> None:
     again = BaselineLearner(3, learnt.means)
     assert again.baseline() == learnt.baseline()
     assert BaselineLearner(3, [2.0, -1.0, 0.5]).means == (0.5,)
+
+
+def test_its_estimate_is_the_median_of_what_is_remembered_however_it_is_kept() -> None:
+    dice, learnt = random.Random(5), BaselineLearner()
+    for _ in range(3 * REMEMBERED):
+        # Coarse, so that equal means come and go.
+        learnt.add(dice.randrange(20, 41), 40)
+        baseline = learnt.baseline()
+        if len(learnt.means) >= LEAST_STREAMS:
+            assert baseline is not None
+            assert baseline.probability == median(learnt.means)
+        assert len(learnt.means) <= REMEMBERED
