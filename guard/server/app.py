@@ -103,20 +103,8 @@ class Guard:
             rescorer.floors if rescorer is not None else None,
         )
 
-    def application(self) -> web.Application:
-        """The client-facing application: one handler for every path and method."""
-        app = web.Application(client_max_size=self.config.limits.max_request_bytes)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        return app
-
-    async def drain(self) -> None:
-        """Wait until no request is open, at most for `timeouts.drain`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.config.timeouts.drain):
-                await self.gate.empty()
-        self.cut = self.gate.inside
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request of a client, whatever its path and method; see aiohttp.web.Server."""
         request_id = self._request_id(request)
         path = plain_path(request.path)
         family = family_at(path, request.method)
@@ -127,6 +115,8 @@ class Guard:
             return self._refusal(form, error, request_id)
         try:
             self.pool.outgoing.check_loop(request.headers)
+            if "Expect" in request.headers:
+                await _let_send(request)
             if family is None:
                 self.gate.check_other(request.path)
                 self.metrics.passthrough += 1
@@ -139,7 +129,14 @@ class Guard:
         finally:
             self.gate.leave(owner)
 
-    async def _body(self, request: web.Request, held: Held) -> bytes:
+    async def drain(self) -> None:
+        """Wait until no request is open, at most for `timeouts.drain`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeouts.drain):
+                await self.gate.empty()
+        self.cut = self.gate.inside
+
+    async def _body(self, request: web.BaseRequest, held: Held) -> bytes:
         coding = coding_of(request.headers.get("Content-Encoding", ""))
         limits, patience = self.config.limits, self.config.timeouts.request_body
         try:
@@ -159,7 +156,7 @@ class Guard:
         held.add(max(len(plain) - len(body), 0))
         return plain
 
-    async def _read(self, request: web.Request, held: Held) -> bytes:
+    async def _read(self, request: web.BaseRequest, held: Held) -> bytes:
         """The body as it came; counted when it is told how long it is, or else as it comes."""
         most, told = self.config.limits.max_request_bytes, request.content_length
         pieces: list[bytes] = []
@@ -179,7 +176,7 @@ class Guard:
         raise RequestError(f"the request body is larger than {most} bytes (limits.max_request_bytes)", status=413)
 
     async def _guarded(
-        self, request: web.Request, asked: ClientRequest, request_id: str, owner: str
+        self, request: web.BaseRequest, asked: ClientRequest, request_id: str, owner: str
     ) -> web.StreamResponse:
         chosen = self.policies.choose(asked, request.headers)
         draw = random.random()
@@ -250,7 +247,7 @@ class Guard:
         if self.records.get(record.request_id) is not None:
             self.records.add(record)
 
-    def _request_id(self, request: web.Request) -> str:
+    def _request_id(self, request: web.BaseRequest) -> str:
         given = request.headers.get("X-Request-Id", "")
         return given if _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
 
@@ -268,3 +265,18 @@ class Guard:
         return web.Response(
             status=error.status, body=family.error_body(notice), content_type="application/json", headers=headers
         )
+
+
+async def _let_send(request: web.BaseRequest) -> None:
+    """
+    Meet the expectation of a client that waits with its body until it is told to go on.
+
+    Raises:
+        RequestError: 417, it expects something else.
+    """
+    expected = request.headers["Expect"]
+    if expected.strip().lower() != "100-continue":
+        raise RequestError(f"cannot meet Expect: {expected:.100}", status=417, code="expectation_failed")
+    writer = request.writer
+    await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    writer.output_size = 0  # of the answer, nothing has been written

@@ -75,7 +75,7 @@ class Driver:
     def __init__(
         self,
         exchange: Exchange,
-        request: web.Request,
+        request: web.BaseRequest,
         pool: UpstreamPool,
         clock: Clock,
         request_id: str,

@@ -92,7 +92,7 @@ class Outlet:
         patience: Longest that the client may not read while more waits for it. Unit: seconds.
     """
 
-    def __init__(self, request: web.Request, request_id: str, heartbeats: Heartbeats, patience: float) -> None:
+    def __init__(self, request: web.BaseRequest, request_id: str, heartbeats: Heartbeats, patience: float) -> None:
         self._request = request
         self._request_id = request_id
         self._heartbeats = heartbeats

@@ -21,7 +21,7 @@ from guard.server.upstream import UpstreamPool, as_fault
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> web.StreamResponse:
+async def relay(request: web.BaseRequest, pool: UpstreamPool, request_id: str) -> web.StreamResponse:
     """
     Pass one request to a replica and its answer back.
 
@@ -73,7 +73,7 @@ async def relay(request: web.Request, pool: UpstreamPool, request_id: str) -> we
 
 
 async def _answer(
-    request: web.Request,
+    request: web.BaseRequest,
     reply: aiohttp.ClientResponse,
     headers: CIMultiDict[str],
     request_id: str,

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import random
 import signal
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import structlog
 from aiohttp import web
@@ -113,10 +112,8 @@ async def running_guard(
     watches = [asyncio.create_task(kept(name, run), name=name) for name, run in running.items()]
     try:
         async with (
-            _port(doors.admin(admin_application(guard)), doors.contexts["admin"], config, "admin") as admin_url,
-            _port(
-                guard.application(), doors.contexts["listen"], config, "listen", guard.drain, shared=shared_port
-            ) as url,
+            _port(_admin_runner(doors.admin(admin_application(guard)), config), doors, config, "admin") as admin_url,
+            _port(_client_runner(guard, config), doors, config, "listen", guard.drain, shared=shared_port) as url,
         ):
             try:
                 yield Running(guard, url, admin_url)
@@ -156,27 +153,38 @@ def _askers(pool: UpstreamPool) -> list[tuple[ReplicaId, Asker]]:
     return [(upstream.name, AiohttpAsker(pool.session, upstream.url)) for upstream in pool.upstreams]
 
 
+def _http_options(config: Config) -> dict[str, Any]:
+    """How both ports speak HTTP, in the words of aiohttp's server."""
+    return {
+        "access_log": None,
+        "handler_cancellation": True,
+        "auto_decompress": False,
+        "keepalive_timeout": 75.0,
+        "max_field_size": config.limits.max_header_bytes,
+        "max_line_size": config.limits.max_header_bytes,
+    }
+
+
+def _admin_runner(app: web.Application, config: Config) -> web.BaseRunner:
+    return web.AppRunner(app, shutdown_timeout=CLOSING, **_http_options(config))
+
+
+def _client_runner(guard: Guard, config: Config) -> web.BaseRunner:
+    """One handler for every path and method: nothing of an application is needed, and each request is spared it."""
+    return web.ServerRunner(web.Server(guard.handle, **_http_options(config)), shutdown_timeout=CLOSING)
+
+
 @contextlib.asynccontextmanager
 async def _port(
-    app: web.Application,
-    context: ssl.SSLContext | None,
+    runner: web.BaseRunner,
+    doors: Doors,
     config: Config,
     setting: Literal["listen", "admin"],
     drain: Callable[[], Awaitable[None]] | None = None,
     *,
     shared: bool = False,
 ) -> AsyncIterator[str]:
-    listen = config.listen if setting == "listen" else config.admin
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        auto_decompress=False,
-        shutdown_timeout=CLOSING,
-        keepalive_timeout=75.0,
-        max_field_size=config.limits.max_header_bytes,
-        max_line_size=config.limits.max_header_bytes,
-    )
+    listen, context = config.listen if setting == "listen" else config.admin, doors.contexts[setting]
     await runner.setup()
     try:
         site = web.TCPSite(

@@ -27,7 +27,7 @@ PIECE = 64 * 1024
 _SWITCHED = 101
 
 
-def is_upgrade(request: web.Request) -> bool:
+def is_upgrade(request: web.BaseRequest) -> bool:
     """Whether a request asks for a WebSocket; RFC 6455 has only GET do so, without a body."""
     if request.method != "GET" or request.can_read_body:
         return False
@@ -35,7 +35,7 @@ def is_upgrade(request: web.Request) -> bool:
     return "upgrade" in tokens and request.headers.get("Upgrade", "").lower() == "websocket"
 
 
-async def tunnel(request: web.Request, pool: UpstreamPool, request_id: str) -> web.StreamResponse:
+async def tunnel(request: web.BaseRequest, pool: UpstreamPool, request_id: str) -> web.StreamResponse:
     """
     Pass an upgrade through for as long as both sides keep it open.
 
@@ -95,7 +95,7 @@ async def _answered(reader: asyncio.StreamReader) -> tuple[bytes, RawResponseMes
 
 
 async def _refused(
-    request: web.Request,
+    request: web.BaseRequest,
     message: RawResponseMessage,
     reader: asyncio.StreamReader,
     pool: UpstreamPool,
@@ -136,7 +136,7 @@ class Client:
         upstream: Where its bytes go.
     """
 
-    def __init__(self, request: web.Request, upstream: asyncio.StreamWriter) -> None:
+    def __init__(self, request: web.BaseRequest, upstream: asyncio.StreamWriter) -> None:
         self._upstream = upstream
         self._writer: AbstractStreamWriter = request.writer
         self._transport = request.transport
@@ -190,7 +190,7 @@ class Written(web.StreamResponse):
         """Nothing."""
 
 
-def _head(request: web.Request, url: URL, request_id: str, outgoing: Outgoing) -> bytes:
+def _head(request: web.BaseRequest, url: URL, request_id: str, outgoing: Outgoing) -> bytes:
     headers = outgoing.sign(end_to_end(request.headers))
     port = "" if url.is_default_port() else f":{url.port}"
     headers["Host"] = f"{url.host_subcomponent}{port}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 
 import openai
 import pytest
@@ -69,3 +71,40 @@ async def test_a_guard_that_is_its_own_backend_says_so_at_once(path: str) -> Non
         counts = running.guard.records.latest(10)
         assert len(counts) <= 1
         assert running.guard.gate.inside == 0
+
+
+async def asked(url: str, head: bytes, body: bytes) -> tuple[bytes, bytes]:
+    """What comes first, and what comes after a body that was only then sent."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(head)
+        first = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        writer.write(body)
+        told = re.search(rb"content-length: (\d+)", first.lower())
+        rest = reader.readexactly(int(told[1])) if told else reader.read()
+        return first, await asyncio.wait_for(rest, 10)
+    finally:
+        writer.close()
+
+
+BODY = json.dumps({"model": "m", "messages": MESSAGES}).encode()
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nConnection: close\r\nContent-Type: application/json\r\n"
+
+
+async def test_a_client_that_waits_with_its_body_is_told_to_go_on() -> None:
+    async with backend(good) as upstream, guarded(upstream.url, policy=policy()) as (running, _):
+        head = HEAD + b"Expect: 100-Continue\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+        first, answer = await asked(running.url, head, BODY)
+    assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Hello world" in answer
+
+
+async def test_what_cannot_be_expected_is_refused_before_the_body() -> None:
+    async with backend(good) as upstream, guarded(upstream.url, policy=policy()) as (running, _):
+        head = HEAD + b"Expect: the moon\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+        first, rest = await asked(running.url, head, b"")
+        assert upstream.requests == []
+    assert first.startswith(b"HTTP/1.1 417 ")
+    assert json.loads(rest)["error"]["code"] == "expectation_failed"
