@@ -119,8 +119,10 @@ class Fleet:
             drained = "every replica is drained (pool.drained_file)"
             raise UpstreamError("connect", drained if self._replicas else "no replica is known at the moment")
         able = [r for r in replicas if engine is None or r.engine in (None, engine)] or replicas
-        open_to = self._candidates(able, tried, now)
         self._turn += 1
+        if len(able) == 1:
+            return able[0]
+        open_to = self._candidates(able, tried, now)
         if tried or key is None:
             return min(open_to, key=lambda r: (r.in_flight / r.weight(now), distance(key or self._turn, r.place, 1.0)))
         return self._by_key(key, open_to, now)

@@ -24,6 +24,7 @@ from yarl import URL
 from guard.clock import Clock
 from guard.errors import UpstreamError, is_own_lack
 from guard.server.reply import Disconnected, Reply
+from guard.server.watchdog import Watchdog
 
 #: How long the addresses of a name are known. Unit: seconds.
 RESOLVED = 10.0
@@ -110,13 +111,17 @@ class Connections:
         connect: Longest wait for a connection. Unit: seconds.
         keep: How long one is kept idle. Unit: seconds.
         context: How https backends are checked; True for the system's authorities.
+        watchdog: Gives up the wait for a head.
     """
 
-    def __init__(self, clock: Clock, connect: float, keep: float, context: ssl.SSLContext | Literal[True]) -> None:
+    def __init__(
+        self, clock: Clock, connect: float, keep: float, context: ssl.SSLContext | Literal[True], watchdog: Watchdog
+    ) -> None:
         self._clock = clock
         self._connect = connect
         self._keep = keep
         self._context = context
+        self._watchdog = watchdog
         self._idle: dict[Origin, dict[_Idle, None]] = {}
         self._addresses: dict[_Name, _Known] = {}
         self._asking: dict[_Name, asyncio.Task[_Known]] = {}
@@ -155,13 +160,29 @@ class Connections:
             reply.connection_made(transport)
             asked = self._clock.now()
             try:
-                return await _asked(reply, transport, request, meanwhile)
+                return await self._ask_for(reply, transport, request, meanwhile)
             except Disconnected:
                 if self._clock.now() - asked > STALE:
                     raise
         reply = self._reply(origin)
         transport = await self._open(origin, reply)
-        return await _asked(reply, transport, request, meanwhile)
+        return await self._ask_for(reply, transport, request, meanwhile)
+
+    async def _ask_for(
+        self, reply: Reply, transport: asyncio.Transport, request: bytes, meanwhile: Callable[[], None]
+    ) -> Reply:
+        """Send a request on a connection, and wait for the head."""
+        transport.write(request)
+        reply.since, reply.waiting = self._clock.now(), True
+        try:
+            meanwhile()
+            with self._watchdog.watching(reply):
+                await reply.begun()
+        except BaseException:
+            reply.close()
+            raise
+        reply.waiting = False
+        return reply
 
     def _reply(self, origin: Origin) -> Reply:
         return Reply(asyncio.get_running_loop(), lambda transport: self._give_back(origin, transport))
@@ -273,17 +294,6 @@ def _has_something(transport: asyncio.Transport) -> bool:
     looking = select.poll()
     looking.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(looking.poll(0))
-
-
-async def _asked(reply: Reply, transport: asyncio.Transport, request: bytes, meanwhile: Callable[[], None]) -> Reply:
-    transport.write(request)
-    try:
-        meanwhile()
-        await reply.begun()
-    except BaseException:
-        reply.close()
-        raise
-    return reply
 
 
 def _head(origin: Origin, target: str, headers: CIMultiDict[str], size: int) -> bytes:

@@ -193,8 +193,7 @@ class Driver:
             return
         body = self._exchange.begin(target)
         try:
-            async with asyncio.timeout(self._pool.idle):
-                self._reply = await self._post(upstream, body)
+            self._reply = await self._post(upstream, body)
         except (UpstreamError, TimeoutError, OSError, ValueError) as error:
             await self._failed(as_fault(error))
             return

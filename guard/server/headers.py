@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -23,21 +23,30 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-#: Made anew for a body that the guard writes itself.
-_BODY = frozenset({"content-length", "content-encoding", "host", "accept-encoding", "expect"})
+#: Of an attempt, whose body the guard writes itself.
+_OF_ATTEMPT = (("Content-Type", "application/json"), ("Accept-Encoding", "identity"))
+#: Made anew for it, or for its connection.
+_MADE = frozenset(
+    {"content-length", "content-encoding", "host", "expect", "x-request-id", *(name.lower() for name, _ in _OF_ATTEMPT)}
+)
 
 
 def end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """All headers but those of the connection, those that `Connection` names included; repeats are kept."""
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
-    out: CIMultiDict[str] = CIMultiDict()
+    return CIMultiDict([(name, value) for name, _, value in _crossing(headers)])
+
+
+def _crossing(headers: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Name, name in lower case, and value of the headers that cross the guard."""
+    names = headers.get("Connection")
+    named = frozenset(name.strip().lower() for name in names.split(",")) if names is not None else ()
     for name, value in headers.items():
         lower = name.lower()
-        if lower not in HOP_BY_HOP and lower not in named:
-            if lower == "cookie" and COOKIE in value and not (value := _without_session(value)):
-                continue
-            out.add(name, value)
-    return out
+        if lower in HOP_BY_HOP or lower in named:
+            continue
+        if lower == "cookie" and COOKIE in value and not (value := _without_session(value)):
+            continue
+        yield name, lower, value
 
 
 def _without_session(cookies: str) -> str:
@@ -48,15 +57,11 @@ def _without_session(cookies: str) -> str:
 
 def for_attempt(headers: Mapping[str, str], request_id: str) -> CIMultiDict[str]:
     """Headers of an upstream attempt: the client's, with a body and a request id of the guard's."""
-    out: CIMultiDict[str] = CIMultiDict()
-    for name, value in end_to_end(headers).items():
-        lower = name.lower()
-        if lower not in _BODY and not lower.startswith("x-guard-"):
-            out.add(name, value)
-    out["X-Request-Id"] = request_id
-    out["Content-Type"] = "application/json"
-    out["Accept-Encoding"] = "identity"
-    return out
+    crossing = _crossing(headers)
+    kept = [(name, value) for name, lower, value in crossing if lower not in _MADE and not lower.startswith("x-guard-")]
+    kept.append(("X-Request-Id", request_id))
+    kept += _OF_ATTEMPT
+    return CIMultiDict(kept)
 
 
 def lowered(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -165,7 +165,7 @@ class UpstreamPool:
         #: Longest that a client may not read. Unit: seconds.
         self.unread = timeouts.unread
         self.watchdog = Watchdog(clock, timeouts.idle)
-        self.connections = Connections(clock, timeouts.connect, KEEP_ALIVE, self.outgoing.ssl)
+        self.connections = Connections(clock, timeouts.connect, KEEP_ALIVE, self.outgoing.ssl, self.watchdog)
         self.aborter = Aborter(self.settings.confirm_aborts)
         self.looks = Looks()
         self.heartbeats = Heartbeats(clock, timeouts.heartbeat)

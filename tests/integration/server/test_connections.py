@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 from guard.clock import VirtualClock
 from guard.errors import UpstreamError
 from guard.server.connections import REMEMBERED, RESOLVED, Connections, Origin
+from guard.server.watchdog import Watchdog
 from tests.out_of_files import out_of_files
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -89,9 +90,25 @@ def clock() -> VirtualClock:
 
 @pytest.fixture
 async def connections(clock: VirtualClock) -> AsyncIterator[Connections]:
-    made = Connections(clock, connect=1.0, keep=4.0, context=True)
+    made = Connections(clock, connect=1.0, keep=4.0, context=True, watchdog=Watchdog(clock, 10.0))
     yield made
     made.close()
+
+
+async def test_a_head_that_does_not_come_is_given_up(clock: VirtualClock) -> None:
+    watchdog = Watchdog(clock, 10.0)
+    connections = Connections(clock, connect=1.0, keep=4.0, context=True, watchdog=watchdog)
+    async with serving(lambda _: b"") as server:
+        asking = asyncio.create_task(ask(connections, server))
+        while not server.heads:
+            await asyncio.sleep(0)
+        watchdog.sweep()
+        assert not asking.done()
+        clock.advance(10.5)
+        watchdog.sweep()
+        with pytest.raises(UpstreamError, match="the backend did not answer in time"):
+            await asking
+        connections.close()
 
 
 async def test_a_connection_is_used_again_while_it_is_fresh(connections: Connections, clock: VirtualClock) -> None:
@@ -286,7 +303,8 @@ def test_connections_over_tls_are_used_again_too_on_either_loop(loop: Callable[[
     long = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"8000\r\n" + b"x" * 0x8000 + b"\r\n0\r\n\r\n"
 
     async def ask_three_times() -> tuple[list[int], int]:
-        connections = Connections(VirtualClock(), connect=5.0, keep=4.0, context=trusting)
+        clock = VirtualClock()
+        connections = Connections(clock, connect=5.0, keep=4.0, context=trusting, watchdog=Watchdog(clock, 10.0))
         async with serving(lambda _: long, context) as server:
             sizes = [len(await ask(connections, server)) for _ in range(3)]
             connections.close()
