@@ -227,7 +227,9 @@ class DetectorBank:
         """Readings of several signals, in their order, as of `read`."""
         row, only = self._plan.row(refs), self._only
         if row is None or only is None:
-            return [self.read(ref) for ref in refs]
+            # Before the first block of text nothing is known of it.
+            unread = row is not None and not self._channels
+            return [math.nan] * len(refs) if unread else [self.read(ref) for ref in refs]
         # Of any type, so that a compiled build hands them on as the objects that they are.
         values: list[Any] = self._values
         found: list[Any] = []

@@ -166,7 +166,11 @@ def exchange_fields(record: ExchangeRecord) -> dict[str, object]:
 
 
 def log_exchange(
-    logger: structlog.typing.FilteringBoundLogger, record: ExchangeRecord, client: str = "", healthy: float = 1.0
+    logger: structlog.typing.FilteringBoundLogger,
+    record: ExchangeRecord,
+    client: str = "",
+    healthy: float = 1.0,
+    level: str = "debug",
 ) -> None:
     """
     Write the one line.
@@ -176,10 +180,14 @@ def log_exchange(
         record: The exchange.
         client: Name of the key that was used; empty where none is asked for.
         healthy: Share of the healthy exchanges that get a line. In [0, 1].
+        level: The log's own: a line that it would leave out is not made. One of LEVELS.
     """
+    loud = record.outcome in _LOUD
+    if LEVELS["warning" if loud else "info"] < LEVELS[level]:
+        return
     if record.outcome is Outcome.HEALTHY and not sampled(record.request_id, healthy):
         return
-    write = logger.warning if record.outcome in _LOUD else logger.info
+    write = logger.warning if loud else logger.info
     named = {"client": client} if client else {}
     write("exchange", **exchange_fields(record), **named)
 

@@ -130,9 +130,20 @@ def _cut_token_ids(raw: bytes, chunk: Chunk) -> bytes | None:
     if delta is not None and delta.content is None and not delta_says_something(delta):
         return None  # it may have to vanish
     key = raw.rfind(_TOKEN_IDS)
+    if key < 0 and chunk.choices[0].token_ids is None:
+        return _cut_prompt_ids(raw)
     start = key + len(_TOKEN_IDS) - 1
     end = raw.find(b"]", start) + 1
     # `prompt_token_ids` ends in the same bytes: it must not stand here either.
     if key < 0 or raw[end : end + 2] != b"}]" or raw.rfind(_ANY_TOKEN_IDS, 0, key) >= 0:
         return None
     return raw[:start] + b"null" + raw[end:]
+
+
+def _cut_prompt_ids(raw: bytes) -> bytes | None:
+    """Null the one `prompt_token_ids` there is: an answer's first chunk has them, as many as its prompt is long."""
+    key = raw.find(_PROMPT_TOKEN_IDS)
+    start = key + len(_PROMPT_TOKEN_IDS) - 1
+    if key < 0 or raw.find(_PROMPT_KEY, start) >= 0 or raw.rfind(_PROMPT_KEY, 0, key) >= 0:
+        return None
+    return raw[:start] + b"null" + raw[raw.index(b"]", start) + 1 :]

@@ -215,11 +215,18 @@ def without_metrics(event: SseEvent, steps: Sequence[StepAcceptance] = (), *, cu
     return reframe(event, _encode(fields))
 
 
+class _Identified(msgspec.Struct, gc=False):
+    id: msgspec.Raw = msgspec.Raw()
+    created: msgspec.Raw = msgspec.Raw()
+
+
+_IDENTIFIED: Final = msgspec.json.Decoder(_Identified)
+
+
 def identity_of(data: bytes) -> Identity:
     """Id and creation time of a chunk that has them at its top."""
-    fields = _TOP.decode(data)
-    ident, created = fields.get("id"), fields.get("created")
-    return Identity(None if ident is None else bytes(ident), None if created is None else bytes(created))
+    found = _IDENTIFIED.decode(data)
+    return Identity(bytes(found.id) or None, bytes(found.created) or None)
 
 
 def _midway(chunk: Chunk) -> bool:

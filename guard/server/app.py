@@ -240,7 +240,7 @@ class Guard:
         self.records.add(record)
         self.sharing.ended(record)
         self.live.ended(record)
-        log_exchange(_log, record, owner, self.config.log.healthy)
+        log_exchange(_log, record, owner, self.config.log.healthy, self.config.log.level)
 
     def _revised(self, record: ExchangeRecord) -> None:
         """An audit came after the record was kept."""

@@ -8,6 +8,7 @@ A reply is the protocol of its connection for as long as the answer lasts. aioht
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -73,7 +74,7 @@ class Reply(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun", "_body", "_give_back", "_head", "_keep", "_kept", "_lane", "_loop", "_over", "_paused", "_silent",
+        "_begun", "_body", "_give_back", "_head", "_keep", "_kept", "_lane", "_over", "_paused", "_silent",
         "_sink", "_transport", "_unread", "fault", "headers", "since", "status", "waiting",
     )  # fmt: skip
 
@@ -87,7 +88,6 @@ class Reply(asyncio.Protocol):
         self.waiting = False
         #: May take pieces past the sink; None for none.
         self._lane: Quick | None = None
-        self._loop = loop
         self._give_back = give_back
         #: Whether a head came.
         self._begun: asyncio.Future[bool] = loop.create_future()
@@ -237,7 +237,7 @@ class Reply(asyncio.Protocol):
         while (found := _HEAD_END.search(head, start)) is not None:
             start = 0
             try:
-                message = head_of(bytes(head[: found.end()]), self._loop)
+                message = head_of(bytes(head[: found.end()]))
             except HttpProcessingError as error:
                 # The error itself quotes what the backend said.
                 self._fail(UpstreamError("protocol", f"{_IMPROPER} ({type(error).__name__})"))
@@ -333,17 +333,18 @@ class _Way(asyncio.BaseProtocol):
         """See asyncio.Protocol: the connection is closed then."""
 
 
-def head_of(head: bytes, loop: asyncio.AbstractEventLoop) -> RawResponseMessage:
+@functools.lru_cache(maxsize=32)
+def head_of(head: bytes) -> RawResponseMessage:
     """
-    Read the head of an answer.
+    Read the head of an answer. A backend's heads differ by their second: most were read before.
 
     Args:
         head: All of it, with the empty line.
-        loop: The running loop.
 
     Raises:
         HttpProcessingError: It is none.
     """
+    loop = asyncio.get_running_loop()
     # The protocol would control the flow of a body, which the parser never sees.
     parser = HttpResponseParser(
         BaseProtocol(loop),

@@ -81,11 +81,10 @@ async def tunnel(request: web.BaseRequest, pool: UpstreamPool, request_id: str) 
 
 async def _answered(reader: asyncio.StreamReader) -> tuple[bytes, RawResponseMessage]:
     """The head that answers an upgrade, as it came and as it reads; what comes before it (100, 103) is left out."""
-    loop = asyncio.get_running_loop()
     while True:
         head = await reader.readuntil(b"\r\n\r\n")
         try:
-            message = head_of(head, loop)
+            message = head_of(head)
         except HttpProcessingError as error:
             # The error itself quotes what the backend said.
             fault = f"the backend does not speak HTTP properly ({type(error).__name__})"

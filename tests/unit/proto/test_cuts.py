@@ -64,3 +64,28 @@ def test_the_usual_chunk_takes_the_quick_way(said: str) -> None:
 def test_token_ids_of_the_prompt_count_too() -> None:
     assert has_token_ids(b'"prompt_token_ids":[1]', decode_chunk(b"{}"))
     assert not has_token_ids(b'"prompt_token_ids":null', decode_chunk(b"{}"))
+
+
+OPENING = (
+    '{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null,"token_ids":null%s}'
+)
+
+
+def cut_ids(data: str) -> bytes | None:
+    event = event_of(data)
+    assert event.data is not None
+    return cut_bytes(event, decode_chunk(event.data), timings=False, tokens=True, metrics=False, logprobs=False)
+
+
+@pytest.mark.parametrize("ids", ["[]", "[7]", "[1,2,3]"])
+def test_the_prompts_token_ids_go_from_an_opening_without_decoding_it(ids: str) -> None:
+    at_the_top = f'{{"id":"a","choices":[{OPENING % ""}],"prompt_token_ids":%s,"prompt_text":null}}'
+    in_the_choice = '{"id":"a","choices":[' + OPENING % ',"prompt_token_ids":%s' + '],"usage":null}'
+    for form in (at_the_top, in_the_choice):
+        assert cut_ids(form % ids) == b"data: " + (form % "null").encode() + b"\n\n"
+
+
+def test_two_places_with_the_prompts_token_ids_are_left_to_the_decoder() -> None:
+    one = OPENING % ',"prompt_token_ids":%s'
+    for first, second in (("[1]", "[1]"), ("null", "[1]"), ("[1]", "null")):
+        assert cut_ids('{"choices":[' + one % first + '],"prompt_token_ids":' + second + "}") is None
