@@ -32,6 +32,19 @@ def test_nothing_seen_is_unknown() -> None:
     assert math.isnan(bank.read(FALL))
 
 
+def test_all_at_once_reads_what_each_does_alone() -> None:
+    loop, fresh = SignalRef("repetition_count"), SignalRef("fresh_words", Window(256, Unit.CHARACTERS))
+    of_text = (RARE, loop, fresh)
+    bank, other = DetectorBank([*of_text, FALL]), DetectorBank([*of_text, FALL])
+    for said in ("", "a few", " words, then " * 9, "more \ufffd of them " * 9):
+        for channel in (Channel.CONTENT, Channel.REASONING):
+            for one in (bank, other):
+                one.observe(text(said, channel))
+            for refs in (of_text, (loop, RARE), (RARE, FALL)):
+                at_once, alone = bank.read_all(refs), [other.read(ref) for ref in refs]
+                assert at_once == pytest.approx(alone, nan_ok=True, abs=0.0)
+
+
 def test_the_worst_channel_speaks() -> None:
     bank = DetectorBank([RARE])
     bank.observe(text("a plain answer that goes on for a while " * 3))

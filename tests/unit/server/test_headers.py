@@ -28,12 +28,18 @@ def test_an_attempt_carries_the_clients_key_but_not_the_guards_switches() -> Non
             "Accept-Encoding": "gzip",
             "Content-Encoding": "gzip",
             "X-Guard-Stream": "acceptance",
+            "Content-Type": "text/plain",
+            "x-request-id": "another",
         }
     )
+    headers.add("X-Custom", "one")
+    headers.add("X-Custom", "two")
     out = for_attempt(headers, "id-1")
     assert out["Authorization"] == "Bearer k"
     assert out["traceparent"] == "00-1"
-    assert out["X-Request-Id"] == "id-1"
+    assert out.getall("X-Request-Id") == ["id-1"]
+    assert out.getall("Content-Type") == ["application/json"]
+    assert out.getall("X-Custom") == ["one", "two"]
     assert out["Accept-Encoding"] == "identity"
     assert not {"Host", "Content-Length", "Content-Encoding", "X-Guard-Stream"} & set(out)
 
