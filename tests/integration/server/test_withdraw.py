@@ -52,7 +52,8 @@ async def settled(guard: Running) -> dict[str, int]:
     return dict(guard.guard.withdrawals.counts)
 
 
-async def test_the_prompt_of_a_corrupted_answer_is_withdrawn_once() -> None:
+async def test_the_prompt_of_a_corrupted_answer_is_withdrawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guard.server.withdraw.PAUSE", 3600.0)  # so that a slow machine asks within it too
     async with scene() as (guard, scripted):
         await ask(guard)
         assert await settled(guard) == {"done": 1}
