@@ -14,6 +14,7 @@ acts on acceptance alone. It is left out of `acceptance_rate`, which needs the n
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from guard.detect.baseline import Baseline
@@ -313,19 +314,24 @@ class Acceptance:
 
     Args:
         windows: Windows asked for; None stands for the whole stream.
-        falls: Those of them that `fall` or `drop` is read from.
+        falls: Those of them that `fall` or `drop` is read from. Without a baseline the change point learns what is
+            usual from the first that something can leave.
         baseline: The deployment's healthy profile, if known.
     """
 
-    def __init__(self, windows: set[Window | None], falls: set[Window | None], baseline: Baseline | None) -> None:
+    def __init__(
+        self, windows: Sequence[Window | None], falls: Sequence[Window | None], baseline: Baseline | None
+    ) -> None:
         usable = baseline is not None and baseline.usable
         self.baseline = baseline.probability if baseline is not None and usable else math.nan
         self.windows = {
-            window: StepWindow(window, remember=window in falls, baseline=self.baseline) for window in windows | falls
+            window: StepWindow(window, remember=window in falls, baseline=self.baseline)
+            for window in dict.fromkeys([*windows, *falls])
         }
         self._all = tuple(self.windows.values())
         #: Where the change point's reference comes from, unless there is a baseline.
-        self._history = next((w.history for w in self._all if w.history is not None), None)
+        bounded = [window for window in falls if window is not None]
+        self._history = self.windows[bounded[0]].history if bounded else None
         if not math.isnan(self.baseline):
             self._history = None
         self._deepest = baseline.k if baseline is not None and usable else 0

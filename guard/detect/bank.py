@@ -44,11 +44,13 @@ class _Plan:
         told = {"tokens", *_ACCEPTANCE, *(ref.name for ref in self.refs if ref.of_logprobs)}
         self.text_refs = tuple(ref for ref in self.refs if ref.name not in told)
         steps = [ref for ref in self.refs if ref.name in _ACCEPTANCE]
-        self.windows: set[Window | None] = {ref.window for ref in steps}
-        self.falls: set[Window | None] = {ref.window for ref in steps if ref.name in _FALLS}
-        if not self.falls and any(ref.name == _TOPIC for ref in self.refs):
-            self.falls = {_USUAL_FALL}
-            self.windows.add(_USUAL_FALL)
+        # In the order in which the policy names them: that of a set is another in each process.
+        windows: list[Window | None] = [ref.window for ref in steps]
+        falls: list[Window | None] = [ref.window for ref in steps if ref.name in _FALLS]
+        if not falls and any(ref.name == _TOPIC for ref in self.refs):
+            falls.append(_USUAL_FALL)
+        self.windows = tuple(dict.fromkeys([*windows, *falls]))
+        self.falls = tuple(dict.fromkeys(falls))
         self.loops = [index for index, ref in enumerate(self.text_refs) if ref.cadence is Cadence.BLOCK]
         #: Number of each signal: its place among those of text, or -1 - its place among those of steps.
         self.place = {ref: index for index, ref in enumerate(self.text_refs)}

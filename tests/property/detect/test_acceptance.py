@@ -46,7 +46,7 @@ def test_while_it_lasts_no_reading_passes_its_bound(
     baseline: Baseline | None,
 ) -> None:
     name, rising = signal
-    acceptance = Acceptance({window}, {window}, baseline)
+    acceptance = Acceptance((window,), (window,), baseline)
     end = 0
     for steps, times in before:
         for kept, drafted in steps * times:

@@ -19,7 +19,7 @@ def step(accepted: int, drafted: int = 3) -> StepAcceptance:
 def run(
     pattern: list[int], repeat: int, *, baseline: Baseline | None = None, drafted: int = 3
 ) -> tuple[Acceptance, int]:
-    acceptance = Acceptance({W32, None}, {W32}, baseline)
+    acceptance = Acceptance((W32, None), (W32,), baseline)
     return acceptance, feed(acceptance, pattern, repeat, 0, drafted)
 
 
@@ -32,7 +32,7 @@ def feed(acceptance: Acceptance, pattern: list[int], repeat: int, tokens: int, d
 
 
 def test_length_counts_the_bonus_and_leaves_out_steps_without_a_draft() -> None:
-    acceptance = Acceptance({None}, set(), None)
+    acceptance = Acceptance((None,), (), None)
     for accepted, drafted in [(3, 3), (0, 0), (1, 3), (0, 0)]:
         acceptance.add(step(accepted, drafted), 0)
     tally = acceptance.windows[None].tally
@@ -42,7 +42,7 @@ def test_length_counts_the_bonus_and_leaves_out_steps_without_a_draft() -> None:
 
 
 def test_without_any_draft_everything_is_unknown() -> None:
-    acceptance = Acceptance({None}, set(), None)
+    acceptance = Acceptance((None,), (), None)
     acceptance.add(step(0, 0), 1)
     tally = acceptance.windows[None].tally
     assert all(math.isnan(x) for x in (tally.length(), tally.rate(), tally.probability()))
@@ -63,7 +63,7 @@ def test_a_window_by_tokens_keeps_the_fewest_steps_that_fill_it() -> None:
 
 def test_a_window_by_steps_counts_steps() -> None:
     window = Window(5, Unit.STEPS)
-    acceptance = Acceptance({window}, set(), None)
+    acceptance = Acceptance((window,), (), None)
     feed(acceptance, [0, 3], 10, 0)
     assert acceptance.windows[window].tally.steps == 5
     assert acceptance.windows[window].full
@@ -132,7 +132,7 @@ def test_evidence_grows_with_every_step_of_a_fall_and_is_unknown_without_a_refer
 
 def test_what_a_fall_leaves_behind_is_no_measure_of_it_until_it_has_lasted() -> None:
     window = Window(32, Unit.TOKENS)
-    acceptance = Acceptance({window}, {window}, None)
+    acceptance = Acceptance((window,), (window,), None)
     token = 0
     for _ in range(60):
         token += 3
@@ -152,13 +152,13 @@ def test_what_a_fall_leaves_behind_is_no_measure_of_it_until_it_has_lasted() -> 
 def test_a_drop_is_one_from_this_streams_own_part_whatever_the_baseline_says() -> None:
     window = Window(32, Unit.TOKENS)
     good = Baseline(0.8, 1000.0, 3)
-    low = Acceptance({window}, {window}, good)
+    low = Acceptance((window,), (window,), good)
     feed(low, [0, 0, 1], 16, 0)
     assert low.windows[window].fall() > 0.5
     assert low.windows[window].drop() == 0.0
-    fallen = Acceptance({window}, {window}, good)
+    fallen = Acceptance((window,), (window,), good)
     end = feed(fallen, [2, 3, 1], 20, 0)
-    assert math.isnan(Acceptance({window}, {window}, good).windows[window].drop())
+    assert math.isnan(Acceptance((window,), (window,), good).windows[window].drop())
     assert fallen.windows[window].drop() == 0.0
     feed(fallen, [0], 40, end)
     assert fallen.windows[window].drop() > 0.6

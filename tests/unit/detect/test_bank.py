@@ -189,3 +189,29 @@ def test_a_bound_that_acceptance_cannot_rise_to_asks_nothing_of_the_text(kept: i
         bank.observe(Sample(0, (), kept + 1, (StepAcceptance(kept, 3, kept + 1, True),)))
     assert bank.slack(often, 0.85, 20, rising=True) == (-1.0 if reaches else math.inf, 0.0)
     assert bank.slack(often, 0.85, 80, rising=True)[0] < 0, "what comes may be all there is in the window"
+
+
+def steps_then_a_fall(refs: list[SignalRef]) -> list[float]:
+    """Evidence after each step of a stream whose acceptance ends, when these signals are read besides."""
+    evidence = SignalRef("acceptance_evidence")
+    bank = DetectorBank([*refs, evidence])
+    found: list[float] = []
+    for number in range(200):
+        kept = (3, 1, 0, 2)[number % 4] if number < 120 else 0
+        step = StepAcceptance(accepted=kept, drafted=3, tokens=kept + 1, exact=True)
+        bank.observe(Sample(0, (), kept + 1, (step,)))
+        found.append(bank.read(evidence))
+    return found
+
+
+def test_of_several_windows_the_first_that_is_named_tells_what_is_usual() -> None:
+    """Whatever the process: windows in a set would stand in another order in each."""
+    falls = [SignalRef("acceptance_fall", Window(size, Unit.TOKENS)) for size in range(24, 224, 8)]
+    for first in (0, 7, 24):
+        alone = steps_then_a_fall([falls[first]])
+        others = [*falls[:first], *falls[first + 1 :]]
+        # Of the whole stream nothing is ever left behind that could be learnt from.
+        several = steps_then_a_fall([SignalRef("acceptance_drop"), falls[first], *others])
+        assert str(several) == str(alone)
+        assert alone[-1] > 5.0
+    assert str(steps_then_a_fall(falls)) != str(steps_then_a_fall(falls[::-1]))
