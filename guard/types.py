@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import NewType
+from typing import Final, NewType
 
 import msgspec
+
+#: More tokens than any answer has. What a backend tells beyond that is no count: sums of such numbers are no longer
+#: exact where they are divided, and the largest are none that a float can hold. Unit: tokens.
+MOST_TOKENS: Final = 2**31 - 1
 
 RequestId = NewType("RequestId", str)
 ReplicaId = NewType("ReplicaId", str)

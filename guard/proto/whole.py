@@ -14,7 +14,7 @@ import msgspec
 
 from guard.errors import ProtocolError
 from guard.proto.client import is_int
-from guard.types import Channel, Sample
+from guard.types import MOST_TOKENS, Channel, Sample
 
 #: Tokens of one piece: enough of them that a long answer is judged in a few milliseconds. Unit: tokens.
 _PIECE = 8
@@ -46,7 +46,7 @@ def samples(texts: Texts, tokens: object) -> list[Sample]:
             Unit: tokens.
     """
     length = sum(len(text) for _, _, text in texts)
-    total = tokens if is_int(tokens) and tokens > 0 else max(length // _PER_TOKEN, 1)
+    total = tokens if is_int(tokens) and 0 < tokens <= MOST_TOKENS else max(length // _PER_TOKEN, 1)
     out: list[Sample] = []
     for choice, channel, text in texts:
         if not text:

@@ -12,6 +12,7 @@ Source:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from guard.types import Change
@@ -77,6 +78,6 @@ def _stepped_seed(seed: object, attempt: int) -> int:
 
 def _stepped(value: object, default: float, step: float) -> float:
     """The client's temperature or penalty, or the engines' default, and a step more; both end at 2."""
-    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     base = float(value) if known else default  # type: ignore[arg-type]
     return round(min(base + step, max(_MOST_PENALTY, base)), 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from guard.signals.base import Json, Texts
-from guard.types import Sample
+from guard.types import MOST_TOKENS, Sample
 from guard.wire import Choice, Chunk
 
 
@@ -25,13 +25,13 @@ class TokenCounter:
         """Call once for each choice of each chunk, in order."""
         if choice.token_ids is not None:
             return len(choice.token_ids)
-        usage = chunk.usage
-        if usage is not None and usage.completion_tokens is not None and len(chunk.choices) == 1:
+        completed = chunk.usage.completion_tokens if chunk.usage is not None else None
+        if completed is not None and 0 <= completed <= MOST_TOKENS and len(chunk.choices) == 1:
             before = self._completed.get(choice.index, 0)
-            self._completed[choice.index] = usage.completion_tokens
+            self._completed[choice.index] = completed
             # A stream that sends usage only at its end has been counted by its text until here.
-            if before or usage.completion_tokens <= 1 or not has_text:
-                return max(usage.completion_tokens - before, 0)
+            if before or completed <= 1 or not has_text:
+                return max(completed - before, 0)
         return 1 if has_text else 0
 
 

@@ -29,7 +29,7 @@ from typing import Final
 
 from guard.signals.base import Json, Texts
 from guard.signals.text import TokenCounter
-from guard.types import Sample, StepAcceptance
+from guard.types import MOST_TOKENS, Sample, StepAcceptance
 from guard.wire import Choice, Chunk, SpeculativeDecoding
 
 #: The second asks the plugin; a vLLM without it takes no notice.
@@ -104,18 +104,26 @@ def _exact_steps(plugin: SpeculativeDecoding, tokens: int | None) -> tuple[StepA
 
     A step emits its accepted tokens and the bonus token, save the last one, which a stop or
     max_tokens may cut: the steps together never emit more than `tokens`, what the chunk holds, if
-    that is known.
+    that is known. A step whose counts are none is left out.
     """
     accepted: Sequence[int] = plugin.per_step_accepted or ()
     drafted: Sequence[int] = plugin.per_step_drafted or ()
     if len(accepted) == 1 and tokens is not None:  # nearly always
-        kept = accepted[0]
-        return (StepAcceptance(kept, drafted[0] if drafted else _UNKNOWN, min(kept + 1, tokens), True),)
-    left = sum(accepted) + len(accepted) if tokens is None else tokens
+        kept, tried = accepted[0], drafted[0] if drafted else _UNKNOWN
+        return (StepAcceptance(kept, tried, min(kept + 1, tokens), True),) if _are_counts(kept, tried) else ()
     steps: list[StepAcceptance] = []
+    left = tokens
     for number, kept in enumerate(accepted):
-        emitted = min(kept + 1, left)
-        left -= emitted
         tried = drafted[number] if number < len(drafted) else _UNKNOWN
+        if not _are_counts(kept, tried):
+            continue
+        emitted = kept + 1 if left is None else min(kept + 1, left)
+        if left is not None:
+            left -= emitted
         steps.append(StepAcceptance(kept, tried, emitted, True))
     return tuple(steps)
+
+
+def _are_counts(accepted: int, drafted: int) -> bool:
+    """Whether a step may have kept so many of so many tokens drafted; -1 where that is not known."""
+    return 0 <= accepted <= MOST_TOKENS and _UNKNOWN <= drafted <= MOST_TOKENS

@@ -29,7 +29,9 @@ JSON = (("content-type", "application/json"),)
 ENGINES = ("llama.cpp", "vllm", "sglang", "text")
 
 
-def play(family: Family, engine: str, body: bytes, pieces: Sequence[bytes], *, annotate: bool = False) -> bytes:
+def play(
+    family: Family, engine: str, body: bytes, pieces: Sequence[bytes], *, annotate: bool = False, judge: Judge = JUDGE
+) -> bytes:
     """
     Give every attempt the same pieces, until the exchange is over.
 
@@ -38,7 +40,7 @@ def play(family: Family, engine: str, body: bytes, pieces: Sequence[bytes], *, a
     """
     asked = family.parse(family.paths[0], body)
     settings = ExchangeSettings(
-        request_id=RequestId("r"), judge=JUDGE, nonce="n", annotate=annotate, max_event_bytes=MAX_EVENT_BYTES
+        request_id=RequestId("r"), judge=judge, nonce="n", annotate=annotate, max_event_bytes=MAX_EVENT_BYTES
     )
     exchange = Exchange(asked, settings, now=0.0)
     sent: list[bytes] = []

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guard.detect.catalogue import CATALOGUE
 from guard.errors import ProtocolError
+from guard.policy.judge import Judge
+from guard.policy.schema import Leaf, Policy, Rule
 from guard.proto.family import Continuation, Identity, Notice
 from guard.proto.registry import FAMILIES, family_at
 from guard.proto.responses import RESPONSES
 from guard.proto.sse import SseParser
+from guard.types import Action, Kind, SignalRef, Window
 from tests.property.core.any_stream import BODIES, ENGINES, play, read_request
 from tests.property.core.recorded import STREAMS
 
@@ -112,3 +117,52 @@ REQUESTS = st.one_of(
 @given(body=REQUESTS)
 def test_any_request_is_read_or_refused(family: Any, body: bytes) -> None:
     read_request(family, body)
+
+
+def _reads_all() -> Judge:
+    """A judge that reads every signal there is, over as much as it may, and never acts."""
+    rules: list[Rule] = []
+    for name, spec in CATALOGUE.items():
+        ref = SignalRef(name, Window(64, spec.window_units[0]) if spec.window_units else None)
+        for zero, one in ((spec.low, math.inf), (spec.high, -math.inf)):
+            leaf = Leaf(signal=ref, zero=zero, one=one, step=True)
+            rules.append(Rule(name=f"{name} {one}", kind=Kind.GARBLED, action=Action.NOTE, when=leaf))
+    return Judge(Policy(name="reads all", rules=tuple(rules)))
+
+
+#: Where a backend tells how many tokens there are: path, and an event with one of its counts left open.
+COUNTED = (
+    *(
+        ("/v1/chat/completions", '{"choices":[{"index":0,"delta":{"content":"hello there "}%s}],%s}' % (ids, counts))
+        for ids in ("", ',"token_ids":[1,2]')
+        for counts in (
+            '"metrics":{"speculative_decoding":{"per_step_accepted":[N],"per_step_drafted":[3]}}',
+            '"metrics":{"speculative_decoding":{"per_step_accepted":[1],"per_step_drafted":[N]}}',
+            '"metrics":{"speculative_decoding":{"per_step_accepted":[1,N],"per_step_drafted":[3,N]}}',
+            '"usage":{"prompt_tokens":N,"completion_tokens":N}',
+            '"timings":{"predicted_n":N,"draft_n":3,"draft_n_accepted":2}',
+            '"timings":{"predicted_n":3,"draft_n":N,"draft_n_accepted":N}',
+        )
+    ),
+    ("/v1/completions", '{"choices":[{"index":0,"text":"hello there "}],"usage":{"completion_tokens":N}}'),
+    ("/completion", '{"index":0,"content":"hello there ","stop":false,"timings":{"predicted_n":N,"draft_n":N}}'),
+    ("/generate", '{"text":"hello there ","output_ids":[1],"meta_info":{"completion_tokens":N,"finish_reason":null}}'),
+)
+WHOLE = b'{"choices":[{"index":0,"message":{"content":"hello there"}}],"usage":{"completion_tokens":N}}'
+
+
+@pytest.mark.parametrize("absurd", ["-1", str(2**31), str(2**53 + 1), str(2**64), "9" * 400, "-" + "9" * 400])
+def test_counts_beyond_all_measure_are_read_by_no_detector(absurd: str) -> None:
+    """One that no float can hold would break whatever reads it."""
+    judge, count = _reads_all(), absurd.encode()
+    for path, event in COUNTED:
+        family = family_at(path)
+        assert family is not None
+        piece = b"data: " + event.encode().replace(b"N", count) + b"\n\n"
+        for engine in ENGINES:
+            said = play(family, engine, BODIES[0], [piece] * 60, judge=judge)
+            assert said.count(b"hello there ") == 60
+    family = family_at("/v1/chat/completions")
+    assert family is not None
+    said = play(family, "llama.cpp", BODIES[3], [WHOLE.replace(b"N", count)], judge=judge)
+    assert said == WHOLE.replace(b"N", count)

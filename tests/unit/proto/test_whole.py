@@ -120,3 +120,8 @@ def test_any_json_is_read(family: Any, value: Any) -> None:
 def test_what_is_no_json_is_a_protocol_error(body: bytes) -> None:
     with pytest.raises(ProtocolError, match="not JSON"):
         decoded(body)
+
+
+@pytest.mark.parametrize("absurd", [2**31, 10**400, -(10**400), 0, "9", None])
+def test_tokens_that_are_no_count_are_told_by_the_text(absurd: object) -> None:
+    assert sum(sample.tokens for sample in samples([(0, C, "word " * 80)], absurd)) == 100

@@ -31,7 +31,7 @@ def test_seed_steps_from_the_clients(seed: object, becomes: int) -> None:
     assert change("vllm", Change.SEED, body={"seed": seed}) == {"seed": becomes}
 
 
-@pytest.mark.parametrize(("temperature", "becomes"), [(0, 0.1), (0.7, 0.8), (None, 1.1), (2.0, 2.0)])
+@pytest.mark.parametrize(("temperature", "becomes"), [(0, 0.1), (0.7, 0.8), (None, 1.1), (2.0, 2.0), (10**400, 1.1)])
 def test_temperature_steps_from_the_clients(temperature: object, becomes: float) -> None:
     assert change("vllm", Change.TEMPERATURE, body={"temperature": temperature}) == {"temperature": becomes}
 

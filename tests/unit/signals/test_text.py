@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from guard.signals.text import TextAdapter
 from guard.types import Channel
 from guard.wire import Choice, Chunk, Usage
@@ -40,6 +42,11 @@ def test_usage_that_comes_once_at_the_end_does_not_count_everything_again() -> N
 def test_usage_over_several_choices_says_nothing_of_one() -> None:
     both = Chunk(choices=[Choice(index=0, text="a"), Choice(index=1, text="b")], usage=Usage(completion_tokens=9))
     assert tokens(TextAdapter(), both) == [1, 1]
+
+
+@pytest.mark.parametrize("absurd", [2**31, 2**64, 10**400, -1, -(10**400)])
+def test_usage_that_is_no_count_says_nothing(absurd: int) -> None:
+    assert tokens(TextAdapter(), said("a", 1), said("b", absurd), said("c", 3), said("", absurd)) == [1, 1, 2]
 
 
 def test_usage_that_goes_back_counts_nothing() -> None:

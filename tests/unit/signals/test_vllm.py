@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from guard.signals.vllm import VllmAdapter
 from guard.types import Channel, Sample
 from guard.wire import Choice, Chunk, Metrics, SpeculativeDecoding
@@ -54,6 +56,19 @@ def test_a_draft_depth_that_is_missing_is_unknown() -> None:
     metrics = Metrics(SpeculativeDecoding([1], None))
     assert seen(VllmAdapter(), Chunk(choices=[Choice(text="x", token_ids=[1, 2])], metrics=metrics)) == [
         (2, [(1, -1, 2, True)])
+    ]
+
+
+@pytest.mark.parametrize("absurd", [2**31, 2**64, 10**400, -(10**400)])
+def test_a_step_whose_counts_are_none_is_left_out(absurd: int) -> None:
+    assert seen(VllmAdapter(), chunk(2, [(absurd, 3)]), chunk(2, [(1, absurd)]), chunk(None, [(absurd, 3)])) == [
+        (2, []),
+        (2, []),
+        (0, []),
+    ]
+    assert seen(VllmAdapter(), chunk(3, [(absurd, 3), (2, 3)]), chunk(None, [(1, 3), (1, absurd), (0, 3)])) == [
+        (3, [(2, 3, 3, True)]),
+        (3, [(1, 3, 2, True), (0, 3, 1, True)]),
     ]
 
 
