@@ -146,7 +146,8 @@ class Judge:
         """
         if state.text_only:
             read, read_all = _text_only(read), None
-        if text is None or text is not state.text:
+        # By value: in a compiled build the same pair is another object each time it is read.
+        if text is None or text != state.text:
             self._read_text(read, state, text, read_all)
         if not self._step_rules & ~state.closed:
             return state.open

@@ -17,12 +17,13 @@ from guard.core.exchange import Exchange
 from guard.core.monitor import Monitor
 from guard.core.settings import ExchangeSettings, Target
 from guard.detect.baseline import Baseline
+from guard.detect.told import bank_for
 from guard.lab.cases import Case, read_cases, samples
 from guard.policy.judge import Judge
 from guard.proto.chunks import Route
 from guard.proto.openai import parse_request
 from guard.shipped import find_policy
-from guard.types import Action, ReplicaId, RequestId
+from guard.types import Action, ReplicaId, RequestId, SignalRef
 
 TRACES = Path(sys.argv[1]) / "tests/data/traces"
 BODY = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "Go on."}]}).encode()
@@ -38,6 +39,21 @@ def judged(judge: Judge, case: Case, baseline: Baseline | None) -> tuple[str, bo
         told.update(repr((verdict, monitor.suspicion, monitor.peak)).encode())
         acts = acts or verdict.action is Action.RETRY
     return told.hexdigest(), acts
+
+
+def looks(judge: Judge, case: Case) -> int:
+    """How often the judge asked for readings of text: only where the text has changed."""
+    bank, state, asked = bank_for(judge.refs, None, case.prompt or "", told=judge.reads_logprobs), judge.state(), 0
+
+    def read_all(refs: tuple[SignalRef, ...]) -> list[float]:
+        nonlocal asked
+        asked += 1
+        return bank.read_all(refs)
+
+    for sample in samples(case):
+        bank.observe(sample)
+        judge.suspects(bank.read, state, bank.text, read_all)
+    return asked
 
 
 #: Each with a reader of its own; all but vLLM leave the plugin's fields aside.
@@ -95,6 +111,7 @@ def main() -> None:
                 "built": build_name(),
                 "verdicts": verdicts,
                 "acted": acted,
+                "looks": [looks(judge, case) for case in cases],
                 "sent": [sent(judge, case, engine) for case in cases for engine in ENGINES],
             }
         )

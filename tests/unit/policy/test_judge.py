@@ -244,6 +244,20 @@ def test_acceptance_is_not_read_while_the_text_rules_out_what_it_could_wake() ->
     assert judge.suspects(read, state, (2, 2)) == [0]
 
 
+def test_the_same_text_is_known_by_its_value() -> None:
+    """A compiled build makes another pair each time it is told how much text there is."""
+    judge, asked = Judge(Policy(name="p", rules=(rule(slope(LOOP, 0.4, 0.8)), rule(slope(PAGE, 0.4, 0.8))))), []
+
+    def read_all(refs: tuple[SignalRef, ...]) -> list[float]:
+        asked.append(refs)
+        return [0.0 for _ in refs]
+
+    state = judge.state()
+    for blocks, pages in [(1, 1)] * 4 + [(2, 1)] * 3:
+        assert judge.suspects(lambda ref: math.nan, state, tuple([blocks, pages]), read_all) == []
+    assert asked == [(PAGE,), (LOOP,), (LOOP,)]
+
+
 SUNK, LONG = (SignalRef(name, Window(32, Unit.TOKENS)) for name in ("acceptance_fall", "acceptance_length"))
 BROKEN = SignalRef("garble", Window(64, Unit.CHARACTERS))
 
