@@ -133,7 +133,10 @@ def _reads_all() -> Judge:
 #: Where a backend tells how many tokens there are: path, and an event with one of its counts left open.
 COUNTED = (
     *(
-        ("/v1/chat/completions", '{"choices":[{"index":0,"delta":{"content":"hello there "}%s}],%s}' % (ids, counts))
+        (
+            "/v1/chat/completions",
+            '{"choices":[{"index":0,"delta":{"content":"hello there "}' + ids + "}]," + counts + "}",
+        )
         for ids in ("", ',"token_ids":[1,2]')
         for counts in (
             '"metrics":{"speculative_decoding":{"per_step_accepted":[N],"per_step_drafted":[3]}}',

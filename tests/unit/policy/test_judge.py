@@ -254,7 +254,7 @@ def test_the_same_text_is_known_by_its_value() -> None:
 
     state = judge.state()
     for blocks, pages in [(1, 1)] * 4 + [(2, 1)] * 3:
-        assert judge.suspects(lambda ref: math.nan, state, tuple([blocks, pages]), read_all) == []
+        assert judge.suspects(lambda ref: math.nan, state, (blocks, pages), read_all) == []
     assert asked == [(PAGE,), (LOOP,), (LOOP,)]
 
 
