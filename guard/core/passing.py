@@ -140,7 +140,7 @@ class Passing(Outgoing, abc.ABC):
             passed.append(Plain(b"", 0, text if at == 0 else "", steps[at + 2], steps[at], steps[at + 1]))
         passed.append(Plain(data, end, "" if stop else text, steps[stop + 2], steps[stop], steps[stop + 1]))
         self._unjudged, self.due, leeway.slack, leeway.room = unjudged, due, slack, room
-        self._now = last
+        self._now = max(self._now, last)  # what is dealt with just now may have come later
         self._ledger.passed_beside(first, last, gap)
 
     def _begin_passing(self, attempt: Attempt) -> None:

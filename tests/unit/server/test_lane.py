@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.core.events import AbortAttempt, ClientGone, SendBody, UpstreamData, UpstreamEnd
+from guard.core.events import AbortAttempt, ClientGone, Finish, SendBody, UpstreamData, UpstreamEnd
 from guard.core.exchange import Exchange
 from guard.core.passing import MOST_UNJUDGED
 from guard.lab.cases import read_cases
@@ -417,6 +417,11 @@ class Played:
         if self.exchange.due:
             self.perform(self.exchange.look(now))
 
+    @property
+    def going(self) -> bool:
+        """Whether the only attempt goes on."""
+        return not any(said in (AbortAttempt.__name__, Finish.__name__) for said, _ in self.told)
+
     def perform(self, commands: Iterable[object]) -> None:
         for command in commands:
             if isinstance(command, SendBody):
@@ -475,6 +480,17 @@ def test_bytes_of_vllm_itself_are_the_same_with_it(path: Path) -> None:
     agree(plays)
 
 
+@pytest.mark.parametrize("lane", [False, True])
+def test_silence_after_what_passed_counts(lane: bool) -> None:
+    play = Played(JUDGES[0], lane=lane)
+    for now in range(1, 5):
+        play.say(plain("word ", 2, 1, 3), float(now))
+    assert play.taken == (2 if lane else 0)
+    play.perform(play.exchange.handle(ClientGone(), 90.0))
+    record = play.exchange.record
+    assert (record.duration, record.longest_gap, record.tokens_shown) == (90.0, 1.0, 8)
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 PIECE = st.one_of(
     st.builds(plain, TEXTS, st.integers(1, 4), st.integers(0, 3), st.just(3)),
@@ -488,13 +504,14 @@ PIECE = st.one_of(
 @given(st.lists(PIECE, min_size=1, max_size=50), st.sampled_from(JUDGES), st.sampled_from(["end", "leave", "cut"]))
 def test_any_stream_is_the_same_with_it(pieces: list[bytes | None], judge: Judge, how: str) -> None:
     """None: somebody begins to look on, or does no more."""
-    plays = (Played(judge, lane=False), Played(judge, lane=True))
+    plays, said = (Played(judge, lane=False), Played(judge, lane=True)), 0
     for play in plays:
         for number, data in enumerate(pieces):
             if data is None:
                 play.ends.active = play.exchange.live = not play.ends.active
-            elif play.exchange.record.attempts[0].verdict == "":
+            elif play.going:
                 play.say(data, 1.0 + number * number)
+                said += 1
         if how == "leave":
             play.perform(play.exchange.handle(ClientGone(), 1e6))
         elif how == "end":
@@ -502,6 +519,7 @@ def test_any_stream_is_the_same_with_it(pieces: list[bytes | None], judge: Judge
         else:
             play.perform(play.exchange.handle(UpstreamEnd(1), 1e6))
     agree(plays)
+    assert said or not any(pieces)
 
 
 def test_all_of_this_holds_where_python_checks_its_memory() -> None:
