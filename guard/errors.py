@@ -96,8 +96,9 @@ class UpstreamError(GuardError):
         super().__init__(f"{kind}: {message}")
 
 
-#: What can go wrong with one upstream attempt, as logged and counted.
-UPSTREAM_FAULTS = frozenset({"connect", "timeout", "reset", "protocol", "status", "truncated"})
+#: What can go wrong with one upstream attempt, as logged and counted; "unavailable" means that nobody was asked, since
+#: at the moment there is no replica to ask.
+UPSTREAM_FAULTS = frozenset({"connect", "timeout", "reset", "protocol", "status", "truncated", "unavailable"})
 
 
 class SetupError(GuardError):

@@ -224,13 +224,13 @@ def plain_error(family: Family, failure: Failure, record: ExchangeRecord, policy
     An ordinary HTTP error in the family's form.
 
     `x-should-retry: false` keeps the official SDKs from repeating what the guard has already
-    tried several times.
+    tried several times; where it has tried nothing, they are told when to come again.
     """
     body = failure.body or family.error_body(_notice(failure))
     headers = (
         ("content-type", "application/json"),
         ("content-length", str(len(body))),
-        ("x-should-retry", "false"),
+        ("x-should-retry", "false") if failure.retry_after is None else ("retry-after", str(failure.retry_after)),
         ("x-guard-policy", policy),
         ("x-guard-verdict", record.outcome.value),
         ("x-guard-attempts", str(len(record.attempts))),

@@ -286,7 +286,10 @@ class Exchange(OwnErrors):
                 attempt.open = False
             return self._first_look()
         if attempt is None or attempt.record.number != self._number:
-            return self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault))
+            if attempt is not None and fault.kind == "unavailable":
+                return self._on_refused(fault.message)  # the client is told what the one before was lost by
+            self.record.plan_reason = fault.message
+            return self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault, self._settings.retry_after))
         if fault.kind in _LATE and self._phase is Phase.STREAMING and attempt.answered(self._request.n):
             # All of the answer was read; only the end of the connection was not as it should be.
             out = self._abort(str(fault)) if alive else []

@@ -9,8 +9,8 @@ import msgspec
 from guard.errors import UpstreamError
 from guard.types import Verdict
 
-#: HTTP status of a fault that ends an exchange before its head was sent; others are 502.
-_FAULT_STATUS = {"timeout": 504}
+#: HTTP status of a fault that ends an exchange before its head was sent. Others are 502: one was asked and failed.
+_FAULT_STATUS = {"timeout": 504, "unavailable": 503}
 #: HTTP status of the errors whose event has none.
 _TYPE_STATUS = {"invalid_request_error": 400, "BadRequestError": 400, "not_found_error": 404, "NotFoundError": 404}
 #: Most of a backend's own error text that is passed on. Unit: characters.
@@ -26,17 +26,27 @@ class Failure(msgspec.Struct, frozen=True):
         code: OpenAI error code.
         message: For people.
         body: The backend's own words, if the failure is its own; told instead of the message.
+        retry_after: When to come again, where nothing was tried and it will get better by itself. Unit: seconds.
     """
 
     status: int
     code: str
     message: str
     body: bytes = b""
+    retry_after: int | None = None
 
 
-def of_fault(fault: UpstreamError) -> Failure:
-    """The failure that a transport or protocol fault comes to."""
-    return Failure(_FAULT_STATUS.get(fault.kind, 502), f"upstream_{fault.kind}", str(fault))
+def of_fault(fault: UpstreamError, retry_after: int | None = None) -> Failure:
+    """
+    The failure that a transport or protocol fault comes to.
+
+    Args:
+        fault: What happened.
+        retry_after: When to come again if there was nobody to ask. Unit: seconds.
+    """
+    later = retry_after if fault.kind == "unavailable" else None
+    status = _FAULT_STATUS.get(fault.kind, 502)
+    return Failure(status, f"upstream_{fault.kind}", str(fault), retry_after=later)
 
 
 def of_refusal(reason: str) -> Failure:

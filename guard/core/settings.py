@@ -64,6 +64,7 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
         max_event_bytes: Cap of one server-sent event. Unit: bytes.
         tapes: Takes what the attempts say, when the exchange may be recorded.
         rescore: Keep what is needed to score answers again, where the backend tells it.
+        retry_after: When a client is to come again, where there is no replica to ask. Unit: seconds.
         second_look: Ask for an answer once more, whole, where the one put together may not be the backend's own.
     """
 
@@ -75,6 +76,7 @@ class ExchangeSettings(msgspec.Struct, frozen=True):
     max_event_bytes: int = 8 * 1024 * 1024
     tapes: Tapes | None = None
     rescore: bool = False
+    retry_after: int = 1
     second_look: bool = True
 
     @property

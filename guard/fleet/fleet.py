@@ -112,12 +112,13 @@ class Fleet:
             engine: Keep to replicas of this engine, if there is one: a text begun on it is continued.
 
         Raises:
-            UpstreamError: There is no replica at all, or all are drained.
+            UpstreamError: "unavailable": there is no replica at all, or all are drained. Replicas that are left out
+                for any other reason are asked when no other is left, so only these two leave nobody.
         """
         replicas = [replica for replica in self._replicas.values() if not replica.drained]
         if not replicas:
             drained = "every replica is drained (pool.drained_file)"
-            raise UpstreamError("connect", drained if self._replicas else "no replica is known at the moment")
+            raise UpstreamError("unavailable", drained if self._replicas else "no replica is known at the moment")
         able = [r for r in replicas if engine is None or r.engine in (None, engine)] or replicas
         self._turn += 1
         if len(able) == 1:

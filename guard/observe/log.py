@@ -155,6 +155,8 @@ def exchange_fields(record: ExchangeRecord) -> dict[str, object]:
         fields["reason"] = bad[0].reason
         fields["onset_token"] = bad[0].onset_token
         fields["verdict_token"] = bad[0].verdict_token
+    elif not record.attempts and record.plan_reason:
+        fields["reason"] = record.plan_reason  # nobody was asked
     suspected = {attempt.replica: attempt.suspected for attempt in record.attempts if attempt.suspected}
     if suspected:
         fields["suspected"] = suspected

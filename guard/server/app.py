@@ -120,7 +120,7 @@ class Guard:
             if family is None:
                 self.gate.check_other(request.path)
                 self.metrics.passthrough += 1
-                return await relay(request, self.pool, request_id)
+                return await relay(request, self.pool, request_id, self.config.limits.retry_after)
             with Held(self.gate) as held:
                 asked = family.parse(path, await self._body(request, held))
                 return await self._guarded(request, asked, request_id, owner)
@@ -191,6 +191,7 @@ class Guard:
             max_event_bytes=self.config.limits.max_event_bytes,
             tapes=tapes,
             rescore=self.rescorer is not None and self.rescorer.wants(chosen.judge.policy),
+            retry_after=self.config.limits.retry_after,
             second_look=self.config.second_look,
         )
         exchange = Exchange(asked, settings, self.clock.now())

@@ -10,6 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from guard.core.failure import of_fault
 from guard.errors import UpstreamError
 from guard.proto.family import Notice
 from guard.proto.registry import family_near
@@ -21,7 +22,7 @@ from guard.server.upstream import UpstreamPool, as_fault
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-async def relay(request: web.BaseRequest, pool: UpstreamPool, request_id: str) -> web.StreamResponse:
+async def relay(request: web.BaseRequest, pool: UpstreamPool, request_id: str, retry_after: int) -> web.StreamResponse:
     """
     Pass one request to a replica and its answer back.
 
@@ -29,19 +30,29 @@ async def relay(request: web.BaseRequest, pool: UpstreamPool, request_id: str) -
         request: The client's, body unread.
         pool: Replicas.
         request_id: Sent along and back.
+        retry_after: When the client is to come again, where there is no replica to ask. Unit: seconds.
 
     Returns:
-        The response, written; 502 or 504 in the form of the path's family when the backend cannot be had.
+        The response, written; in the form of the path's family 502 or 504 when the backend cannot be had, 503 when
+        there is none to ask.
     """
-    if is_upgrade(request):
-        try:
-            return await tunnel(request, pool, request_id)
-        except (TimeoutError, OSError, UpstreamError) as error:
-            return _unreachable(error, request.path, request_id)
     try:
-        upstream = pool.choose()
-    except UpstreamError as error:
-        return _unreachable(error, request.path, request_id)
+        return await (tunnel(request, pool, request_id) if is_upgrade(request) else _relay(request, pool, request_id))
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError, UpstreamError) as error:
+        failure = of_fault(as_fault(error), retry_after)
+    answer = web.Response(
+        status=failure.status,
+        body=family_near(request.path).error_body(Notice(failure.message, failure.status, failure.code)),
+        content_type="application/json",
+        headers={"X-Request-Id": request_id},
+    )
+    if failure.retry_after is not None:
+        answer.headers["Retry-After"] = str(failure.retry_after)
+    return answer
+
+
+async def _relay(request: web.Request, pool: UpstreamPool, request_id: str) -> web.StreamResponse:
+    upstream = pool.choose()
     headers = pool.outgoing.sign(end_to_end(request.headers))
     headers.popall("Host", None)
     headers.popall("Expect", None)  # met already; a backend that does not meet it would be waited for without end
@@ -60,12 +71,9 @@ async def relay(request: web.BaseRequest, pool: UpstreamPool, request_id: str) -
             allow_redirects=False,
         )
         if reply.status == HTTPStatus.SWITCHING_PROTOCOLS:
-            unasked = UpstreamError("protocol", "the backend changes to a protocol that nobody asked for")
-            return _unreachable(unasked, request.path, request_id)
+            raise UpstreamError("protocol", "the backend changes to a protocol that nobody asked for")
         headers = led_home(end_to_end(reply.headers), upstream.url)
         return await _answer(request, reply, headers, request_id, pool)
-    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-        return _unreachable(error, request.path, request_id)
     finally:
         upstream.in_flight -= 1
         if reply is not None:
@@ -95,14 +103,3 @@ async def _answer(
         return response
     await response.write_eof()
     return response
-
-
-def _unreachable(error: Exception, path: str, request_id: str) -> web.Response:
-    fault = as_fault(error)
-    status = 504 if fault.kind == "timeout" else 502
-    return web.Response(
-        status=status,
-        body=family_near(path).error_body(Notice(str(fault), status, f"upstream_{fault.kind}")),
-        content_type="application/json",
-        headers={"X-Request-Id": request_id},
-    )

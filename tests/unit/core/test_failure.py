@@ -9,10 +9,13 @@ from guard.errors import UpstreamError
 from guard.types import Action, Finding, Kind, SignalRef, Verdict
 
 
-@pytest.mark.parametrize(("kind", "status"), [("timeout", 504), ("connect", 502), ("truncated", 502)])
-def test_faults(kind: str, status: int) -> None:
-    failure = of_fault(UpstreamError(kind, "it broke"))
-    assert (failure.status, failure.code) == (status, f"upstream_{kind}")
+@pytest.mark.parametrize(
+    ("kind", "status", "retry_after"),
+    [("timeout", 504, None), ("connect", 502, None), ("truncated", 502, None), ("unavailable", 503, 7)],
+)
+def test_faults(kind: str, status: int, retry_after: int | None) -> None:
+    failure = of_fault(UpstreamError(kind, "it broke"), 7)
+    assert (failure.status, failure.code, failure.retry_after) == (status, f"upstream_{kind}", retry_after)
     assert "it broke" in failure.message
 
 

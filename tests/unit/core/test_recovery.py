@@ -11,6 +11,7 @@ import pytest
 from guard.core.events import UpstreamFailed, UpstreamHead
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
+from guard.observe.log import exchange_fields
 from guard.types import Action, Change, Kind, WhenExhausted
 from tests.unit.core.transcript import BAD, DONE, FULL, Client, chunk, policy
 
@@ -147,6 +148,37 @@ def test_a_refused_retry_after_a_fault_tells_the_fault() -> None:
     assert client.status == 504
     assert client.error is not None
     assert client.error["code"] == "upstream_timeout"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_with_no_replica_to_ask_the_client_is_told_when_to_come_again(stream: bool) -> None:
+    client = Client(policy(), stream=stream, replicas=0)
+    assert client.status == 503
+    assert client.error is not None
+    assert client.error["code"] == "upstream_unavailable"
+    assert client.headers["retry-after"] == "7"
+    assert "x-should-retry" not in client.headers, "nothing was tried"
+    record = client.exchange.record
+    assert (record.outcome, record.plan_reason) == (Outcome.UPSTREAM_ERROR, "every replica is drained")
+    assert exchange_fields(record)["reason"] == "every replica is drained"
+
+
+def test_a_retry_that_no_replica_can_make_tells_what_the_attempt_before_was_lost_by() -> None:
+    client = Client(policy(), replicas=1)
+    client.head()
+    fail(client, "timeout")
+    assert client.status == 504
+    assert client.error is not None
+    assert client.error["code"] == "upstream_timeout"
+    assert (client.headers["x-should-retry"], client.headers.get("retry-after")) == ("false", None)
+    assert client.exchange.record.plan_reason == "every replica is drained"
+
+
+def test_a_retry_that_no_replica_can_make_delivers_the_best_where_the_policy_says_so() -> None:
+    client = Client(policy(hold=FULL, exhausted=BEST), replicas=1)
+    attempt(client, "One ", "two ", BAD)
+    assert client.text == "One two "
+    assert finishes(client) == ["content_filter"]
 
 
 def test_a_refused_retry_delivers_the_best_where_the_policy_says_so() -> None:

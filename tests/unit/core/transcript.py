@@ -16,10 +16,12 @@ from guard.core.events import (
     SendHead,
     UpstreamData,
     UpstreamEnd,
+    UpstreamFailed,
     UpstreamHead,
 )
 from guard.core.exchange import Exchange
 from guard.core.settings import ExchangeSettings, Target, Wariness
+from guard.errors import UpstreamError
 from guard.policy.judge import Judge
 from guard.policy.schema import HoldBack, HoldMode, Leaf, Policy, Retry, Rule
 from guard.proto.openai import Route, parse_request
@@ -85,7 +87,8 @@ DONE = b"data: [DONE]\n\n"
 class Client:
     """
     Drives one exchange and keeps what a client would have seen. Attempts after `retries` more than the first
-    are refused. `why` says what the first attempt's replica is suspected for; it may change meanwhile.
+    are refused, and those after `replicas` find nobody to make them. `why` says what the first attempt's replica is
+    suspected for; it may change meanwhile.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Client:
         stream: bool = True,
         engine: str = "vllm",
         retries: int = 99,
+        replicas: int = 99,
         second_look: bool = True,
         why: str | None = None,
         **fields: Any,
@@ -102,12 +106,13 @@ class Client:
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream, **fields}
         request = parse_request(Route.CHAT, json.dumps(body).encode())
         settings = ExchangeSettings(
-            request_id=RequestId("r1"), judge=Judge(judged), nonce="r1", second_look=second_look
+            request_id=RequestId("r1"), judge=Judge(judged), nonce="r1", retry_after=7, second_look=second_look
         )
         self.exchange = Exchange(request, settings, now=0.0)
         self.engine = engine
         self.why = why
         self._retries = retries
+        self._replicas = replicas
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.sent = b""
@@ -140,6 +145,9 @@ class Client:
             assert not self.finished, "a command after Finish"
             if isinstance(command, OpenAttempt) and command.attempt > 1 + self._retries:
                 self._take(self.exchange.handle(RetryRefused(command.attempt, "used up"), now=1.0))
+            elif isinstance(command, OpenAttempt) and command.attempt > self._replicas:
+                fault = UpstreamError("unavailable", "every replica is drained")
+                self._take(self.exchange.handle(UpstreamFailed(command.attempt, fault), now=1.0))
             elif isinstance(command, OpenAttempt):
                 wary = command.attempt == 1 and self.why is not None
                 wariness = Wariness(lambda: self.why or "", 0.4, ("garbled",)) if wary else None

@@ -76,10 +76,29 @@ def test_what_is_drained_is_chosen_for_nothing_not_even_in_panic_and_counts_for_
     made.add(ReplicaId("later"))
     assert named(made, "later").standing(0.0) is Standing.DRAINED
     made.drain({"a", "b", "c", "later"})
-    with pytest.raises(UpstreamError, match="every replica is drained"):
+    with pytest.raises(UpstreamError, match="every replica is drained") as caught:
         made.choose(0.0)
+    assert caught.value.kind == "unavailable"
     made.drain(())
     assert {made.choose(100.0, key=key).name for key in range(50)} == {"a", "b", "c", "later"}
+
+
+def test_only_with_no_replica_or_all_drained_is_nobody_asked() -> None:
+    with pytest.raises(UpstreamError, match="no replica is known") as caught:
+        Fleet().choose(0.0)
+    assert caught.value.kind == "unavailable"
+    made = fleet("ejected", "failed", "unhealthy", "busy")
+    eject(made, "ejected")
+    named(made, "busy").asked_to_wait(60.0, 0.0)
+    for _ in range(20):
+        named(made, "failed").failed(0.0, "no answer")
+        named(made, "unhealthy").checked(good=False, now=0.0)
+    standings = [Standing.EJECTED, Standing.FAILED, Standing.UNHEALTHY, Standing.BUSY]
+    assert [replica.standing(0.0) for replica in made] == standings
+    for name in ("ejected", "failed", "unhealthy", "busy"):
+        alone = {"ejected", "failed", "unhealthy", "busy"} - {name}
+        made.drain(alone)
+        assert made.choose(0.0).name == name
 
 
 def test_a_retry_takes_the_least_busy_of_the_others() -> None:
