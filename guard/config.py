@@ -50,7 +50,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Where a port listens.
 
     Args:
-        host: Address; all of them as 0.0.0.0 or ::.
+        host: Address; all of them as ::, all of IPv4 as 0.0.0.0.
         port: Port; 0 takes a free one.
         tls: Certificate; plain HTTP if not given.
     """

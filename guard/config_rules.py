@@ -23,7 +23,7 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
     for name, listen in (("listen", config.listen), ("admin", config.admin)):
         if not listen.host:
             # The system takes it for all addresses, and an empty variable is seldom meant so.
-            yield f"{name}.host", "give an address; all of them as 0.0.0.0 or ::"
+            yield f"{name}.host", "give an address; all of them as ::, all of IPv4 as 0.0.0.0"
     found = pool_problem(config.pool)
     if found is not None:
         yield f"pool.{found[0]}", found[1]
@@ -56,7 +56,7 @@ _SAME_PLACE = {
     "::1": {"localhost"},
     "localhost": {"127.0.0.1", "::1"},
     "0.0.0.0": {"127.0.0.1", "localhost"},  # noqa: S104
-    "::": {"::1", "localhost"},
+    "::": {"127.0.0.1", "::1", "localhost"},
 }
 
 

@@ -15,12 +15,13 @@ import structlog
 from aiohttp import web
 
 from guard.clock import MonotonicClock
-from guard.config import AdminListen, Config, Listen
-from guard.errors import ConfigError, SetupError
+from guard.config import AdminListen, Config
+from guard.errors import ConfigError
 from guard.observe.log import configure, is_terminal, say
 from guard.server.admin_access import AdminAccess
 from guard.server.hung_workers import end_hung_workers
 from guard.server.kept import kept
+from guard.server.ports import listen_on
 from guard.server.run import Running
 from guard.server.tls import load_pair, server_context
 from guard.server.watched import Watched
@@ -70,7 +71,7 @@ async def supervise_command(config: Config, argv: Sequence[str], *, workers: int
         hung = kept("hung workers", lambda: end_hung_workers(supervisor, session, MonotonicClock()))
         watching = asyncio.gather(watched.run(), hung)
         try:
-            await _listen(runner, config.admin, context)
+            await listen_on(runner, config.admin, "admin", context)
             host, port = runner.addresses[0][:2]
             admin = f"{'http' if context is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
             secure = config.listen.tls is not None
@@ -94,15 +95,6 @@ def _context(config: Config, watched: Watched) -> ssl.SSLContext | None:
 
     watched.add([settings.cert, settings.key], reload, "admin.tls")
     return context
-
-
-async def _listen(runner: web.AppRunner, listen: Listen, context: ssl.SSLContext | None) -> None:
-    try:
-        await web.TCPSite(runner, listen.host, listen.port, ssl_context=context).start()
-    except OSError as error:
-        raise SetupError(
-            f"cannot listen on {listen.host}:{listen.port}: {error.strerror}; change admin.port, or stop what uses it"
-        ) from error
 
 
 def _announce(url: str, admin_url: str, workers: int) -> None:

@@ -16,7 +16,6 @@ from guard.clock import MonotonicClock
 from guard.compiled import build_name
 from guard.config import Config
 from guard.detect.baseline import Baseline
-from guard.errors import SetupError
 from guard.observe.recorder import Recorder
 from guard.observe.tracing import Tracing
 from guard.policy.judge import Judge
@@ -31,6 +30,7 @@ from guard.server.health import HealthChecks
 from guard.server.kept import kept
 from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
+from guard.server.ports import listen_on
 from guard.server.probes import Asker
 from guard.server.rescore import Rescorer
 from guard.server.sharing import store_for
@@ -38,9 +38,6 @@ from guard.server.upstream import UpstreamPool
 from guard.types import ReplicaId
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-#: Connections that may wait to be accepted; the system may allow fewer (net.core.somaxconn). With aiohttp's 128, a
-#: process that is held up for a moment while thousands of clients connect has some of them reset by the kernel.
-BACKLOG = 8192
 #: What requests that are still open get when a port closes. Unit: seconds.
 CLOSING = 0.25
 
@@ -187,16 +184,7 @@ async def _port(
     listen, context = config.listen if setting == "listen" else config.admin, doors.contexts[setting]
     await runner.setup()
     try:
-        site = web.TCPSite(
-            runner, listen.host, listen.port, ssl_context=context, backlog=BACKLOG, reuse_port=shared or None
-        )
-        try:
-            await site.start()
-        except OSError as error:
-            raise SetupError(
-                f"cannot listen on {listen.host}:{listen.port}: {error.strerror}; "
-                f"change {setting}.port, or stop what uses it"
-            ) from error
+        site = await listen_on(runner, listen, setting, context, shared=shared)
         host, port = runner.addresses[0][:2]
         yield f"{'http' if context is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
         if drain is not None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import aiohttp
@@ -23,6 +22,7 @@ import structlog
 from guard.clock import Clock
 from guard.config import Listen
 from guard.errors import SetupError
+from guard.server.ports import bound, refusals_told
 from guard.server.worker_metrics import MergedMetrics
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -236,20 +236,10 @@ async def fetch(session: aiohttp.ClientSession, worker: Worker, path: str, heade
 @contextlib.contextmanager
 def _held_port(listen: Listen) -> Iterator[int]:
     """Hold an address for the workers without listening on it; the port."""
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    try:
+    with refusals_told(listen, "listen"):
         # Without SO_REUSEPORT first: else two guards would quietly share a port between them.
-        with socket.socket(family) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind((listen.host, listen.port))
-        held = socket.socket(family)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((listen.host, listen.port))
-    except OSError as error:
-        raise SetupError(
-            f"cannot listen on {listen.host}:{listen.port}: {error.strerror}; change listen.port, or stop what uses it"
-        ) from error
+        bound(listen).close()
+        held = bound(listen, shared=True)
     with held:
         port: int = held.getsockname()[1]
         yield port

@@ -28,6 +28,10 @@ from guard.config_rules import problems
             Config(upstreams=[UpstreamSettings(url="http://[::1]:8000")], listen=Listen(host="::")),
             "upstreams[0].url",
         ),
+        (
+            Config(upstreams=[UpstreamSettings(url="http://127.0.0.1:8000")], listen=Listen(host="::")),
+            "upstreams[0].url",
+        ),
     ],
 )
 def test_each_has_its_place_and_a_reason(config: Config, where: str) -> None:
