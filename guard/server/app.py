@@ -32,10 +32,11 @@ from guard.proto.prompt import prompt_beginning
 from guard.proto.registry import family_at, family_near, plain_path
 from guard.server.baselines import Baselines
 from guard.server.driver import Driver
-from guard.server.gate import Gate, Held
+from guard.server.gate import PREFLIGHT, Gate, Held
 from guard.server.live import LiveHub
 from guard.server.passthrough import relay
 from guard.server.policies import PolicySet
+from guard.server.preflight import METHOD, is_preflight, said
 from guard.server.rescore import Rescorer
 from guard.server.sharing import Sharing
 from guard.server.streams import Streams
@@ -110,7 +111,8 @@ class Guard:
         family = family_at(path, request.method)
         form = family or family_near(path)
         try:
-            owner = self.gate.enter(request.raw_path, request.headers)
+            preflight = is_preflight(request)
+            owner = self.gate.enter(request.raw_path, request.headers, preflight=preflight)
         except RequestError as error:
             return self._refusal(form, error, request_id)
         try:
@@ -118,9 +120,12 @@ class Guard:
             if "Expect" in request.headers:
                 await _let_send(request)
             if family is None:
-                self.gate.check_other(request.path)
+                # A preflight is offered where the request is that it asks for.
+                if not preflight or family_at(path, request.headers[METHOD]) is None:
+                    self.gate.check_other(request.path)
                 self.metrics.passthrough += 1
-                return await relay(request, self.pool, request_id, self.config.limits.retry_after)
+                headers = said(request.headers) if owner == PREFLIGHT else request.headers
+                return await relay(request, headers, self.pool, request_id, self.config.limits.retry_after)
             with Held(self.gate) as held:
                 asked = family.parse(path, await self._body(request, held))
                 return await self._guarded(request, asked, request_id, owner)

@@ -13,6 +13,10 @@ from guard.config import AccessSettings, Limits
 from guard.errors import RequestError
 from guard.server.keys import KeyRing
 
+#: Whose preflights are that came without a key; no client has such a name.
+PREFLIGHT = "(preflight)"
+#: Preflights without a key that may be open at once: they must not take the room of those who have one.
+MOST_PREFLIGHTS = 64
 #: A segment that means this folder or the one above, in any way to write it.
 _DOTS = re.compile(r"(?:/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\?#]|%2f|%5c|$)", re.IGNORECASE)
 
@@ -76,16 +80,17 @@ class Gate:
         self._by_owner: Counter[str] = Counter()
         self._emptied: asyncio.Event | None = None
 
-    def enter(self, target: str, headers: CIMultiDictProxy[str]) -> str:
+    def enter(self, target: str, headers: CIMultiDictProxy[str], *, preflight: bool = False) -> str:
         """
         Let one request in.
 
         Args:
             target: Of its request line.
             headers: Its headers.
+            preflight: Whether it is a browser's, which never has a key.
 
         Returns:
-            Whose it is; empty where nobody is asked for a key.
+            Whose it is; empty where nobody is asked for a key, PREFLIGHT for a preflight without one.
 
         Raises:
             RequestError: 400 for a target that is no plain path, 401 without a known key, 429 or 503 with too many
@@ -99,22 +104,13 @@ class Gate:
             # Somebody behind the guard resolves them: to a route that is guarded, or out of the backend's own path.
             self.refused["bad_target"] += 1
             raise RequestError("the path of a request must have no `.` or `..` in it", code="bad_target")
-        owner = ""
-        if self.keys.needed:
-            known = self.keys.owner(headers)
-            if known is None:
-                self.refused["unauthorized"] += 1
-                raise RequestError(
-                    "no valid API key: send it as `authorization: Bearer ...` or `x-api-key`",
-                    status=401,
-                    code="invalid_api_key",
-                )
-            owner = known
-        if self.inside >= self.limits.max_in_flight:
+        owner = self._owner(headers, preflight=preflight) if self.keys.needed else ""
+        crowded = owner == PREFLIGHT and self._by_owner[owner] >= MOST_PREFLIGHTS
+        if crowded or self.inside >= self.limits.max_in_flight:
             self.refused["overloaded"] += 1
             raise RequestError("too many requests at once; try again shortly", status=503, code="overloaded")
         share = self.limits.max_in_flight_per_key
-        if owner and share is not None and self._by_owner[owner] >= share:
+        if owner and owner != PREFLIGHT and share is not None and self._by_owner[owner] >= share:
             self.refused["rate_limited"] += 1
             raise RequestError(
                 f"more than {share} requests of this key at once", status=429, code="rate_limit_exceeded"
@@ -123,6 +119,19 @@ class Gate:
         if owner:
             self._by_owner[owner] += 1
         return owner
+
+    def _owner(self, headers: CIMultiDictProxy[str], *, preflight: bool) -> str:
+        known = self.keys.owner(headers)
+        if known is not None:
+            return known
+        if preflight:
+            return PREFLIGHT
+        self.refused["unauthorized"] += 1
+        raise RequestError(
+            "no valid API key: send it as `authorization: Bearer ...` or `x-api-key`",
+            status=401,
+            code="invalid_api_key",
+        )
 
     def check_other(self, path: str) -> None:
         """

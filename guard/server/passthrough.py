@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import aiohttp
@@ -22,12 +23,15 @@ from guard.server.upstream import UpstreamPool, as_fault
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-async def relay(request: web.BaseRequest, pool: UpstreamPool, request_id: str, retry_after: int) -> web.StreamResponse:
+async def relay(
+    request: web.BaseRequest, said: Mapping[str, str], pool: UpstreamPool, request_id: str, retry_after: int
+) -> web.StreamResponse:
     """
     Pass one request to a replica and its answer back.
 
     Args:
         request: The client's, body unread.
+        said: Its headers, as far as they may go on.
         pool: Replicas.
         request_id: Sent along and back.
         retry_after: When the client is to come again, where there is no replica to ask. Unit: seconds.
@@ -37,7 +41,9 @@ async def relay(request: web.BaseRequest, pool: UpstreamPool, request_id: str, r
         there is none to ask.
     """
     try:
-        return await (tunnel(request, pool, request_id) if is_upgrade(request) else _relay(request, pool, request_id))
+        if is_upgrade(request):
+            return await tunnel(request, pool, request_id)
+        return await _relay(request, end_to_end(said), pool, request_id)
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError, UpstreamError) as error:
         failure = of_fault(as_fault(error), retry_after)
     answer = web.Response(
@@ -51,9 +57,11 @@ async def relay(request: web.BaseRequest, pool: UpstreamPool, request_id: str, r
     return answer
 
 
-async def _relay(request: web.Request, pool: UpstreamPool, request_id: str) -> web.StreamResponse:
+async def _relay(
+    request: web.BaseRequest, headers: CIMultiDict[str], pool: UpstreamPool, request_id: str
+) -> web.StreamResponse:
     upstream = pool.choose()
-    headers = pool.outgoing.sign(end_to_end(request.headers))
+    pool.outgoing.sign(headers)
     headers.popall("Host", None)
     headers.popall("Expect", None)  # met already; a backend that does not meet it would be waited for without end
     headers["X-Request-Id"] = request_id

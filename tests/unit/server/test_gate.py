@@ -10,7 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from guard.config import AccessSettings, ApiKey, Limits
 from guard.errors import RequestError
-from guard.server.gate import Gate, Held
+from guard.server.gate import MOST_PREFLIGHTS, PREFLIGHT, Gate, Held
 
 ACCESS = AccessSettings(keys=[ApiKey(name=n, sha256=sha256(n.encode()).hexdigest()) for n in ("a", "b")])
 
@@ -52,6 +52,22 @@ def test_strangers_take_no_room() -> None:
 def test_without_keys_nobody_is_asked() -> None:
     gate = Gate(AccessSettings(), Limits())
     assert gate.enter("/", NOBODY) == ""
+    assert gate.enter("/", NOBODY, preflight=True) == ""
+
+
+def test_preflights_without_a_key_take_little_room_and_none_of_a_keys() -> None:
+    gate = Gate(ACCESS, Limits(max_in_flight_per_key=1))
+    assert {gate.enter("/", NOBODY, preflight=True) for _ in range(MOST_PREFLIGHTS)} == {PREFLIGHT}
+    with pytest.raises(RequestError) as caught:
+        gate.enter("/", NOBODY, preflight=True)
+    assert (caught.value.status, caught.value.code) == (503, "overloaded")
+    assert gate.enter("/", key("a"), preflight=True) == "a"
+    assert gate.enter("/", key("b")) == "b"
+    assert gate.refused == {"overloaded": 1}
+    for owner in [PREFLIGHT] * MOST_PREFLIGHTS:
+        gate.leave(owner)
+    assert gate.enter("/", NOBODY, preflight=True) == PREFLIGHT
+    assert gate.inside == 3
 
 
 @pytest.mark.parametrize("target", ["", "*", "http://h/", "@h/", "h:1"])
