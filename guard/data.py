@@ -42,9 +42,38 @@ def check_regular(path: Path) -> None:
             raise ConfigError("cannot be read again: it is no regular file", path=str(path))
 
 
-def read_text(path: Path) -> str:
+def looked_for(path: str | Path) -> str:
+    """
+    Where a file that was not found was looked for, to be added to a message; empty where its path says so itself.
+
+    Paths in a configuration are relative to the folder in which the guard was started, which is not always known to
+    who reads the message.
+    """
+    with contextlib.suppress(OSError):  # the folder itself may be gone
+        if not Path(path).is_absolute():
+            return f" (looked for at {Path.cwd() / path})"
+    return ""
+
+
+def unreadable(path: str | Path, error: OSError, where: str = "") -> ConfigError:
+    """
+    What a file that cannot be read comes to.
+
+    Args:
+        path: As it was given.
+        error: What the system says.
+        where: Setting that names the file.
+    """
+    return ConfigError(f"cannot be read: {error.strerror}{looked_for(path)}", path=str(path), where=where)
+
+
+def read_text(path: Path, where: str = "") -> str:
     """
     A text file's content.
+
+    Args:
+        path: The file.
+        where: Setting that names it, for the error.
 
     Raises:
         ConfigError: It cannot be read, is not UTF-8, or is larger than any such file: a model, a device.
@@ -53,13 +82,13 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_TEXT + 1)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", path=str(path)) from error
+        raise unreadable(path, error, where) from error
     except ValueError as error:  # no path has a NUL
-        raise ConfigError(f"cannot be read: {error}", path=repr(str(path))) from error
+        raise ConfigError(f"cannot be read: {error}", path=repr(str(path)), where=where) from error
     if len(data) > MAX_TEXT:
-        raise ConfigError(f"larger than {MAX_TEXT} bytes; is this the right file?", path=str(path))
+        raise ConfigError(f"larger than {MAX_TEXT} bytes; is this the right file?", path=str(path), where=where)
     try:
         # As text files are read: each kind of line end is one.
         return data.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"not UTF-8: {error}", path=str(path)) from error
+        raise ConfigError(f"not UTF-8: {error}", path=str(path), where=where) from error

@@ -22,6 +22,7 @@ from guard.server.drained import read_drained
 from guard.server.gate import Gate
 from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
+from guard.state.settings import check_files
 from guard.yamldoc import dotted
 
 MASK = "***"
@@ -50,6 +51,8 @@ def check_command(args: argparse.Namespace) -> int:
         Doors(config, Gate(config.access, config.limits), Outgoing(config.access, config.upstream_tls))
         if config.pool.drained_file is not None:
             read_drained(Path(config.pool.drained_file))
+        if config.store is not None:
+            check_files(config.store)
     except GuardError as error:
         print(error, file=sys.stderr)
         return 1

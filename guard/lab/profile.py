@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from guard.data import data_dir, read_text
+from guard.data import data_dir, looked_for, read_text
 from guard.errors import ConfigError
 from guard.yamldoc import Document, to_struct
 
@@ -121,7 +121,7 @@ def read_profile(path: Path) -> Profile:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
         raise ConfigError(
-            "no such profile; `guard calibrate` makes one from recorded traffic, "
+            f"no such profile{looked_for(path)}; `guard calibrate` makes one from recorded traffic, "
             "`python -m guard.lab.measure` measures one of draft_models/",
             path=str(path),
         ) from error

@@ -8,6 +8,7 @@ raised.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import secrets
@@ -132,12 +133,26 @@ class Recorder:
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        self._look()
         if self.settings.text != "full":
             first_letters()
         while (found := self._queue.get()) is not None:
             for recording in found:
                 self._write(recording)
         self._file.close()
+
+    def _look(self) -> None:
+        """Say at the start already that nothing will be recorded; the first anomaly may be long in coming."""
+        try:
+            self._file.prepare()
+        except OSError as error:
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            folder = os.path.abspath(self.settings.folder)
+            _log.warning("recording failed", folder=folder, error=str(error), kind=type(error).__name__)
 
     def _write(self, recording: Recording) -> None:
         try:
@@ -146,11 +161,7 @@ class Recorder:
             self._file.write(line)
         except Exception as error:  # a recorder that dies would go unnoticed
             self.failed += 1
-            if not self._complained:
-                self._complained = True
-                _log.warning(
-                    "recording failed", folder=self.settings.folder, error=str(error), kind=type(error).__name__
-                )
+            self._complain(error)
             return
         self._complained = False
         self.written += 1
@@ -211,6 +222,17 @@ class RotatingFile:
             self.close()
             raise
         self._size += len(line)
+
+    def prepare(self) -> None:
+        """
+        Make the folder, and see that files can be made in it.
+
+        Raises:
+            OSError: They cannot.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(self._folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self._folder))
 
     def close(self) -> None:
         """Close the file, if one is open; the next line opens it again."""

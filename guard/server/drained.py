@@ -57,7 +57,7 @@ def read_drained(path: Path) -> set[str]:
         ConfigError: It cannot be read, or a line has more than one word.
     """
     found: set[str] = set()
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path, "pool.drained_file").splitlines(), 1):
         words = line.partition("#")[0].split()
         if len(words) > 1:
             raise ConfigError("one replica a line, by its name or its URL", path=str(path), line=number)

@@ -79,7 +79,7 @@ def read_keys(path: Path) -> list[ApiKey]:
         ConfigError: It cannot be read, a line is of another form, or a name stands twice.
     """
     found: dict[str, ApiKey] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path, "access.keys_file").splitlines(), 1):
         text = line.partition("#")[0].strip()
         if not text:
             continue
@@ -103,7 +103,7 @@ def read_secret(text: str | None, file: str | None, setting: str) -> str | None:
     if file is None:
         secret, source = text, None
     else:
-        secret, source = read_text(Path(file)).strip(), file
+        secret, source = read_text(Path(file), f"{setting}_file").strip(), file
     if secret is not None and (not secret or not secret.isascii() or not secret.isprintable()):
         raise ConfigError("the secret must be one line of printable ASCII", path=source, where=setting)
     return secret

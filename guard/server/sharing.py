@@ -35,7 +35,7 @@ def store_for(config: Config, clock: Clock) -> StateStore:
         clock: The guard's.
 
     Raises:
-        ConfigError: The store's password cannot be had.
+        ConfigError: The store's password or certificate cannot be had.
     """
     guard = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
     budget, window = config.retry_budget.budget(), config.pool.quality.window

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 from guard.config import TlsSettings, UpstreamTlsSettings
+from guard.data import unreadable
 from guard.errors import ConfigError
 
 
@@ -59,6 +60,8 @@ def load_pair(context: ssl.SSLContext, cert: str, key: str, setting: str) -> Non
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
         context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError, ValueError) as error:
+        for path in (cert, key):
+            _see_that_it_is_there(path, setting)
         raise ConfigError(f"{cert} and {key} are no certificate and its key: {_why(error)}", where=setting) from error
 
 
@@ -66,7 +69,17 @@ def _trust(context: ssl.SSLContext, path: str, setting: str) -> None:
     try:
         context.load_verify_locations(path)
     except (OSError, ssl.SSLError) as error:
+        _see_that_it_is_there(path, setting)
         raise ConfigError(f"{path} holds no certificates: {_why(error)}", where=setting) from error
+
+
+def _see_that_it_is_there(path: str, setting: str) -> None:
+    """Raise ConfigError for a file that cannot be opened: OpenSSL does not say which of two it means."""
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise unreadable(path, error, setting) from error
 
 
 def _why(error: Exception) -> str:

@@ -9,7 +9,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from guard.state.settings import StoreSettings, address_of, host_port, password_of
+from guard.state.settings import StoreSettings, address_of, check_files, host_port, password_of
 
 #: After which a call that nobody waits for any more, and its connection, are given up. Unit: seconds.
 PATIENCE = 1.0
@@ -45,8 +45,9 @@ def connect(settings: StoreSettings) -> Client:
         settings: Checked settings.
 
     Raises:
-        ConfigError: A password cannot be had.
+        ConfigError: A password or a certificate cannot be had.
     """
+    check_files(settings)  # else what is missing would be told as a store that cannot be reached
     address = address_of(settings)
     how: dict[str, Any] = {**_common(settings.username, password_of(settings)), **_tls(settings)}
     if address.path:

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec import Meta
 
+from guard.data import read_text
 from guard.errors import ConfigError
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -189,11 +190,27 @@ def password_of(settings: StoreSettings, prefix: str = "", environ: Mapping[str,
         return password
     if file:
         where = f"store.{prefix}password_file"
-        try:
-            password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file} cannot be read: {error}", where=where) from error
+        password = read_text(Path(file), where).rstrip("\n")
         if not password:
             raise ConfigError(f"{file} is empty", where=where)
         return password
     return None
+
+
+def check_files(settings: StoreSettings, environ: Mapping[str, str] = os.environ) -> None:
+    """
+    See that all that is needed to reach the store can be read.
+
+    Args:
+        settings: Checked settings.
+        environ: Where variables are looked up.
+
+    Raises:
+        ConfigError: A password or a certificate cannot be had.
+    """
+    for prefix in ("", "sentinel_"):
+        password_of(settings, prefix, environ)
+    for name in ("ca_file", "cert_file", "key_file"):
+        file = getattr(settings.tls, name)
+        if file is not None:
+            read_text(Path(file), f"store.tls.{name}")

@@ -15,10 +15,16 @@ from tests.unit.core.transcript import policy
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"access": AccessSettings(keys_file="/nowhere")}, "/nowhere: cannot be read"),
-        ({"access": AccessSettings(admin_token_file="/nowhere")}, "/nowhere: cannot be read"),
-        ({"access": AccessSettings(upstream_key_file="/nowhere")}, "/nowhere: cannot be read"),
-        ({"listen": Listen(port=0, tls=TlsSettings(cert="/nowhere", key="/nowhere"))}, "listen.tls: /nowhere"),
+        ({"access": AccessSettings(keys_file="/nowhere")}, "/nowhere: access.keys_file: cannot be read"),
+        ({"access": AccessSettings(admin_token_file="/nowhere")}, "/nowhere: access.admin_token_file: cannot be read"),
+        (
+            {"access": AccessSettings(upstream_key_file="/nowhere")},
+            "/nowhere: access.upstream_key_file: cannot be read",
+        ),
+        (
+            {"listen": Listen(port=0, tls=TlsSettings(cert="/nowhere", key="/nowhere"))},
+            "/nowhere: listen.tls: cannot be read: No such file",
+        ),
     ],
 )
 async def test_a_file_that_cannot_be_read_stops_the_start(settings: dict[str, object], says: str) -> None:

@@ -58,7 +58,12 @@ def test_the_file_may_be_named_by_a_variable(
     ("variables", "says"),
     [
         ({"GUARD_POLICY": "none-such"}, "none-such"),
-        ({"GUARD_ACCESS_KEYS_FILE": "/nowhere"}, "/nowhere: cannot be read"),
+        ({"GUARD_ACCESS_KEYS_FILE": "/nowhere"}, "/nowhere: access.keys_file: cannot be read"),
+        (
+            {"GUARD_STORE_URL": "redis://h", "GUARD_STORE_PASSWORD_FILE": "/no"},
+            "/no: store.password_file: cannot be read",
+        ),
+        ({"GUARD_STORE_URL": "rediss://h", "GUARD_STORE_TLS_CA_FILE": "/no"}, "/no: store.tls.ca_file: cannot be read"),
         ({"GUARD_LISTEN_PROT": "1"}, "did you mean 'GUARD_LISTEN_PORT'?"),
         ({"GUARD_ADMIN_HOST": "10.0.0.1", "GUARD_ACCESS_ADMIN_TOKEN": ""}, "access.admin_token_file"),
     ],

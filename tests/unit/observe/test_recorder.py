@@ -99,6 +99,16 @@ def test_a_disk_that_stays_full_is_counted_and_told_once(tmp_path: Path) -> None
     assert [entry["event"] for entry in logs] == ["recording failed"]
 
 
+def test_a_folder_that_cannot_be_is_told_at_the_start_with_all_of_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rec").write_text("a file where the folder should be")
+    monkeypatch.chdir(tmp_path)
+    with structlog.testing.capture_logs() as logs:
+        Recorder(RecorderSettings(folder="rec")).close(PATIENCE)
+    assert [(entry["event"], entry["folder"]) for entry in logs] == [("recording failed", str(tmp_path / "rec"))]
+
+
 def test_after_trouble_it_goes_on_and_would_tell_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(settings(tmp_path))
     failing = [True, True, False, True]

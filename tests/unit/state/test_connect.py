@@ -33,12 +33,15 @@ async def test_alone() -> None:
 async def test_with_tls_and_a_user(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("s3cret")
-    tls = TlsSettings(ca_file="/ca", cert_file="/cert", key_file="/key")
+    ca, cert, key = (str(tmp_path / name) for name in ("ca", "cert", "key"))
+    for file in (ca, cert, key):
+        Path(file).write_text("read when it connects")
+    tls = TlsSettings(ca_file=ca, cert_file=cert, key_file=key)
     made = pool(StoreSettings(url="rediss://h", username="guard", password_file=str(password), tls=tls))
     assert made.connection_class is SSLConnection
     how = made.connection_kwargs
     assert (how["username"], how["password"]) == ("guard", "s3cret")
-    assert (how["ssl_ca_certs"], how["ssl_certfile"], how["ssl_keyfile"]) == ("/ca", "/cert", "/key")
+    assert (how["ssl_ca_certs"], how["ssl_certfile"], how["ssl_keyfile"]) == (ca, cert, key)
     assert how["ssl_check_hostname"] is True
 
 

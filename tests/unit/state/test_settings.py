@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from guard.errors import ConfigError
-from guard.state.settings import Address, StoreSettings, TlsSettings, address_of, host_port, password_of, problems
+from guard.state.settings import (
+    Address,
+    StoreSettings,
+    TlsSettings,
+    address_of,
+    check_files,
+    host_port,
+    password_of,
+    problems,
+)
 
 FILE = {"password_file": "/f"}
 
@@ -93,3 +102,21 @@ def test_a_password_that_is_not_there_is_named(tmp_path: Path) -> None:
         password_of(StoreSettings(url="redis://h", password_file=str(empty)))
     with pytest.raises(ConfigError, match=r"store.password_file: .*cannot be read"):
         password_of(StoreSettings(url="redis://h", password_file=str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize("name", ["ca_file", "cert_file", "key_file"])
+def test_a_certificate_that_is_not_there_is_named_before_anything_connects(tmp_path: Path, name: str) -> None:
+    there, missing = tmp_path / "there", tmp_path / "missing"
+    there.write_text("a certificate")
+    files = dict.fromkeys(("ca_file", "cert_file", "key_file"), str(there))
+    check_files(StoreSettings(url="rediss://h", tls=TlsSettings(**files)))
+    files[name] = str(missing)
+    with pytest.raises(ConfigError, match=rf"missing: store\.tls\.{name}: cannot be read: No such file"):
+        check_files(StoreSettings(url="rediss://h", tls=TlsSettings(**files)))
+
+
+def test_a_sentinels_password_is_looked_for_too() -> None:
+    settings = StoreSettings(url="redis://m", sentinels=["h:1"], sentinel_password_env="P")
+    check_files(settings, {"P": "secret"})
+    with pytest.raises(ConfigError, match=r"store\.sentinel_password_env: .* P is not set"):
+        check_files(settings, {})
