@@ -358,8 +358,8 @@ def load(
     apply(document, Config, environ)
     for steps, value, source in options:
         document.put(steps, value, source)
-    if document.data is None or (isinstance(document.data, dict) and "upstreams" not in document.data and path is None):
-        document.put(["upstreams"], [], "default")
+    if document.data is None or (isinstance(document.data, dict) and "upstreams" not in document.data):
+        document.put(["upstreams"], [], "default" if path is None else str(path))
     config = to_struct(document, Config)
     if not config.upstreams and not own_upstream:
         if path is None:

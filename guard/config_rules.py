@@ -24,6 +24,12 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
         if not listen.host:
             # The system takes it for all addresses, and an empty variable is seldom meant so.
             yield f"{name}.host", "give an address; all of them as ::, all of IPv4 as 0.0.0.0"
+    listen, admin = config.listen, config.admin
+    if listen.port == admin.port != 0 and {listen.host, *_SAME_PLACE.get(listen.host, ())} & {
+        admin.host,
+        *_SAME_PLACE.get(admin.host, ()),
+    }:
+        yield "admin.port", f"{admin.port} is the client port already; give each a port of its own"
     found = pool_problem(config.pool)
     if found is not None:
         yield f"pool.{found[0]}", found[1]

@@ -219,7 +219,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
         return "none"
     if field.default is msgspec.NODEFAULT:
         return ""
-    if field.default is None:
+    if field.default is None or field.default == "":
         return "none"
     return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
 

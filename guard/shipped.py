@@ -57,5 +57,6 @@ def _policy_path(name: str, folder: Path) -> Path:
     path = data_dir("policies") / f"{name}.yaml"
     # Not asked for by name: what is too long for one is none that ships.
     if name not in shipped_policies():
-        raise ConfigError(f"no shipped policy is called {name!r}; {nearest(name, shipped_policies())}")
+        hint = nearest(name, shipped_policies())
+        raise ConfigError(f"no shipped policy is called {name!r}, and a file is named with its ending (.yaml); {hint}")
     return path

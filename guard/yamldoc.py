@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import NoReturn, TypeVar, get_args
+from typing import Literal, NoReturn, TypeVar, get_args, get_origin
 
 import msgspec
 import yaml
@@ -176,7 +176,18 @@ def _line(event: yaml.Event) -> int | None:
 
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(?P<where>[^`]*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
-_PLAIN_WORDS = (("`null`", "nothing"), ("`object`", "a mapping"), ("`array`", "a list"), ("`str`", "text"))
+_TYPES = re.compile(r"`(?P<names>\w+(?: \| \w+)*)`")
+_PLAIN_WORDS = {
+    "null": "nothing",
+    "object": "a mapping",
+    "array": "a list",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
+_MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
+_CHOICE = re.compile(r"Invalid enum value '(?P<value>.*)'", re.DOTALL)
 
 
 def to_struct(document: Document, kind: type[T]) -> T:
@@ -203,9 +214,29 @@ def to_struct(document: Document, kind: type[T]) -> T:
             elsewhere = [repr(place) for place in places.get(unknown, ())]
             hint = f"did you mean {' or '.join(elsewhere)}?" if elsewhere else nearest(unknown, places)
             raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
-        for old, new in _PLAIN_WORDS:
-            text = text.replace(old, new)
-        raise document.error(where, text[:1].lower() + text[1:]) from None
+        chosen = _CHOICE.fullmatch(text)
+        if chosen and (choices := _choices(kind, re.findall(r"[^.\[\]]+", where))):
+            text = f"{chosen['value']!r} is not known here; {nearest(chosen['value'], choices)}"
+        raise document.error(where, plain_words(text)) from None
+
+
+def plain_words(text: str) -> str:
+    """What msgspec says is wrong, in the words of a configuration, not of Python."""
+    if missing := _MISSING.fullmatch(text):
+        return f"this must be given: {missing['field']!r}"
+    names = _TYPES.sub(lambda m: " or ".join(_PLAIN_WORDS.get(n, f"`{n}`") for n in m["names"].split(" | ")), text)
+    return names[:1].lower() + names[1:]
+
+
+def _choices(kind: object, steps: Sequence[str]) -> list[str]:
+    """The names that a setting below a type may have; empty where they are not told by the type."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        return _choices(fields.get(steps[0]), steps[1:]) if steps else []
+    if get_origin(kind) is Literal and not steps:
+        return [str(value) for value in get_args(kind)]
+    below = steps[1:] if get_origin(kind) in (list, tuple) else steps
+    return [choice for part in get_args(kind) if not isinstance(part, str) for choice in _choices(part, below)]
 
 
 def explain_invalid(error: msgspec.ValidationError) -> tuple[str, str, str]:

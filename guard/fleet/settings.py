@@ -8,6 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from guard.types import Kind
+
 Seconds = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -194,6 +196,10 @@ def parse_nameserver(text: str) -> tuple[str, int]:
 def problem(settings: PoolSettings) -> tuple[str, str] | None:
     """Setting (below `pool`) and complaint, where two settings do not go together; None where all do."""
     ejection, dns = settings.ejection, settings.dns
+    for index, kind in enumerate(settings.quality.kinds):
+        if kind not in list(Kind):
+            # It would count nothing, and no replica would ever be left out.
+            return f"quality.kinds[{index}]", f"{kind!r} is no kind of verdict; one of {', '.join(Kind)}"
     if ejection.time < settings.quality.window:
         return (
             "ejection.time",

@@ -18,7 +18,7 @@ from guard.policy.source import (
     SpanSource,
 )
 from guard.types import Kind
-from guard.yamldoc import Document, Plain, explain_invalid, nearest
+from guard.yamldoc import Document, Plain, explain_invalid, nearest, plain_words
 
 _DURATIONS = frozenset({"window", "limit", "for", "after"})
 _KINDS = [kind.value for kind in Kind]
@@ -64,9 +64,7 @@ def convert(document: Document) -> PolicySource:
             text = "a bare number has no unit; write for instance '48 tokens'"
         elif "Invalid enum value" in text:
             text = _enum_hint(text, where)
-        elif "missing required field" in text:
-            text = text.replace("Object missing required field", "this must be given:").replace("`", "'")
-        raise document.error(where, text) from None
+        raise document.error(where, plain_words(text)) from None
 
 
 def _refuse_empty(document: Document, data: Plain, where: str) -> None:

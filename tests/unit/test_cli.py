@@ -96,7 +96,10 @@ def test_policy_explain(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["serve"], "name a backend: --upstream URL"),
         (["serve", "--upstream", "localhost:80"], "is not a base URL"),
-        (["serve", "--upstream", "http://h", "--port", "70000"], "--port: listen.port: expected `int` <= 65535"),
+        (
+            ["serve", "--upstream", "http://h", "--port", "70000"],
+            "--port: listen.port: expected a whole number <= 65535",
+        ),
         (["serve", "--upstream", "http://h", "--policy", "defualt"], "did you mean 'default'"),
         (["serve", "--config", "/nowhere/guard.yaml"], "cannot be read"),
         (["serve", "--backend", "embedded", "--upstream", "http://h"], "its own upstream"),

@@ -30,11 +30,24 @@ def test_one_upstream_is_enough(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("upstreams: []\n", "guard.yaml:1: upstreams: name at least one upstream"),
-        ("policy: default\n", "upstreams"),
+        ("policy: default\n", "guard.yaml: upstreams: name at least one upstream"),
+        ("", "guard.yaml: upstreams: name at least one upstream"),
+        ("upstreams: [{name: a}]\n", "guard.yaml:1: upstreams[0]: this must be given: 'url'"),
         ("upstreams:\n  - url: localhost:80\n", "guard.yaml:2: upstreams[0].url: 'localhost:80' is not a base URL"),
         ("upstreams: [{url: http://h}]\nlisten: {port: 99999}\n", "guard.yaml:2: listen.port"),
-        ("upstreams: [{url: http://h}]\nlisten: {port: '80'}\n", "guard.yaml:2: listen.port: expected `int`"),
-        ("upstreams: [{url: http://h, engine: vlm}]\n", "upstreams[0].engine"),
+        (
+            "upstreams: [{url: http://h}]\nlisten: {port: '80'}\n",
+            "guard.yaml:2: listen.port: expected a whole number, got text",
+        ),
+        (
+            "upstreams: [{url: http://h, engine: vlm}]\n",
+            "upstreams[0].engine: 'vlm' is not known here; did you mean 'vllm'?",
+        ),
+        (
+            "upstreams: [{url: http://h}]\npool: {quality: {kinds: [garbled, garble]}}\n",
+            "pool.quality.kinds[1]: 'garble' is no kind of verdict; one of garbled, rare_chars, repetition",
+        ),
+        ("upstreams: [{url: http://h}]\nlisten: {port: 8001}\n", "admin.port: 8001 is the client port already"),
         ("upstreams: [{url: http://h}]\npolcy: x\n", "did you mean 'policy'"),
         ("upstreams: [{url: http://h}]\ntimeouts: {idle: 0}\n", "timeouts.idle"),
         (

@@ -40,6 +40,19 @@ def test_each_has_its_place_and_a_reason(config: Config, where: str) -> None:
     assert reason
 
 
+def test_a_port_is_taken_once() -> None:
+    def found(listen: Listen, admin: AdminListen) -> list[str]:
+        made = Config(upstreams=[], listen=listen, admin=admin, access=AccessSettings(admin_token="t"))
+        return [where for where, _ in problems(made)]
+
+    for one, other in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "0.0.0.0"), ("localhost", "::1")):
+        assert found(Listen(host=one, port=9), AdminListen(host=other, port=9)) == ["admin.port"]
+        assert found(Listen(host=other, port=9), AdminListen(host=one, port=9)) == ["admin.port"]
+    assert found(Listen(host="10.0.0.1", port=9), AdminListen(host="127.0.0.1", port=9)) == []
+    assert found(Listen(port=9), AdminListen(port=10)) == []
+    assert found(Listen(port=0), AdminListen(port=0)) == []
+
+
 def test_a_good_one_has_none() -> None:
     for url in ("http://127.0.0.1", "http://127.0.0.2:8000", "http://h:8000", "http://[::1]:8000"):
         assert list(problems(Config(upstreams=[UpstreamSettings(url=url)]))) == []

@@ -99,11 +99,11 @@ def test_a_section_given_in_part_keeps_its_other_defaults(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
-        ({**URL, "GUARD_LISTEN_PORT": "many"}, "GUARD_LISTEN_PORT: listen.port: expected `int`, got text"),
+        ({**URL, "GUARD_LISTEN_PORT": "many"}, "GUARD_LISTEN_PORT: listen.port: expected a whole number, got text"),
         ({**URL, "GUARD_LISTEN_PORT": "[1"}, "GUARD_LISTEN_PORT: not a value in YAML's form"),
         ({"GUARD_UPSTREAMS_1_URL": "http://a"}, "GUARD_UPSTREAMS_1_URL: there are 0 of these"),
         ({"GUARD_UPSTREAMS_0_URL": "a"}, "GUARD_UPSTREAMS_0_URL: upstreams[0].url: 'a' is not a base URL"),
-        ({"GUARD_UPSTREAMS_0_NAME": "a"}, "upstreams[0]: object missing required field `url`"),
+        ({"GUARD_UPSTREAMS_0_NAME": "a"}, "upstreams[0]: this must be given: 'url'"),
         (
             {**URL, "GUARD_LISTEN": "{port: 1}", "GUARD_ADMIN_HOST": "::"},
             "GUARD_ADMIN_HOST: admin.host: :: can be reached",

@@ -20,7 +20,7 @@ def test_the_policies_that_the_documentation_names_ship() -> None:
 
 
 def test_a_near_miss_is_suggested() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'default'"):
+    with pytest.raises(ConfigError, match=r"called 'defualt', and a file .* ending .*; did you mean 'default'"):
         find_policy("defualt")
 
 

@@ -83,7 +83,7 @@ def test_an_absent_profile_says_how_to_make_it(tmp_path: Path) -> None:
         ("acceptance_probability: ", "acceptance_probability: .nan # ", r"rows\[0\].acceptance_probability"),
         ("acceptance_probability: ", "acceptance_probability: 5 # ", "between 0 and 1"),
         ("positions_tested: ", "positions_tested: -1 # ", "are counts"),
-        ("positions_tested: ", "positions_tested: many # ", r"profile.yaml:\d+: .*expected `int`"),
+        ("positions_tested: ", "positions_tested: many # ", r"profile.yaml:\d+: .*expected a whole number, got text"),
     ],
 )
 def test_a_broken_profile_is_told_by_its_line(old: str, new: str, said: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_bare_off_is_a_mode() -> None:
         ("rules:\n  - name: a\n    kind: garbled\n    action: cut\n    for:\n", "rules[0].for", 7, "has no value"),
         ("match: {modle: x}\n", "match.modle", 3, "did you mean 'model'?"),
         ("match: {prompt_tokens: {over: 3}}\n", "match.prompt_tokens.over", 3, "did you mean 'above'?"),
-        ("match: {model: 7}\n", "match.model", 3, "Expected"),
+        ("match: {model: 7}\n", "match.model", 3, "expected text or a list, got a whole number"),
         ("kinds: {loops: {action: cut}}\n", "kinds.loops", 3, "'loops' is no kind; one of garbled"),
         ("kinds: {garbled: {acton: cut}}\n", "kinds.garbled.acton", 3, "did you mean 'action'?"),
         ("kinds: {garbled: {action: abort}}\n", "kinds.garbled.action", 3, "one of cut, hold, note, pass, retry"),
