@@ -6,6 +6,7 @@ An error names the place and the fix: a person who reads only the message knows 
 from __future__ import annotations
 
 import errno
+import os
 
 
 class GuardError(Exception):
@@ -70,6 +71,13 @@ class RequestError(GuardError):
 
 #: What this machine has too little of, whichever backend is asked: files, memory.
 _OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+
+def system_words(error: OSError) -> str:
+    """Why a call failed, as the system says it: event loops put the addresses of backends into errors of theirs."""
+    if error.errno is not None and error.errno > 0 and not hasattr(error, "library"):  # OpenSSL has its own numbers
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 def is_own_lack(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from guard.clock import Clock
-from guard.errors import UpstreamError, is_own_lack
+from guard.errors import UpstreamError, is_own_lack, system_words
 from guard.server.reply import Disconnected, Reply
 from guard.server.watchdog import Watchdog
 
@@ -223,7 +223,7 @@ class Connections:
         except TimeoutError as error:
             raise UpstreamError("timeout", "the backend did not answer in time") from error
         except OSError as error:
-            message = f"cannot reach the backend: {error.strerror or error}"
+            message = f"cannot reach the backend: {system_words(error)}"
             raise UpstreamError("connect", message, own=is_own_lack(error)) from error
         return transport
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Literal
 from aiohttp import web
 
 from guard.config import Listen
-from guard.errors import SetupError
+from guard.errors import SetupError, system_words
 
 #: Connections that may wait to be accepted; the system may allow fewer (net.core.somaxconn). With aiohttp's 128, a
 #: process that is held up for a moment while thousands of clients connect has some of them reset by the kernel.
@@ -89,15 +88,13 @@ def refusals_told(listen: Listen, setting: Literal["listen", "admin"]) -> Iterat
         yield
     except OSError as error:
         host = f"[{listen.host}]" if ":" in listen.host else listen.host
-        # The event loops put the address into the error's own words.
-        why = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
         if error.errno == errno.EADDRINUSE:
             remedy = f"change {setting}.port, or stop what uses it"
         elif error.errno in (errno.EACCES, errno.EPERM):
             remedy = f"change {setting}.port: those below 1024 are the system's"
         else:
             remedy = f"change {setting}.host to an address of this machine"
-        raise SetupError(f"cannot listen on {host}:{listen.port}: {why}; {remedy}") from error
+        raise SetupError(f"cannot listen on {host}:{listen.port}: {system_words(error)}; {remedy}") from error
 
 
 def _all_addresses(host: str) -> bool:

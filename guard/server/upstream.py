@@ -15,7 +15,7 @@ from guard.clock import Clock
 from guard.config import TimeoutSettings, UpstreamSettings
 from guard.core.record import ExchangeRecord
 from guard.core.settings import Target, Wariness
-from guard.errors import UpstreamError, is_own_lack
+from guard.errors import UpstreamError, is_own_lack, system_words
 from guard.fleet.evidence import charges
 from guard.fleet.fleet import Ejection, Fleet
 from guard.fleet.replica import Replica
@@ -391,7 +391,7 @@ def as_fault(error: BaseException) -> UpstreamError:
     if isinstance(error, (asyncio.TimeoutError, aiohttp.ServerTimeoutError)):
         return UpstreamError("timeout", "the backend did not answer in time")
     if isinstance(error, aiohttp.ClientConnectorError):
-        message = f"cannot reach the backend: {error.strerror or error}"
+        message = f"cannot reach the backend: {system_words(error.os_error)}"
         return UpstreamError("connect", message, own=is_own_lack(error))
     if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)):
         return UpstreamError("reset", "the backend closed the connection in the middle of its answer")

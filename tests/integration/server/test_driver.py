@@ -105,7 +105,7 @@ async def test_a_backend_that_is_down_is_a_502_that_names_it() -> None:
             error = error_of(await response.text())
         assert response.status == 502
         assert error["code"] == "upstream_connect"
-        assert "cannot reach the backend" in error["message"]
+        assert error["message"] == "connect: cannot reach the backend: Connection refused"
 
 
 async def test_a_silent_backend_is_a_504() -> None:

@@ -105,7 +105,9 @@ async def test_a_backend_that_is_down_is_a_502() -> None:
         client.get(running.url + "/v1/models") as response,
     ):
         assert response.status == 502
-        assert (await response.json())["error"]["code"] == "upstream_connect"
+        error = (await response.json())["error"]
+        assert error["code"] == "upstream_connect"
+        assert error["message"] == "connect: cannot reach the backend: Connection refused"
 
 
 @pytest.mark.parametrize("breaks", [[b"zz\r\n", 2.0], []])

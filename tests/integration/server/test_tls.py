@@ -138,6 +138,7 @@ async def test_a_backend_of_another_authority_gets_no_request(files: Files, tmp_
             for path in (CHAT, "/v1/models"):
                 async with client.post(running.url + path, json=BODY) as answer:
                     assert answer.status == 502
+                    assert "certificate verify failed" in (await answer.json())["error"]["message"]
 
 
 async def test_a_backend_that_asks_for_a_certificate_gets_it(files: Files) -> None:
