@@ -21,7 +21,7 @@ BACKLOG = 8192
 
 
 async def listen_on(
-    runner: web.AppRunner,
+    runner: web.BaseRunner,
     listen: Listen,
     setting: Literal["listen", "admin"],
     context: ssl.SSLContext | None,
@@ -29,10 +29,10 @@ async def listen_on(
     shared: bool = False,
 ) -> web.BaseSite:
     """
-    Have an application answer on an address, until its runner is cleaned up.
+    Have a runner answer on an address, until its runner is cleaned up.
 
     Args:
-        runner: Of the application, set up.
+        runner: Set up.
         listen: The address.
         setting: The section of the configuration that has it, for messages.
         context: Certificate; None for plain HTTP.
