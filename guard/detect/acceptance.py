@@ -38,6 +38,7 @@ FALLEN_SHARE: Final = 0.35
 Step = tuple[int, ...]
 #: Slack and share, see `Acceptance.slack`.
 Slack = tuple[float, float]
+Windows = Sequence[Window | None]
 
 
 class Tally:
@@ -314,26 +315,20 @@ class Acceptance:
 
     Args:
         windows: Windows asked for; None stands for the whole stream.
-        falls: Those of them that `fall` or `drop` is read from. Without a baseline the change point learns what is
-            usual from the first that something can leave.
+        falls: Those of them that `fall` or `drop` is read from.
         baseline: The deployment's healthy profile, if known.
     """
 
-    def __init__(
-        self, windows: Sequence[Window | None], falls: Sequence[Window | None], baseline: Baseline | None
-    ) -> None:
+    def __init__(self, windows: Windows, falls: Windows, baseline: Baseline | None) -> None:
         usable = baseline is not None and baseline.usable
         self.baseline = baseline.probability if baseline is not None and usable else math.nan
         self.windows = {
-            window: StepWindow(window, remember=window in falls, baseline=self.baseline)
-            for window in dict.fromkeys([*windows, *falls])
+            window: StepWindow(window, remember=window in falls, baseline=self.baseline) for window in windows
         }
         self._all = tuple(self.windows.values())
-        #: Where the change point's reference comes from, unless there is a baseline.
-        bounded = [window for window in falls if window is not None]
-        self._history = self.windows[bounded[0]].history if bounded else None
-        if not math.isnan(self.baseline):
-            self._history = None
+        histories = (self.windows[window].history for window in falls if window is not None)
+        #: Where the change point's reference comes from, unless there is a baseline: the first that something leaves.
+        self._history = next(histories, None) if math.isnan(self.baseline) else None
         self._deepest = baseline.k if baseline is not None and usable else 0
         self._doubts = False
         self._change = ChangePoint()
@@ -341,8 +336,7 @@ class Acceptance:
 
     def add(self, step: StepAcceptance, end_token: int) -> None:
         """Take in one verify step whose chunk ended at `end_token` of the choice."""
-        accepted, drafted, tokens = step.accepted, step.drafted, step.tokens
-        accepted = max(accepted, 0)
+        accepted, drafted, tokens = max(step.accepted, 0), step.drafted, step.tokens
         rejected = 0
         if drafted > 0:
             rejected = 1 if accepted < drafted else 0
