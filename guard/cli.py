@@ -232,12 +232,16 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    import gc  # noqa: PLC0415
+
+    gc.disable()  # what is loaded stays: looking through it for garbage is a tenth of the start
     import asyncio  # noqa: PLC0415
 
     import uvloop  # noqa: PLC0415
 
     from guard.lab.serve import configured, serve_command  # noqa: PLC0415
 
+    gc.enable()
     config = configured(args)
     embedded = args.backend == "embedded"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

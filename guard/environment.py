@@ -67,11 +67,10 @@ def apply(document: Document, kind: type[msgspec.Struct], environ: Mapping[str, 
     Raises:
         ConfigError: A value is not of the form that its setting has.
     """
-    known = [(_pattern(variable), variable) for variable in variables(kind)]
+    named = [name for name, text in environ.items() if text and name.startswith(PREFIX)]
+    known = [(_pattern(variable), variable) for variable in variables(kind)] if named else []
     found: list[tuple[list[str | int], str, Variable]] = []
-    for name, text in environ.items():
-        if not text or not name.startswith(PREFIX):
-            continue
+    for name in named:
         for pattern, variable in known:
             match = pattern.fullmatch(name)
             if match is not None:
@@ -83,11 +82,12 @@ def apply(document: Document, kind: type[msgspec.Struct], environ: Mapping[str, 
 
 def strangers(kind: type[msgspec.Struct], environ: Mapping[str, str]) -> list[str]:
     """What is wrong with variables that look like settings and are none; one sentence each."""
-    known = variables(kind)
+    named = sorted(name for name in environ if name.startswith(PREFIX) and not OTHERS.fullmatch(name))
+    known = variables(kind) if named else []
     patterns = [_pattern(variable) for variable in known]
     out = []
-    for name in sorted(environ):
-        if not name.startswith(PREFIX) or OTHERS.fullmatch(name) or any(p.fullmatch(name) for p in patterns):
+    for name in named:
+        if any(p.fullmatch(name) for p in patterns):
             continue
         names = {variable.name.replace(PLACE, "0") for variable in known}
         hint = nearest(name, names)

@@ -22,6 +22,9 @@ MAX_SIZE = 256 * 1024
 #: Deepest nesting followed.
 MAX_DEPTH = 32
 
+#: libyaml's parser where PyYAML was built with it, which all its wheels are: a tenth of the time.
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 T = TypeVar("T")
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -47,21 +50,29 @@ class Document:
             raise ConfigError(f"the file has more than {MAX_SIZE} characters", path=path)
         try:
             self.data: Plain = self._read(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as found:
+            error = _told_better(text) or found
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
             line = mark.line + 1 if mark is not None else None
             raise ConfigError(f"not valid YAML: {problem}", path=path, line=line) from error
 
     def _read(self, text: str) -> Plain:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent):
                 message = f"anchors are not followed; write *{event.anchor} out"
                 raise ConfigError(message, path=self.path, line=_line(event))
-        loader = yaml.SafeLoader(text)
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:  # before nodes are made of it: libyaml's composer recurses in C
+                    raise ConfigError(f"nested deeper than {MAX_DEPTH} levels", path=self.path, line=_line(event))
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+        loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            return None if node is None else self._plain(loader, node, "", 0)
+            return None if node is None else self._plain(loader, node, "")
         finally:
             loader.dispose()
 
@@ -135,10 +146,8 @@ class Document:
         line = self._lines.get(where)
         return "default" if line is None or not where else f"{self.path}:{line}"
 
-    def _plain(self, loader: yaml.SafeLoader, node: yaml.Node, where: str, depth: int) -> Plain:
+    def _plain(self, loader: yaml.SafeLoader, node: yaml.Node, where: str) -> Plain:
         self._lines.setdefault(where, node.start_mark.line + 1)
-        if depth > MAX_DEPTH:
-            self.fail(where, f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(node, yaml.MappingNode):
             result: dict[str, Plain] = {}
             for key_node, value_node in node.value:
@@ -148,10 +157,10 @@ class Document:
                     self._lines[inner] = key_node.start_mark.line + 1
                     self.fail(inner, f"{key!r} is given twice")
                 self._lines[inner] = key_node.start_mark.line + 1
-                result[key] = self._plain(loader, value_node, inner, depth + 1)
+                result[key] = self._plain(loader, value_node, inner)
             return result
         if isinstance(node, yaml.SequenceNode):
-            return [self._plain(loader, item, f"{where}[{index}]", depth + 1) for index, item in enumerate(node.value)]
+            return [self._plain(loader, item, f"{where}[{index}]") for index, item in enumerate(node.value)]
         try:
             value = loader.construct_object(node)
         except ValueError as error:  # a date that there is not, a number without end
@@ -168,6 +177,16 @@ def dotted(steps: Sequence[str | int]) -> str:
 
 def _outer(where: str) -> str:
     return where[: max(where.rfind("."), where.rfind("["), 0)]
+
+
+def _told_better(text: str) -> Exception | None:
+    """The error of PyYAML's own parser, which names the line where libyaml names the one after it; None if it has none."""
+    try:
+        for _ in yaml.parse(text, Loader=yaml.SafeLoader):
+            pass
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return error
+    return None
 
 
 def _line(event: yaml.Event) -> int | None:

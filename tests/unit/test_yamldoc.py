@@ -112,6 +112,12 @@ def test_values_and_lines() -> None:
     assert document.line("b[0].missing") == 3
 
 
+def test_too_deep_names_the_line() -> None:
+    deep = "\n".join("  " * depth + "a:" for depth in range(40))
+    with pytest.raises(ConfigError, match="f:33: nested deeper than 32 levels"):
+        Document(deep + " 1", "f")
+
+
 def test_dates_stay_text() -> None:
     assert Document("a: 2020-01-02", None).data == {"a": "2020-01-02"}
 
@@ -123,6 +129,10 @@ def test_dates_stay_text() -> None:
         "a: [",
         "x" * (MAX_SIZE + 1),
         "[" * 50 + "]" * 50,
+        "[" * 200_000,
+        "{a: " * 60_000,
+        "".join(" " * depth + "- \n" for depth in range(700)),
+        "a: \ud800",
         "a: !!python/name:os.system",
         "\x00",
         "--- 1\n--- 2",
