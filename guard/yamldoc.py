@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Literal, NoReturn, TypeVar, get_args, get_origin
 
 import msgspec
@@ -180,7 +181,9 @@ def _outer(where: str) -> str:
 
 
 def _told_better(text: str) -> Exception | None:
-    """The error of PyYAML's own parser, which names the line where libyaml names the one after it; None if it has none."""
+    """The error of PyYAML's own parser, which names the line where libyaml names the next one; None if it has none."""
+    if max(accumulate((c in "[{") - (c in "]}") for c in text), default=0) > MAX_DEPTH:
+        return None  # that parser takes minutes for brackets without end
     try:
         for _ in yaml.parse(text, Loader=yaml.SafeLoader):
             pass
