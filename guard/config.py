@@ -140,8 +140,8 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         engine: Which signal to read; "auto" asks the backend.
         num_speculative_tokens: Draft depth k. Unit: tokens. Needed only for vLLM without the plugin.
         profile: Healthy acceptance of this deployment (a profile.yaml of draft_models/).
-        exact_stops: Whether streams with stop words pass to the last byte on llama.cpp. Acceptance is not asked for
-            in these then, and text alone judges them: one chunk of theirs may have or lack `timings` otherwise.
+        exact_stops: Whether each chunk of a llama.cpp stream with stop words waits for the next, which tells whether
+            it has `timings` without the guard. If not, the last chunk of such an answer may lack them.
     """
 
     url: str
@@ -150,7 +150,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     engine: Literal["auto", "llama.cpp", "vllm", "sglang", "text"] = "auto"
     num_speculative_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
     profile: str | None = None
-    exact_stops: bool = False
+    exact_stops: bool = True
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

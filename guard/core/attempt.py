@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ from guard.core.settings import ExchangeSettings, Target
 from guard.core.shadow import ShadowMonitor
 from guard.core.wary import Wary
 from guard.errors import ProtocolError
+from guard.proto.ahead import Ahead
 from guard.proto.chunks import LastChunk, sample_texts
 from guard.proto.family import Identity, Reader, Rewriter
 from guard.proto.sse import SseEvent, SseParser
@@ -70,6 +72,7 @@ class Attempt:
         rid: Id for the engine's abort route; empty where there is none.
         prompt: What the user asked.
         whole: Whether the answer is read whole, not as a stream.
+        ahead: The reader, where it reads one event ahead.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Attempt:
         prompt: str = "",
         *,
         whole: bool = False,
+        ahead: Ahead | None = None,
     ) -> None:
         self.rid = rid
         self.whole = whole
@@ -114,9 +118,13 @@ class Attempt:
         self.wary = Wary(wariness, settings.judge, self.monitor, record) if wariness is not None else None
         #: What is needed to score it again; None where that is not wanted or not possible.
         self.emitted: Emitted | None = None
-        self._parser = SseParser(max_event_bytes=settings.max_event_bytes)
+        room = settings.max_event_bytes + (ahead.echo if ahead is not None else 0)
+        self._parser = SseParser(max_event_bytes=room)
         self._adapter = adapter
-        self._reader = reader
+        self._reader = reader if ahead is None else ahead
+        self._ahead = ahead
+        if ahead is not None:
+            rewriter.look_ahead(ahead)
         self._rewriter = rewriter
         self._annotate = settings.annotate
         self._policy = settings.judge.policy
@@ -154,11 +162,19 @@ class Attempt:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Cut bytes into events. Raises ProtocolError."""
-        return self._parser.feed(data)
+        events = self._parser.feed(data)
+        return events if self._ahead is None else self._ahead.feed(events)
 
     def last_events(self) -> list[SseEvent]:
-        """Events that only the end of the body completes."""
-        return self._parser.finish()
+        """Events that only the end of the body completes, and those that waited for the next. Raises ProtocolError."""
+        events = self._parser.finish()
+        return events if self._ahead is None else [*self._ahead.feed(events), *self._ahead.rest()]
+
+    def settle(self, *, watch: bool) -> None:
+        """Nothing follows, for it is lost: judge the events that waited for the next."""
+        for event in self._ahead.rest() if self._ahead is not None else ():
+            with contextlib.suppress(ProtocolError):
+                self.judge(event, watch=watch)
 
     @property
     def pending(self) -> bytes:

@@ -307,6 +307,7 @@ class Exchange(OwnErrors):
             self.record.outcome = Outcome.UPSTREAM_ERROR
             return [*out, *self._finish(whole=False)]
         # What was judged good before the fault is the client's.
+        attempt.settle(watch=self._watching)
         if attempt.monitor.suspicion < self._policy.hold_back.hold_at and not self._only_opened(attempt):
             out += self._flush()
         if self._phase is Phase.FAILED:

@@ -10,6 +10,7 @@ from guard.core.record import AttemptRecord
 from guard.core.settings import ExchangeSettings, Target
 from guard.policy import schema
 from guard.policy.schema import Policy
+from guard.proto.ahead import Ahead, stops_show
 from guard.proto.client import ClientRequest
 from guard.proto.family import Continuation, Identity
 from guard.proto.prompt import prompt_text
@@ -114,8 +115,9 @@ def make_attempt(
     """
     policy = settings.judge.policy
     family, engine = request.family, target.engine
+    stops = stops_show(request, engine) if target.exact_stops and not whole else None
     # The engine as far as its signal goes: what it is not asked for, it does not add.
-    signal_of = "text" if target.exact_stops and _stops_show(request, engine) else engine
+    signal_of = "text" if stops == "never" else engine
     reads = settings.reads_logprobs
     adapter: SignalAdapter = adapter_for(signal_of, target.num_speculative_tokens)
     if reads or (settings.tapes is not None and settings.tapes.logprobs):
@@ -132,6 +134,9 @@ def make_attempt(
     asks = rescores or (reads and not whole and _can_ask(request, target))
     signal = {} if whole else adapter.switches()
     switches = {**signal, **(family.logprob_fields(request) if asks else {})}
+    ahead = Ahead(family.reader(), request) if stops in ("itself", "verbose") else None
+    if stops == "verbose" and "verbose" not in request.body:
+        switches["verbose"] = True
     rid = _rid(request, engine, settings.nonce, number)
     body = upstream_body(
         request,
@@ -157,17 +162,14 @@ def make_attempt(
         continuation=_continuation(shown, resumes=resumes),
     )
     window, prompt = _window(policy, request), prompt_text(request)
-    attempt = Attempt(target, settings, record, adapter, family.reader(), rewriter, window, rid, prompt, whole=whole)
+    reader = family.reader()
+    attempt = Attempt(
+        target, settings, record, adapter, reader, rewriter, window, rid, prompt, whole=whole, ahead=ahead
+    )
     if resumes:
         attempt.recall(shown.text, shown.tokens)
     attempt.emitted = Emitted() if rescores else None
     return attempt, body
-
-
-def _stops_show(request: ClientRequest, engine: str) -> bool:
-    """Whether a stream shows beside a stop word that the guard asked for acceptance (see proto/rewrite.py)."""
-    asked = request.stream and not request.timings_per_token
-    return engine == "llama.cpp" and asked and bool(request.body.get("stop"))
 
 
 def _can_ask(request: ClientRequest, target: Target) -> bool:

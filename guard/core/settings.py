@@ -38,7 +38,7 @@ class Target(msgspec.Struct, frozen=True):
         baseline: Healthy acceptance of this deployment, if known.
         capabilities: What it was proven to be able to do; None while that is not known.
         wariness: How its answers are looked at while it is suspect; None to look at none more closely.
-        exact_stops: Not to ask it for acceptance where that shows beside stop words.
+        exact_stops: Whether chunks wait for the next where that tells what they are without the guard.
     """
 
     replica: ReplicaId
@@ -47,7 +47,7 @@ class Target(msgspec.Struct, frozen=True):
     baseline: Baseline | None = None
     capabilities: Capabilities | None = None
     wariness: Wariness | None = None
-    exact_stops: bool = False
+    exact_stops: bool = True
 
 
 class ExchangeSettings(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ from guard.errors import ProtocolError
 from guard.proto.blocks import MessageAssembler
 from guard.proto.chunks import LastChunk, decode_event
 from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, text_or_empty, wants_stream
-from guard.proto.family import Continuation, Family, Identity, Notice
+from guard.proto.family import Continuation, Family, Identity, Notice, Stopped
 from guard.proto.frame import event_of, reframe
 from guard.proto.rewrite import cuts_metrics, for_plugin, without_metrics
 from guard.proto.sse import SseEvent
@@ -134,6 +134,9 @@ class MessagesRewriter:
         self._annotate = annotate
         self._open = continuation is not None
         self.identity: Identity | None = None
+
+    def look_ahead(self, ahead: Stopped) -> None:
+        """See Rewriter: there are no timings."""
 
     def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
         """See Rewriter."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -68,8 +68,22 @@ class Reader(Protocol):
         ...
 
 
+#: Whether the closing chunk tells what ended the answer: never, by itself, or in the object that `verbose` adds.
+StopTold = Literal["never", "itself", "verbose"]
+
+
+class Stopped(Protocol):
+    """What a reader that reads ahead (`guard.proto.ahead`) tells of the event read last."""
+
+    stopped: bool
+
+
 class Rewriter(Protocol):
     """Turns one attempt's events into the client's, in order."""
+
+    def look_ahead(self, ahead: Stopped) -> None:
+        """Events come from a reader that reads ahead: only where the family's chunks have timings."""
+        ...
 
     @property
     def identity(self) -> Identity | None:
@@ -132,6 +146,8 @@ class Family(abc.ABC):
     #: Whether events that only open an answer wait for its first text, so that a restart before
     #: any text never shows a second opening.
     opening_waits = True
+    #: How llama.cpp tells that a stop word ended a stream of this form; None where it has no timings.
+    stop_told: StopTold | None = None
 
     @abc.abstractmethod
     def parse(self, path: str, body: bytes) -> ClientRequest:

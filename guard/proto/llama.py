@@ -19,7 +19,7 @@ import msgspec
 from guard.errors import ProtocolError
 from guard.proto.chunks import decode_event
 from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, text_or_empty, wants_stream
-from guard.proto.family import Continuation, Family, Identity, Notice
+from guard.proto.family import Continuation, Family, Identity, Notice, Stopped, StopTold
 from guard.proto.frame import event_of, reframe
 from guard.proto.rewrite import ChunkRewriter
 from guard.proto.sse import SseEvent
@@ -114,6 +114,10 @@ class CompletionRewriter:
         self._chunks = ChunkRewriter(request, engine=engine, annotate=annotate)
         #: Chunks have nothing that would tell attempts apart.
         self.identity: Identity | None = Identity(None, None)
+
+    def look_ahead(self, ahead: Stopped) -> None:
+        """See Rewriter."""
+        self._chunks.look_ahead(ahead)
 
     def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
         """See Rewriter."""
@@ -221,6 +225,7 @@ class CompletionFamily(Family):
     """`/completion`. Its other name `/completions` means other things elsewhere and passes through."""
 
     paths = ("/completion",)
+    stop_told: StopTold | None = "itself"
 
     def parse(self, path: str, body: bytes) -> ClientRequest:
         """See Family."""

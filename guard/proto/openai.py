@@ -16,7 +16,7 @@ import msgspec
 from guard.proto.assemble import Assembler
 from guard.proto.chunks import LastChunk, Route, decode_chunk, is_done, sample_texts
 from guard.proto.client import ClientRequest, asked_bool, asked_int, decode_object, is_int, text_or_empty, wants_stream
-from guard.proto.family import Continuation, Family, Notice
+from guard.proto.family import Continuation, Family, Notice, StopTold
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter
 from guard.proto.sse import SseEvent
@@ -68,6 +68,7 @@ class OpenAiFamily(Family):
 
     #: The opening delta, which only names the role, passes at once; `Continuation` keeps it single.
     opening_waits = False
+    stop_told: StopTold | None = "verbose"
 
     terminal = b"data: [DONE]\n\n"
 
@@ -171,6 +172,8 @@ class OpenAiFamily(Family):
         if engine == "llama.cpp" and (request.body.get("logprobs") or request.body.get("n_probs")):
             hazards.append("log-probabilities are asked")
         prompts = self.route is Route.CHAT or request.body.get("logprobs") is not None
+        if engine == "llama.cpp" and request.body.get("verbose"):
+            hazards.append("verbose is set")
         if engine == "vllm" and request.body.get("echo") and prompts:
             hazards.append("log-probabilities of the prompt are asked")
         if engine == "vllm" and request.body.get("stream_options") is not None:

@@ -22,7 +22,7 @@ import msgspec
 from guard.errors import ProtocolError
 from guard.proto.chunks import LastChunk, decode_event
 from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, text_or_empty, wants_stream
-from guard.proto.family import Continuation, Family, Notice
+from guard.proto.family import Continuation, Family, Notice, StopTold
 from guard.proto.frame import event_of
 from guard.proto.rewrite import ChunkRewriter, for_plugin
 from guard.proto.sse import SseEvent, SseParser
@@ -189,6 +189,7 @@ class ResponsesFamily(Family):
     """Making a response; retrieving and cancelling a stored one passes through."""
 
     paths = ("/v1/responses", "/responses")
+    stop_told: StopTold | None = "never"
 
     def parse(self, path: str, body: bytes) -> ClientRequest:
         """See Family."""
@@ -213,7 +214,7 @@ class ResponsesFamily(Family):
         self, request: ClientRequest, *, engine: str, annotate: bool, continuation: Continuation | None
     ) -> ChunkRewriter:
         """See Family. Nothing is continued here."""
-        return ChunkRewriter(request, engine=engine, annotate=annotate, untold_limit=request.max_tokens)
+        return ChunkRewriter(request, engine=engine, annotate=annotate)
 
     def gatherer(self, request: ClientRequest, engine: str) -> ResponseAssembler:
         """See Family."""

@@ -6,10 +6,7 @@ other values keep their exact bytes, and a chunk in which nothing changes is pas
 The common cases are cut out of the bytes without decoding; everything else goes through one
 decode of the top level into raw values (such a chunk comes out compact, member names respelled).
 
-Two things cannot be told apart, both about `timings` in one chunk. Where a stop word begins inside a token,
-llama.cpp's last chunk with text has them even stock; here they go. Where an answer on `/v1/completions` ends by
-itself though stop words were asked for, its last chunk without text has none stock; here they stay, as at a stop word.
-Where that must not be, `exact_stops` of an upstream has the guard ask for no timings in such streams (core/factory.py).
+Whether llama.cpp's `timings` belong to a chunk beside a stop word is told by the event after it: `guard.proto.ahead`.
 
 Source:
     llama.cpp tools/server/server-task.cpp (`to_json_oaicompat*`): stock `timings` stand in the
@@ -28,7 +25,7 @@ import msgspec
 from guard.proto.chunks import LastChunk, decode_event
 from guard.proto.client import ClientRequest
 from guard.proto.cuts import cut_bytes, cut_metrics, cut_step, delta_says_something, has_token_ids
-from guard.proto.family import Continuation, Identity
+from guard.proto.family import Continuation, Identity, Stopped
 from guard.proto.frame import one_line, reframe
 from guard.proto.sse import SseEvent
 from guard.types import StepAcceptance
@@ -40,8 +37,8 @@ _ANY: Final = msgspec.json.Decoder()
 _LIST: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encode = msgspec.json.Encoder().encode
 
-#: Finish reasons that no stop word has.
-_NO_WORD: Final = frozenset({"length", "eos"})
+#: Inside a JSON string its quotes would be escaped, so it can only be the key.
+_VERBOSE: Final = b'"__verbose"'
 
 
 class ChunkRewriter:
@@ -53,7 +50,6 @@ class ChunkRewriter:
         engine: Engine name, which says what the guard's switches added.
         annotate: Add a `guard` object with the steps' counts to chunks that complete steps.
         continuation: For an attempt whose chunks follow those of an earlier one.
-        untold_limit: Most tokens, where the end of an answer does not say that they were reached.
     """
 
     def __init__(
@@ -63,12 +59,12 @@ class ChunkRewriter:
         engine: str,
         annotate: bool = False,
         continuation: Continuation | None = None,
-        untold_limit: int | None = None,
     ) -> None:
         # A gatherer needs the counters itself, and its answer takes the last ones only.
         self._cut_timings = engine == "llama.cpp" and request.stream and not request.timings_per_token
-        self._stops = bool(request.body.get("stop"))
-        self._untold_limit = untold_limit
+        self._ahead: Stopped | None = None
+        #: The engine's object for debugging: whether it goes out whole, and else what of it the guard asked for.
+        self._cut_verbose = self._cut_timings and request.body.get("verbose") is not True
         # With an echo the guard does not ask for token ids, and vLLM's streams have the prompt's unasked.
         echo = request.stream and bool(request.body.get("echo"))
         self._cut_tokens = engine == "vllm" and request.stream and not (request.return_token_ids or echo)
@@ -78,7 +74,6 @@ class ChunkRewriter:
         self._annotate = annotate
         #: Whether a step of vLLM's has its token ids and the plugin's counts cut, and nothing else is done to it.
         self._cuts_steps = self._cut_tokens and self._cut_metrics and not annotate and continuation is None
-        self._withheld: tuple[SseEvent, Chunk] | None = None
         self._untold: list[StepAcceptance] = []  # steps of chunks the client got nothing of
         self._continuation = continuation
         #: Of this attempt's first chunk with an id; None before it.
@@ -88,6 +83,10 @@ class ChunkRewriter:
     def plain(self) -> bool:
         """See Rewriter."""
         return self._cuts_steps
+
+    def look_ahead(self, ahead: Stopped) -> None:
+        """See Rewriter."""
+        self._ahead = ahead
 
     def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
         """
@@ -99,48 +98,22 @@ class ChunkRewriter:
             steps: Verify steps this chunk completes, for `annotate`.
 
         Returns:
-            The event's own bytes when nothing changes; empty when the client gets nothing of it, or
-            not yet: a chunk without text may come with the next one.
+            The event's own bytes when nothing changes; empty when the client gets nothing of it.
         """
         if event.data is None:
             return event.raw
         if isinstance(chunk, LastChunk):
-            raw = without_metrics(event) if self._cut_metrics and chunk.metrics is not None else event.raw
-            return self._release(chunk) + raw if self._withheld is not None else raw
+            return without_metrics(event) if self._cut_metrics and chunk.metrics is not None else event.raw
         if self.identity is None:
             if chunk.id is not None:
                 self.identity = identity_of(event.data)
         elif self._cuts_steps and (quick := cut_step(event, chunk)) is not None:
             return quick
-        timings = self._cut_timings and chunk.timings is not None and _midway(chunk)
-        before = b""
-        if self._withheld is not None:
-            before = self._release(chunk)
-        if timings and not _says_something(chunk):
-            self._withheld = (event, chunk)
-            self._leave_untold(steps)
-            return before
-        out = self._rewrite(event, chunk, steps, timings=timings)
-        return before + out if before else out
-
-    def _release(self, following: Chunk) -> bytes:
-        """
-        The chunk without text that waited for the one after it.
-
-        llama.cpp sends such a chunk for a token that may begin a stop word, and for the token that
-        completes one, or that ends the text. Stock, only the second kind has timings, and then the
-        answer ends next.
-        """
-        assert self._withheld is not None
-        event, chunk = self._withheld
-        self._withheld = None
-        stopped = self._stops and _at_stop_word(following) and _same_token(chunk, following)
-        return self._rewrite(event, chunk, (), timings=not stopped or self._at_limit(following))
-
-    def _at_limit(self, last: Chunk) -> bool:
-        """Whether the limit ended the answer, and not a stop word that is said in the same words."""
-        limit, timings = self._untold_limit, last.timings
-        return limit is not None and timings is not None and timings.predicted_n >= limit
+        stopped = self._ahead is not None and self._ahead.stopped
+        timings = self._cut_timings and chunk.timings is not None and not stopped and _midway(chunk)
+        if self._cut_timings and _VERBOSE in event.data:
+            event = _less_verbose(event, whole=self._cut_verbose, timings=timings)
+        return self._rewrite(event, chunk, steps, timings=timings)
 
     def _leave_untold(self, steps: Sequence[StepAcceptance]) -> None:
         if self._annotate:
@@ -237,25 +210,6 @@ def _midway(chunk: Chunk) -> bool:
     return bool(chunk.choices)
 
 
-def _at_stop_word(chunk: Chunk) -> bool:
-    """Whether the answer ends here, and may do so at a stop word."""
-    ends = not _midway(chunk) and bool(chunk.choices)
-    return ends and all(choice.finish_reason not in _NO_WORD for choice in chunk.choices)
-
-
-def _same_token(chunk: Chunk, following: Chunk) -> bool:
-    """Whether no token came in between, as far as is told."""
-    before, after = chunk.timings, following.timings
-    return before is None or after is None or before.predicted_n == after.predicted_n
-
-
-def _says_something(chunk: Chunk) -> bool:
-    for choice in chunk.choices:
-        if choice.text or (choice.delta is not None and delta_says_something(choice.delta)):
-            return True
-    return False
-
-
 def _only_role(chunk: Chunk) -> bool:
     return bool(chunk.choices) and all(
         choice.finish_reason is None
@@ -264,6 +218,28 @@ def _only_role(chunk: Chunk) -> bool:
         and not delta_says_something(choice.delta)
         for choice in chunk.choices
     )
+
+
+def _less_verbose(event: SseEvent, *, whole: bool, timings: bool) -> SseEvent:
+    """
+    An event without llama.cpp's object for debugging, or without what in it tells of the guard's switch.
+
+    Args:
+        event: One that has it.
+        whole: Take it out whole.
+        timings: Whether the chunk's own timings go.
+    """
+    fields = decode_event(_TOP, event.data or b"null") or {}
+    told = fields.pop("__verbose", None) if whole else decode_event(_ANY, bytes(fields.get("__verbose", b"null")))
+    if not whole and isinstance(told, dict):
+        if timings:
+            told.pop("timings", None)
+        settings = told.get("generation_settings")
+        if isinstance(settings, dict) and "timings_per_token" in settings:
+            settings["timings_per_token"] = False
+        fields["__verbose"] = msgspec.Raw(_encode(told))
+    data = _encode(fields)
+    return SseEvent(reframe(event, data), data, event.event, event.id)
 
 
 def _blank_logprobs(fields: dict[str, Any]) -> None:

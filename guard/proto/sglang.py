@@ -22,7 +22,7 @@ import msgspec
 from guard.errors import ProtocolError
 from guard.proto.chunks import LastChunk, decode_event, is_done
 from guard.proto.client import ClientRequest, asked_int, decode_object, is_int, wants_stream
-from guard.proto.family import Continuation, Family, Identity, Notice
+from guard.proto.family import Continuation, Family, Identity, Notice, Stopped
 from guard.proto.frame import event_of
 from guard.proto.sse import SseEvent
 from guard.proto.whole import Texts, decoded, number_of, objects, samples, text_of
@@ -160,6 +160,9 @@ class GenerateRewriter:
 
     def __init__(self) -> None:
         self.identity: Identity | None = None
+
+    def look_ahead(self, ahead: Stopped) -> None:
+        """See Rewriter: there are no timings."""
 
     def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
         """See Rewriter."""

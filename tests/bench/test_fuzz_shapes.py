@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from tests.bench.fuzz_shapes import ROUTES, combinations, differences, only_times
+from tests.bench.fuzz_shapes import ROUTES, combinations, differences
 
 
 @pytest.mark.parametrize("engine", ROUTES)
@@ -22,11 +22,3 @@ def test_a_difference_is_told_with_its_place() -> None:
     assert differences([200, {"a": [1, 2]}], [200, {"a": [1, 3]}]) == ["$[1].a[1]: 2 against 3"]
     assert differences({"a": 1}, {}) == ["$.a: only direct"]
     assert differences([1], [1, 2]) == ["$: [1] against [1, 2]"]
-
-
-def test_only_times_beside_a_stop_word_of_a_stream_are_excused() -> None:
-    told = ["$[3][1].timings: only direct"]
-    assert only_times(told, ("/completion", {"stream": True, "stop": ["a"]}))
-    assert not only_times(told, ("/completion", {"stream": True}))
-    assert not only_times(told, ("/completion", {"stream": False, "stop": ["a"]}))
-    assert not only_times([*told, "$[3][1].text: 1 against 2"], ("/completion", {"stream": True, "stop": ["a"]}))

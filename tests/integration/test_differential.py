@@ -44,53 +44,16 @@ async def test_some_seconds_of_random_shapes_show_no_difference(embedded: LiveBa
     assert sum(report["asked"].values()) >= 3
 
 
-#: A stop word that begins inside a token: stock, the last text has timings. An answer that the engine ends itself
-#: while stop words were asked for: stock, the textless chunk before the last has none.
-UNSEEN = {
-    "a stop word inside a token": ({"stop": ["reen"]}, " g", "direct"),
-    "an end without a stop word": ({"stop": ["zzz"]}, "", "guarded"),
-}
-
-
-def unseen(stop: dict[str, object], *, stream: bool) -> Shape:
-    asked = {"model": "m", "temperature": 0, "max_tokens": 9, "prompt": "The colours are", "stream": stream}
-    return "/v1/completions", {**asked, **ENDS, **stop}
-
-
-@pytest.mark.parametrize("case", UNSEEN)
-async def test_nothing_differs_there_where_no_acceptance_is_asked(embedded: LiveBackend, case: str) -> None:
-    shape = unseen(UNSEEN[case][0], stream=True)
-    upstream = UpstreamSettings(url=embedded.url, exact_stops=True)
+async def test_who_wants_no_chunk_to_wait_may_miss_the_times_of_one(embedded: LiveBackend) -> None:
+    """A stop word inside a token: stock, the last text has timings. Nothing but them is missing then."""
+    asked = {"model": "m", "temperature": 0, "max_tokens": 9, "prompt": "The colours are", "stream": True}
+    shape: Shape = ("/v1/completions", {**asked, **ENDS, "stop": ["reen"]})
+    upstream = UpstreamSettings(url=embedded.url, exact_stops=False)
     config = Config(upstreams=[upstream], listen=Listen(port=0), admin=Listen(port=0))
     async with running_guard(config, Judge(find_policy("observe"))) as running, aiohttp.ClientSession() as client:
         await answer(client, embedded.url, shape)
-        assert await answer(client, running.url, shape) == await answer(client, embedded.url, shape)
-
-
-async def test_random_shapes_do_not_even_differ_by_times_where_that_is_asked(embedded: LiveBackend) -> None:
-    report = await fuzz(embedded.url, "llama.cpp", seconds=8, seed=22, exact_stops=True, least=3)
-    assert (report["differ"], report["only_times"]) == (0, 0), report
-
-
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("case", UNSEEN)
-async def test_only_times_differ_where_the_stop_is_not_told(embedded: LiveBackend, stream: bool, case: str) -> None:
-    """Nothing but llama.cpp's object of times, in one chunk; the last chunk has it either way."""
-    stop, text, timed = UNSEEN[case]
-    shape = unseen(stop, stream=stream)
-    config = Config(upstreams=[UpstreamSettings(url=embedded.url)], listen=Listen(port=0), admin=Listen(port=0))
-    async with running_guard(config, Judge(find_policy("observe"))) as running, aiohttp.ClientSession() as client:
-        await answer(client, embedded.url, shape)
         direct, guarded = await answer(client, embedded.url, shape), await answer(client, running.url, shape)
-    differing = [at for at, (one, other) in enumerate(zip(direct, guarded, strict=True)) if one != other]
-    if not stream:
-        assert not differing
-        return
-    (place,) = differing
+    (place,) = [at for at, (one, other) in enumerate(zip(direct, guarded, strict=True)) if one != other]
     (_, stock), (_, ours) = direct[place], guarded[place]
-    with_times, without = (stock, ours) if timed == "direct" else (ours, stock)
-    assert with_times["choices"][0]["text"] == text
-    assert without == {name: value for name, value in with_times.items() if name != "timings"}
-    last = direct[place + 1][1]
-    assert last["choices"][0]["finish_reason"] == "stop"
-    assert last["timings"] == with_times["timings"]
+    assert stock["choices"][0]["text"] == " g"
+    assert ours == {name: value for name, value in stock.items() if name != "timings"}

@@ -94,6 +94,11 @@ def plan_of(dice: random.Random) -> Plan:
         body["max_tokens"] = dice.choice((5, 40, 4096))
     if dice.random() < 0.2 and stream:  # where nothing is streamed, vLLM refuses it
         body["stream_options"] = {"include_usage": True}
+    engine = dice.choice(("vllm", "vllm", "vllm", "llama.cpp", "text"))
+    if engine == "llama.cpp":
+        body.pop("logprobs", None)  # asked whole, where nothing is streamed
+        if dice.random() < 0.7:  # each chunk waits for the next
+            body["stop"] = ["zz"]
     return Plan(
         policy=_policy(dice),
         body=body,
@@ -101,7 +106,7 @@ def plan_of(dice: random.Random) -> Plan:
         faults=tuple(dice.choice(FAULTS) for _ in range(dice.randint(1, 4))),
         gone_at=dice.uniform(0.0, 3.0) if dice.random() < 0.2 else float("inf"),
         slow=dice.choice((0.0, 0.0, 0.01, 0.5)),
-        engine=dice.choice(("vllm", "vllm", "vllm", "text")),
+        engine=engine,
         refuses=dice.random() < 0.1,
         elsewhere=dice.random() < 0.3,
     )
@@ -138,18 +143,23 @@ def chunk(text: str, *, finish: str | None = None, plain: bool = False, **more: 
         text: Empty for none.
         finish: Reason of the end.
         plain: To the byte as vLLM writes it, so that it may be passed on at once.
-        more: Further fields.
+        more: Further fields. With `timings` it is one of llama.cpp.
     """
     choice: dict[str, Any] = {"index": 0, "delta": {"content": text} if text else {}, "logprobs": None}
     choice["finish_reason"] = finish
-    if text:
-        accepted = 0 if BAD in text else 1 if DOUBT in text else DRAFTED
+    if text and "timings" not in more:
+        accepted = accepted_of(text)
         steps = {"per_step_accepted": [accepted], "per_step_drafted": [DRAFTED]}
         more = {"metrics": {"speculative_decoding": steps}, **more}
         if plain:
             choice["token_ids"] = [7] * (accepted + 1)
     fields = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
     return b"data: " + json.dumps(fields, separators=(",", ":") if plain else None).encode() + b"\n\n"
+
+
+def accepted_of(text: str) -> int:
+    """How much of its draft the step of a chunk kept. Unit: tokens."""
+    return 0 if BAD in text else 1 if DOUBT in text else DRAFTED
 
 
 def said_before(body: dict[str, Any]) -> str:
@@ -172,6 +182,8 @@ class Replica:
         #: How many of its chunks are as vLLM writes them, and whether they arrive one by one.
         self._plain = dice.choice((0.0, 0.8, 1.0)) if plan.engine == "vllm" else 0.0
         self._one_by_one = dice.random() < 0.5
+        #: llama.cpp's counters so far; None for other engines.
+        self._counters = {"predicted_n": 0, "draft_n": 0, "draft_n_accepted": 0} if plan.engine == "llama.cpp" else None
         self._words = plan.words
         self._elsewhere = plan.elsewhere
         self._first = sum(word[0] == "w" for word in said_before(body).split())
@@ -243,7 +255,7 @@ class Replica:
         if fault in _EARLY:
             yield from self._break(max(breaks_at, self._first))
             return
-        yield chunk("", finish="stop")
+        yield chunk("", finish="stop") if self._counters is None else chunk("", finish="stop", timings=self._counters)
         if fault == "finish_then_reset":
             return
         if fault != "no_done":
@@ -251,6 +263,11 @@ class Replica:
         self.whole = True
 
     def _said(self, text: str) -> bytes:
+        if self._counters is not None:
+            kept = accepted_of(text)
+            for name, more in (("predicted_n", kept + 1), ("draft_n", DRAFTED), ("draft_n_accepted", kept)):
+                self._counters[name] += more
+            return chunk(text, timings=self._counters)
         return chunk(text, plain=self._dice.random() < self._plain)
 
     def _around(self, place: int) -> Iterator[bytes]:
@@ -266,7 +283,8 @@ class Replica:
     def _break(self, place: int) -> Iterator[bytes]:
         if self.fault == "error_event":
             yield OWN_ERROR
-            yield {"words": chunk(f"w{place} "), "bad": chunk(BAD), "malformed": b"data: {{{\n\n"}.get(self.rest, b"")
+            word = {"words": f"w{place} ", "bad": BAD}.get(self.rest)
+            yield self._said(word) if word else b"data: {{{\n\n" if self.rest == "malformed" else b""
             yield DONE if self.rest in ("done", "words", "bad") else b""
         elif self.fault == "malformed":
             yield self._dice.choice((b"data: {{{\n\n", b"data: []\n\n", b"\xff\xfe\n\n", b'data: {"choices": 3}\n\n'))

@@ -89,3 +89,20 @@ def test_unwatched_events_are_still_accounted() -> None:
         judged = made.judge(event, watch=False)
     assert judged.verdict.suspicion == 0.0
     assert made.record.accepted == [0]
+
+
+def test_what_waits_for_the_next_chunk_is_judged_when_none_will_come() -> None:
+    settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
+    request = parse_request(Route.CHAT, b'{"messages": [{"role": "user"}], "stream": true, "stop": ["zz"]}')
+    target = Target(ReplicaId("a"), "llama.cpp")
+    made, _ = make_attempt(request, settings, target, number=1, mode="first", shown=Shown())
+    chunks = [
+        {"choices": [{"delta": {"content": said}}], "timings": {"predicted_n": at}} for at, said in enumerate("ab", 1)
+    ]
+    feed(made, *(b"data: " + json.dumps(said).encode() + b"\n\n" for said in chunks))
+    assert made.record.tokens == 1
+    made.settle(watch=True)
+    assert made.record.tokens == 2
+    assert "".join(held.text for held in made.hold.flush()) == "ab"
+    made.settle(watch=True)
+    assert made.last_events() == []

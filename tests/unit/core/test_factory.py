@@ -13,6 +13,7 @@ from guard.core.settings import ExchangeSettings, Target
 from guard.policy.judge import Judge
 from guard.policy.schema import Leaf, Rule
 from guard.proto.openai import ClientRequest, Route, parse_request
+from guard.proto.responses import RESPONSES
 from guard.types import Action, Capabilities, Change, Kind, ReplicaId, RequestId, SignalRef, Unit, Window
 from tests.unit.core.transcript import policy
 
@@ -58,20 +59,33 @@ def test_the_engines_signal_is_switched_on(engine: str, switch: dict[str, object
 
 
 @pytest.mark.parametrize(
-    ("exact", "fields", "asks"),
+    ("exact", "fields", "told"),
     [
-        (False, {"stop": "x"}, True),
-        (True, {"stop": "x"}, False),
-        (True, {"stop": ["x", "y"]}, False),
-        (True, {"stop": []}, True),
-        (True, {}, True),
+        (True, {"stop": "x"}, True),
+        (True, {"stop": ["x", "y"]}, True),
+        (True, {"stop": "x", "verbose": False}, False),
+        (True, {"stop": []}, False),
+        (True, {}, False),
+        (False, {"stop": "x"}, False),
         # Not streamed, nothing shows of what the guard asked for.
-        (True, {"stop": "x", "stream": False}, True),
+        (True, {"stop": "x", "stream": False}, False),
     ],
 )
-def test_streams_with_stop_words_may_be_asked_for_nothing(exact: bool, fields: dict[str, object], asks: bool) -> None:
+def test_beside_stop_words_the_engine_is_asked_what_ended_the_answer(
+    exact: bool, fields: dict[str, object], told: bool
+) -> None:
     body = body_of("llama.cpp", exact_stops=exact, **fields)
-    assert body.get("timings_per_token", False) is asks
+    assert body["timings_per_token"] is True
+    assert body.get("verbose", False) is told
+
+
+def test_where_it_would_not_tell_it_is_not_asked_for_acceptance() -> None:
+    asked = RESPONSES.parse("/v1/responses", b'{"input": "hi", "stream": true, "stop": ["x"]}')
+    settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
+    for exact, asks in ((True, False), (False, True)):
+        target = Target(ReplicaId("a"), "llama.cpp", exact_stops=exact)
+        _, body = make_attempt(asked, settings, target, number=1, mode="first", shown=Shown())
+        assert json.loads(body).get("timings_per_token", False) is asks
 
 
 def test_what_a_client_asks_for_itself_is_read_beside_stop_words_too() -> None:

@@ -104,17 +104,6 @@ def test_llama_cpps_timings_go_from_events_without_text_too() -> None:
     assert [json.loads(event.data or b"") for event in out] == [first, untimed, *rest, end]
 
 
-@pytest.mark.parametrize(("limit", "stays"), [(1, False), (2, True), (None, True)])
-def test_a_first_token_that_ended_the_answer_has_its_timings_unless_the_limit_ended_it(
-    limit: int | None, stays: bool
-) -> None:
-    """Stock, only one that completes a stop word has them, and the last event says `completed` for both."""
-    timed = response("in_progress", response={"id": "r"}, timings={"predicted_n": 1})
-    end = response("completed", response={"id": "r"}, timings={"predicted_n": 1})
-    out = rewritten(named(timed, end), "llama.cpp", stop=[" green"], max_output_tokens=limit)
-    assert out.count(b'"timings"') == (2 if stays else 1)
-
-
 def test_other_engines_pass_byte_for_byte() -> None:
     assert rewritten(SGLANG_RESPONSES, "sglang") == SGLANG_RESPONSES
     assert rewritten(recorded("vllm_responses"), "vllm") == recorded("vllm_responses")

@@ -84,36 +84,9 @@ def test_timings_stay_where_llama_cpp_always_puts_them() -> None:
     assert llama(usage) == line(usage)
 
 
-def test_a_textless_llama_cpp_chunk_waits_for_the_next_to_tell_what_it_is() -> None:
+def test_a_textless_llama_cpp_chunk_loses_its_timings_without_waiting() -> None:
     empty = '{"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],' + HEAD
-    text = empty.replace('"text":""', '"text":"a"')
-    end = empty.replace("null}", '"stop"}')
-    rewriter = ChunkRewriter(client(stop=["ab"]), engine="llama.cpp")
-    timed = empty + "," + TIMINGS + "}"
-    assert rewritten(rewriter, timed) == b""
-    assert rewritten(rewriter, text + "," + TIMINGS + "}") == line(empty + "}") + line(text + "}")
-    assert rewritten(rewriter, timed) == b""
-    assert rewritten(rewriter, end + "," + TIMINGS + "}") == line(timed) + line(end + "," + TIMINGS + "}")
-
-
-@pytest.mark.parametrize(("stop", "reason"), [(None, "stop"), (["ab"], "length")])
-def test_a_textless_llama_cpp_chunk_before_an_end_without_a_stop_word_loses_its_timings(
-    stop: object, reason: str
-) -> None:
-    empty = '{"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],' + HEAD
-    end = empty.replace("null}", f'"{reason}"}}') + "," + TIMINGS + "}"
-    rewriter = ChunkRewriter(client(stop=stop), engine="llama.cpp")
-    assert rewritten(rewriter, empty + "," + TIMINGS + "}") == b""
-    assert rewritten(rewriter, end) == line(empty + "}") + line(end)
-
-
-def test_the_chunk_that_opens_an_answer_is_not_the_one_at_which_it_stopped() -> None:
-    """All of a chat's answer was a stop word: its first chunk tells the role, and stands for its first token."""
-    role = '{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],' + HEAD
-    end = '{"choices":[{"finish_reason":"stop","index":0,"delta":{}}],' + HEAD + ',"timings":{"predicted_n":4}}'
-    rewriter = ChunkRewriter(client(stop=["a b"]), engine="llama.cpp")
-    assert rewritten(rewriter, role + ',"timings":{"predicted_n":1}}') == b""
-    assert rewritten(rewriter, end) == line(role + "}") + line(end)
+    assert llama(empty + "," + TIMINGS + "}") == line(empty + "}")
 
 
 def test_the_null_that_opens_some_llama_cpp_streams_passes() -> None:
