@@ -135,7 +135,7 @@ def make_attempt(
     signal = {} if whole else adapter.switches()
     switches = {**signal, **(family.logprob_fields(request) if asks else {})}
     ahead = Ahead(family.reader(), request) if stops in ("itself", "verbose") else None
-    if stops == "verbose" and "verbose" not in request.body:
+    if stops == "verbose" and request.body.get("verbose") is not True:
         switches["verbose"] = True
     rid = _rid(request, engine, settings.nonce, number)
     body = upstream_body(

@@ -63,7 +63,7 @@ def test_the_engines_signal_is_switched_on(engine: str, switch: dict[str, object
     [
         (True, {"stop": "x"}, True),
         (True, {"stop": ["x", "y"]}, True),
-        (True, {"stop": "x", "verbose": False}, False),
+        (True, {"stop": "x", "verbose": False}, True),
         (True, {"stop": []}, False),
         (True, {}, False),
         (False, {"stop": "x"}, False),
