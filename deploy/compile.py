@@ -28,7 +28,19 @@ MODULES = (
         f"guard/detect/{name}.py"
         for name in (
             *("acceptance", "bank", "blank", "channel", "cycle", "familiar", "garble", "items", "logprob", "plain"),
-            *("rare", "reference", "repetition", "shape", "stretch", "texture", "told", "topic", "window", "words"),
+            *(
+                "rare",
+                "reference",
+                "repetition",
+                "sentences",
+                "shape",
+                "stretch",
+                "texture",
+                "told",
+                "topic",
+                "window",
+                "words",
+            ),
         )
     ),
     *("guard/policy/gates.py", "guard/policy/judge.py"),

@@ -112,6 +112,10 @@ class Cadence(enum.IntEnum):
     PAGE = 2
 
 
+#: Signals read from the text, at the place where acceptance fell.
+AT_FALL: Final = ("topic_break", "sentence_break")
+
+
 class SignalRef(msgspec.Struct, frozen=True, gc=False):
     """A signal as a policy names it; `window` None means the whole stream so far."""
 
@@ -121,7 +125,7 @@ class SignalRef(msgspec.Struct, frozen=True, gc=False):
     @property
     def cadence(self) -> Cadence:
         """How often its reading can change, which its name tells."""
-        if self.name == "topic_break":  # of the text where acceptance fell
+        if self.name in AT_FALL:
             return Cadence.PAGE
         if self.name == "tokens" or self.of_acceptance or self.of_logprobs:
             return Cadence.STEP
@@ -132,7 +136,7 @@ class SignalRef(msgspec.Struct, frozen=True, gc=False):
     @property
     def of_acceptance(self) -> bool:
         """Whether it reads what verify steps kept of their drafts."""
-        return self.name in ("undrafted", "topic_break") or self.name.startswith("acceptance_")
+        return self.name == "undrafted" or self.name in AT_FALL or self.name.startswith("acceptance_")
 
     @property
     def of_logprobs(self) -> bool:

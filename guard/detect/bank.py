@@ -11,11 +11,9 @@ from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
 from guard.detect.channel import BLOCK, PAGE, Reader, TextChannel
 from guard.detect.prompt import Prompt
-from guard.types import Cadence, Channel, Finding, Sample, SignalRef, Unit, Window
+from guard.types import AT_FALL, Cadence, Channel, Finding, Sample, SignalRef, Unit, Window
 
-#: Read from the text, at a place that acceptance tells.
-_TOPIC: Final = "topic_break"
-_ACCEPTANCE: Final = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance) - {_TOPIC}
+_ACCEPTANCE: Final = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance) - {*AT_FALL}
 #: Those that are measured against what was before.
 _FALLS: Final = frozenset({"acceptance_drop", "acceptance_fall"})
 #: Where a fall began is told by the change point, which learns what is usual from a window that is read for falls.
@@ -47,7 +45,7 @@ class _Plan:
         # In the order in which the policy names them: that of a set is another in each process.
         windows: list[Window | None] = [ref.window for ref in steps]
         falls: list[Window | None] = [ref.window for ref in steps if ref.name in _FALLS]
-        if not falls and any(ref.name == _TOPIC for ref in self.refs):
+        if not falls and any(ref.name in AT_FALL for ref in self.refs):
             falls.append(_USUAL_FALL)
         self.windows = tuple(dict.fromkeys([*windows, *falls]))
         self.falls = tuple(dict.fromkeys(falls))

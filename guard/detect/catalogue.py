@@ -55,6 +55,11 @@ _ALL = (
         "How much less of the words since acceptance fell is known from the prompt and the text before than usual; "
         "at most 0.5 before 60 words have come, unknown with fewer than 180 words before.",
     ),
+    _spec(
+        "sentence_break", 0, 1, "share", (), True,
+        "How much rarer the words that sentences need became where acceptance fell; 0 unless running text of new words "
+        "follows, some of them broken; unknown before 320 characters of it, and where no sentences stood before.",
+    ),
     _spec("undrafted", 0, 1, "share", _STEPS, True, "Verify steps that had no draft, of all steps."),
     _told(
         "logprob_mean", -LEAST, 0,

@@ -13,9 +13,10 @@ from guard.detect.blank import BlankRun
 from guard.detect.prompt import Prompt
 from guard.detect.repetition import Repetition
 from guard.detect.sameness import MOST, sameness
+from guard.detect.sentences import SentenceBreak
 from guard.detect.stretch import Pages, Parts
 from guard.detect.topic import TopicBreak
-from guard.types import SignalRef, Window
+from guard.types import AT_FALL, SignalRef, Window
 
 #: Characters the detectors of loops take at a time. Unit: characters.
 BLOCK: Final = 16
@@ -62,7 +63,7 @@ class TextChannel:
 
     __slots__ = (
         "_blank", "_fell", "_half", "_has_pages", "_loop_onset", "_loop_start", "_pages", "_parts", "_pending",
-        "_prompt", "_refs", "_repetition", "_size", "_tokens", "_topic", "turned",
+        "_prompt", "_refs", "_repetition", "_sentences", "_size", "_tokens", "_topic", "turned",
     )  # fmt: skip
 
     def __init__(
@@ -80,8 +81,9 @@ class TextChannel:
         self._pages = Pages(self._prompt, PAGE, self._repetition)
         self._fell = fell
         # Here, not in `_build`: a compiler that has seen None assigned takes what is read below for None.
-        asked = any(ref.name == "topic_break" for ref in refs)
+        asked = any(ref.name in AT_FALL for ref in refs)
         self._topic = TopicBreak(self._prompt) if asked else None
+        self._sentences = SentenceBreak(self._prompt) if asked else None
         self._refs = refs
         #: What the pages give for each signal, by its place in `refs`.
         self._parts: list[Parts | None] = [None] * len(refs)
@@ -97,7 +99,7 @@ class TextChannel:
         name = ref.name
         if name == "blank_lines":
             self._blank = self._blank or BlankRun()
-        elif name not in ("sameness", "topic_break") and name not in _LOOP:
+        elif name != "sameness" and name not in AT_FALL and name not in _LOOP:
             self._parts[index] = self._pages.part(name, pages_in(ref.window))
 
     @property
@@ -119,6 +121,8 @@ class TextChannel:
             return self._blank_lines
         if name == "topic_break":
             return self._broke
+        if name == "sentence_break":
+            return self._broke_off
         if name == "sameness":
             return partial(self._sameness, self._refs[index].window)
         return getattr(self, _LOOP[name])  # type: ignore[no-any-return]
@@ -144,7 +148,7 @@ class TextChannel:
         ref = self._refs[index]
         if ref.name.startswith("repetition_"):
             return self._loop_onset
-        if ref.name == "topic_break":
+        if ref.name in AT_FALL:
             return self._fell() or 0
         if ref.name == "sameness":
             return self._token_at(self._size - self._latest(ref.window)[0])
@@ -155,13 +159,23 @@ class TextChannel:
 
     def _broke(self) -> float:
         """How far the text left its subject where acceptance fell; nan while that cannot be told."""
-        onset, marks = self._fell(), self._tokens
-        if onset is None or self._topic is None or not marks:
+        onset, topic = self._fell(), self._topic
+        return topic.value(onset, self._since(onset)) if topic is not None and onset is not None else math.nan
+
+    def _broke_off(self) -> float:
+        """How much less of it is sentences since acceptance fell; nan while that cannot be told."""
+        onset, topic, sentences = self._fell(), self._topic, self._sentences
+        if topic is None or sentences is None or onset is None:
             return math.nan
+        return sentences.value(onset, self._since(onset), topic.latest)
+
+    def _since(self, token: int) -> int:
+        """Characters of whole pages since a token; negative when that is not known any more."""
+        marks = self._tokens
         # The first block that ended at that token or later; what is older than the marks is not looked at any more.
-        place = bisect_left(marks, onset)
+        place = bisect_left(marks, token)
         blocks = len(marks) - 1 - place if place or self._size == len(marks) * BLOCK else -1
-        return self._topic.value(onset, blocks * BLOCK - len(self._half))
+        return blocks * BLOCK - len(self._half)
 
     def _latest(self, window: Window | None) -> tuple[int, int]:
         """
@@ -301,5 +315,7 @@ class TextChannel:
             return f"{value:.0f} line ends follow each other"
         if ref.name == "topic_break" and self._topic is not None:
             return self._topic.why()
+        if ref.name == "sentence_break" and self._sentences is not None:
+            return self._sentences.why()
         part = self._parts[index]
         return (part.why(ref.name, value) if part is not None else "") or f"{ref} is {value:.3g}"

@@ -78,6 +78,11 @@ class TopicBreak:
         """Take in the newest page."""
         self._text = (self._text + page.encode("utf-8", "replace"))[-_KEPT:]
 
+    @property
+    def latest(self) -> bytes:
+        """The latest text."""
+        return self._text
+
     def value(self, onset: int, back: int) -> float:
         """
         How much less of the words is known since acceptance fell.

@@ -24,7 +24,7 @@ from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
 from guard.policy.judge import Judge
 from guard.shipped import find_policy
-from guard.types import Channel, Sample, StepAcceptance
+from guard.types import AT_FALL, Channel, Sample, StepAcceptance
 
 #: Characters of each token.
 TOKEN = 4
@@ -160,7 +160,7 @@ def without_steps(chunks: list[Sample]) -> list[Sample]:
 
 def text_path(judge: Judge, chunks: list[Sample]) -> None:
     """Feed the text detectors alone."""
-    refs = [ref for ref in judge.refs if ref.name == "topic_break" or not CATALOGUE[ref.name].needs_acceptance]
+    refs = [ref for ref in judge.refs if ref.name in AT_FALL or not CATALOGUE[ref.name].needs_acceptance]
     bank = DetectorBank(refs, None, "Tell me of the ferry.")
     for chunk in chunks:
         bank.observe(chunk)

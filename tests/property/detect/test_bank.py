@@ -37,6 +37,7 @@ ALL = (
     SignalRef("acceptance_fall", Window(16, Unit.TOKENS)),
     SignalRef("acceptance_evidence"),
     SignalRef("topic_break"),
+    SignalRef("sentence_break"),
 )
 ANY_TEXT = st.text(st.characters(min_codepoint=0, max_codepoint=sys.maxunicode, exclude_categories=()))
 LOOPY = st.builds(lambda a, b, n: a + b * n, ANY_TEXT, ANY_TEXT, st.integers(0, 60))

@@ -101,6 +101,29 @@ def test_where_acceptance_fell_is_found_in_the_text() -> None:
         assert math.isnan(broke())
 
 
+def test_where_acceptance_fell_it_is_looked_at_whether_sentences_go_on() -> None:
+    sentences = "The pilot of the ferry waits at the quay, and with him are all of those who live by the sound. " * 4
+    bits = " ".join(
+        f"{end}{word} " for word in ("lant", "marb ,", "copp", "velv", "fenc") for end in "abcdefghijklmnop"
+    )
+    fall: list[int | None] = [None]
+    channel = TextChannel((SignalRef("sentence_break"), SignalRef("topic_break")), fell=lambda: fall[0])
+    broke = channel.readers[0]
+    for token, start in enumerate(range(0, len(sentences), 4)):
+        channel.feed(sentences[start : start + 4], token, token + 1)
+    fell = fall[0] = token + 1
+    assert math.isnan(broke())
+    for start in range(0, len(bits), 4):
+        token += 1
+        channel.feed(bits[start : start + 4], token, token + 1)
+    assert broke() > 0.9
+    assert channel.onset(0) == fell
+    assert "0% of the words since then" in channel.why(0, broke())
+    for other in (fell - 60, 0, None):
+        fall[0] = other
+        assert not broke() > 0.0
+
+
 @pytest.mark.parametrize(
     ("passage", "prompt", "rounds"),
     [
