@@ -37,7 +37,7 @@ class WordCycle:
     """
     The latest words, from the page on in which something new was last said.
 
-    Words here are those of WordScan that begin with a letter or a digit.
+    Words here are those of WordScan that begin with a letter, a digit or a low line: names in code begin with one too.
     """
 
     __slots__ = ("_before", "_counts", "_words", "latest")
@@ -80,7 +80,7 @@ class WordCycle:
         words = self._words
         before = len(words)
         for token in tokens:
-            if token[0].isalnum():
+            if token[0].isalnum() or token[0] == "_":
                 words.append(crc32(token.encode("utf-8", "replace")) & _HASH | (0 if token.isalpha() else _FIGURE))
         self._counts.append(len(words) - before)
 

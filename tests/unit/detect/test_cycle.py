@@ -64,6 +64,11 @@ def test_figures_repeat_by_right() -> None:
     assert scan(START + "0, on, off, 1\n" * 60).value() > 100
 
 
+def test_names_that_begin_with_a_low_line_are_words_too() -> None:
+    assert scan(START + "".join(f"    .word _irq{n}\n" for n in range(64))).value() == 0.0
+    assert scan(START + "push _all and call _it\n" * 60).value() > 100
+
+
 def test_something_new_ends_it() -> None:
     assert (
         scan(nested(30) + "const entirely = different * words + here; // and nothing of the old\n" * 1).value() == 0.0
