@@ -6,7 +6,8 @@ have the number in the name; here it is the marker of the item, and what follows
 
 Where the prompt says how many items or rows it wants, and half as many again have come, names under climbing numbers
 are no better, and items that take turns neither: then rows count, whatever marks them, that stood in the list before,
-figures aside.
+figures aside. Rows of nothing but figures all do; of them those count whose first figure is one more than that of the
+row before, and only where what was asked for is not to be multiplied: ten rows for each, five years month by month.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _LONGEST: Final = 160
 _LEAST: Final = 10
 #: Equal items in a row that are not worth asking the prompt about.
 _FEW: Final = 4
+#: Longest number of a row.
+_DIGITS: Final = 9
 #: Rows of a list that are remembered.
 _KEPT: Final = 32
 #: Rows for each that the prompt asks for, and so many more, from which there are too many.
@@ -43,14 +46,17 @@ class ItemRun:
     Follows the list or table the text ends in.
 
     `run` is the number of items in a row that are the same, `stale` that of rows that stood in it before, figures
-    aside; `characters` is what the longer of both covers.
+    aside, `figures` that of rows of figures that are numbered; `characters` is what the longest of them covers.
 
     Args:
         size: Characters in a page.
         prompt: What the user asked.
     """
 
-    __slots__ = ("_last", "_line", "_prompt", "_said", "_size", "_skip", "characters", "rows", "run", "stale")
+    __slots__ = (
+        "_last", "_line", "_number", "_prompt", "_said", "_size", "_skip", "characters", "figures", "rows", "run",
+        "stale",
+    )  # fmt: skip
 
     def __init__(self, size: int, prompt: Prompt) -> None:
         self._size = size
@@ -60,7 +66,9 @@ class ItemRun:
         #: Hashes of the rows without their figures.
         self._said = array("I")
         self._skip = False
-        self.run = self.stale = self.characters = 0
+        #: First figure of the row before; -1 where it had none.
+        self._number = -1
+        self.run = self.stale = self.figures = self.characters = 0
         #: Rows of the list or table.
         self.rows = 0
 
@@ -89,7 +97,8 @@ class ItemRun:
         if skipped or _ROW.match(line) is None:
             self._last = ""
             del self._said[:]
-            self.run = self.stale = self.characters = self.rows = 0
+            self.run = self.stale = self.figures = self.characters = self.rows = 0
+            self._number = -1
             return
         marker = _MARKER.match(line)
         item = line[marker.end() :].strip().casefold() if marker is not None else ""
@@ -101,7 +110,9 @@ class ItemRun:
         self.rows += 1
         again = self._again(line)
         self.stale = self.stale + 1 if again else 0
-        self.characters = self.characters + len(line) if again else 0
+        numbered = self._numbered(line)
+        self.figures = self.figures + 1 if numbered else 0
+        self.characters = self.characters + len(line) if again or numbered else 0
 
     def _again(self, line: str) -> bool:
         """Whether a row stood in the list before, figures aside; it does from now on."""
@@ -115,15 +126,22 @@ class ItemRun:
         del said[:-_KEPT]
         return False
 
+    def _numbered(self, line: str) -> bool:
+        """Whether a row is of figures alone, and its first one more than that of the row before."""
+        found = _FIGURES.search(line) if not any(map(str.isalpha, line)) else None
+        number = int(found[0]) if found is not None and len(found[0]) <= _DIGITS else -1
+        follows = number == self._number + 1 and self._number >= 0
+        self._number = number
+        return follows
+
     def __call__(self) -> float:
         """Items in a row that are the same, or rows of which there are too many; 0 where the prompt asks for them."""
-        most = max(self.run, self.stale)
-        if most <= _FEW:
+        most, prompt = max(self.run, self.stale), self._prompt
+        if max(most, self.figures) <= _FEW:
             return float(most)
-        asked = self._prompt.rows
-        if asked and self.rows > _MOST * asked + _MORE:
-            return float(most)
-        return 0.0 if self._prompt.records else float(self.run)
+        if prompt.rows and self.rows > _MOST * prompt.rows + _MORE:
+            return float(most if prompt.multiplied else max(most, self.figures))
+        return 0.0 if prompt.records else float(self.run)
 
     def pages(self) -> int:
         """Pages that all but the first of them cover, rounded up."""

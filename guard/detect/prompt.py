@@ -90,6 +90,12 @@ _NUMBERED_ROWS = re.compile(
 )
 #: Fewer may as well be columns, or things of which each has many rows.
 _FEWEST_ROWS = 5
+#: What makes more rows of a number of things than there are of them.
+_MULTIPLIED = re.compile(
+    r"\b(?:each|every|all|per|by|times|hour(?:s|ly)?|da(?:ys?|ily)|week(?:s|ly)?|month(?:s|ly)?|quarter(?:s|ly)?|"
+    r"years?|yearly|annual(?:ly)?)\b",
+    re.IGNORECASE,
+)
 #: What asks for text without sense.
 _RANDOM = re.compile(
     r"\b(?:passwords?|passphrases?|api[- ]keys?|random(?:ly)?|base64|uuids?|guids?|digests?|sha-?\d*|hashes|"
@@ -197,6 +203,11 @@ class Prompt:
         found = [(match[1] or match[2]).casefold() for match in _NUMBERED_ROWS.finditer(self._request)]
         most = max((int(said) if said.isdecimal() else _NUMBERS.get(said, 0) for said in found), default=0)
         return most if most >= max(self.times, _FEWEST_ROWS) else 0
+
+    @cached_property
+    def multiplied(self) -> bool:
+        """True when there may be several rows for each of what the prompt counts."""
+        return _MULTIPLIED.search(self._request) is not None
 
     @cached_property
     def uniform(self) -> bool:

@@ -41,8 +41,40 @@ _LEAST_FUNCTION: Final = 0.38
 #: word up to which they are not markup or code.
 _LEAST_ITEM: Final = 0.4
 _MOST_MARKS: Final = 0.6
+#: Times in a row that a name must hold the same part to say itself again; masks such as xx_xx_xx_xx_xx do by right,
+#: but so many names, each with more of it than the one before, are no names.
+_LEAST_PARTS: Final = 4
+_LEAST_GROWN: Final = 3
 #: A text whose words hardly ever came back has nothing to fall from: lists of names, languages without spaces.
 _LEAST_BEFORE: Final = 0.12
+
+
+def parts_again(name: str) -> int:
+    """Parts of a name in code that are the part before them again, once the same stands there four times in a row."""
+    again = run = 0
+    last = ""
+    for part in name.split("_"):
+        if part.isalpha() and part == last:
+            run += 1
+            continue
+        again += run if run >= _LEAST_PARTS - 1 else 0
+        run, last = 0, part
+    return again + (run if run >= _LEAST_PARTS - 1 else 0)
+
+
+def parts_grown(row: list[str]) -> int:
+    """Parts that are the part before them again in names of which each has more of them than the one before."""
+    grown = total = names = before = 0
+    for token in row:
+        again = parts_again(token) if "_" in token else 0
+        if again > before:
+            names, total = names + 1, total + again
+        elif again:
+            names, total = 1, again
+        before = again or before
+        if names >= _LEAST_GROWN:
+            grown = max(grown, total)
+    return grown
 
 
 class WordScan:
@@ -65,7 +97,13 @@ class WordScan:
         if SCAN is not None:
             self.tokens, left, self._last, self.again = SCAN(text, self._last)
             self._open = left[:_LONGEST]
-            return
+        else:
+            self._feed(text, page)
+        if "_" in text and not self.again:
+            self.again = any(map(parts_again, self.tokens))
+
+    def _feed(self, text: str, page: str) -> None:
+        """What is left of the last page and this one, in Python."""
         tokens = _TOKEN.findall(text.lower())
         last = page[-1]
         self._open = tokens.pop()[:_LONGEST] if tokens and (last.isalnum() or last == "_") else ""
@@ -152,7 +190,7 @@ class WordWindow:
 
     def stutter(self, pages: int) -> float:
         """
-        Words that are the word before them again, of all words.
+        Words that are the word before them again, of all words; so are the parts of names that grow and grow.
 
         Args:
             pages: How many of the latest pages are looked at.
@@ -160,12 +198,9 @@ class WordWindow:
         if self._calm >= min(pages, len(self._pages)):
             return 0.0
         row = self._row(pages)
-        if not any(map(eq, row, row[1:])):
-            return 0.0
-        words = sum(map(str.isalpha, row))
-        return min(
-            1.0, sum(first == second and first.isalpha() for first, second in pairwise(row)) / max(words, _LEAST_ROW)
-        )
+        again = sum(first == second and first.isalpha() for first, second in pairwise(row))
+        grown = parts_grown(row)
+        return min(1.0, (again + grown) / max(sum(map(str.isalpha, row)) + grown, _LEAST_ROW))
 
     def clash(self) -> float:
         """Function words that cannot follow the word before them, of all function words."""

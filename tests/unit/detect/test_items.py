@@ -86,11 +86,30 @@ def test_rows_that_take_turns_are_too_many_as_well() -> None:
     assert rows("Write an HTML list with eight kinds of fruit.", text) == 21.0
 
 
+@pytest.mark.parametrize("page", [1, 7, 64, 500])
+def test_numbered_rows_of_figures_alone_are_too_many_as_well(page: int) -> None:
+    text = "| Weight | Price |\n" + "".join(f"| {10 + n}   | {2 + n // 3}.{n * 7 % 10}   |\n" for n in range(30))
+    assert rows("Make a table of fifteen garden tools with weight and price.", text, page) == 29.0
+    assert rows("Make a table of twenty garden tools with weight and price.", text, page) == 0.0
+    assert rows("Make a table of fifteen garden tools with weight and price of each size.", text, page) == 0.0
+    figures = "".join(f"{n}. 128.06661657119578\n" for n in range(1, 31))
+    assert rows("Give me a list of ten numbers that I shall call.", figures, page) == 29.0
+    assert rows("Give me a list of numbers that I shall call.", figures, page) == 0.0
+
+
+def test_the_longest_numbers_are_no_counters() -> None:
+    text = "".join(f"| {10**12 + number} | 7 |\n" for number in range(30))
+    assert rows("Make a table of ten large numbers.", text) == 0.0
+
+
 @pytest.mark.parametrize(
     ("prompt", "row"),
     [
         ("Make a table of ten kinds of fruit.", "| Fruit {letter} | {n} |\n"),
-        ("Make a table of ten kinds of fruit.", "| {n} | {n} |\n"),
+        ("Make a table of ten kinds of fruit.", "| {other} | {n} |\n"),
+        ("Make a table of ten kinds of fruit.", "|{other}|\n| {n} | {other} |\n"),
+        ("Make a table of ten kinds of fruit in each month.", "| {n} | {other} |\n"),
+        ("Make a table of prices.", "| {n} | {other} |\n"),
         ("Make a table of prices.", "| Plums | {n} |\n"),
         ("Make a table of five fruits and their prices in 12 months.", "| Month {n} | 5 | 7 | 9 | 8 | 6 |\n"),
         ("Make a table with six short columns about plums.", "| Plums | {n} |\n"),
@@ -99,7 +118,7 @@ def test_rows_that_take_turns_are_too_many_as_well() -> None:
     ],
 )
 def test_new_rows_figures_and_what_was_not_counted_are_not_too_many(prompt: str, row: str) -> None:
-    text = "".join(row.format(n=number, letter=chr(65 + number)) for number in range(25))
+    text = "".join(row.format(n=number, letter=chr(65 + number), other=number * 7 % 25) for number in range(25))
     assert rows(prompt, text) == 0.0
 
 

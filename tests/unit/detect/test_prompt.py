@@ -174,3 +174,19 @@ def test_what_the_prompt_says_is_known_by_its_rows_of_words() -> None:
 )
 def test_how_many_rows_are_wanted(prompt: str, rows: int) -> None:
     assert Prompt(prompt).rows == rows
+
+
+@pytest.mark.parametrize(
+    ("prompt", "multiplied"),
+    [
+        ("Make a table of fifteen garden tools with weight and price.", False),
+        ("List the capitals of ten European countries.", False),
+        ("Make a table for five years of payments.", True),
+        ("Make a table of six plans, month by month.", True),
+        ("Write a CSV file with 10 rows per sensor.", True),
+        ("Make a list of ten towns and their daily trains.", True),
+        ("", False),
+    ],
+)
+def test_what_makes_more_rows_than_there_are_things(prompt: str, multiplied: bool) -> None:
+    assert Prompt(prompt).multiplied is multiplied

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from guard.detect.words import WordScan, WordWindow
+from guard.detect.words import WordScan, WordWindow, parts_again, parts_grown
 
 
 def read(text: str, blocks: int = 15) -> float:
@@ -91,6 +91,36 @@ def test_a_stutter_is_the_same_word_again() -> None:
     assert order("=" * 90 + " done done " + "-" * 90).stutter(20) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("year_state_state_state_state", 3),
+        ("_state_state_state_state_", 3),
+        ("x_x_x_x_x_y_y_y_y", 7),
+        ("year_state_state_state", 0),
+        ("auth_user_user_permissions", 0),
+        ("____", 0),
+        ("1_000_000_000_000_000", 0),
+        ("state", 0),
+    ],
+)
+def test_a_name_says_itself_again_once_a_part_stands_there_four_times(name: str, again: int) -> None:
+    assert parts_again(name) == again
+
+
+def test_names_that_grow_and_grow_stutter() -> None:
+    grown = ", ".join("year" + "_state" * times + ": str" for times in range(1, 12))
+    assert order(grown).stutter(20) > 0.8
+    assert parts_grown(["x" + "_x" * times for times in (3, 4, 5)]) == 12
+    assert parts_grown(["x" + "_x" * times for times in (3, 4, 4, 5, 3, 4)]) == 0
+
+
+def test_the_same_long_name_again_and_again_does_not() -> None:
+    masks = "MASK = 'xx_xx_xx_xx_xx_xx' LONG = 'xx_xx_xx_xx_xx_xx_xx_xx'\n" * 6
+    assert order(masks).stutter(20) == 0.0
+    assert order("cha_cha_cha_01.mp3 na_na_na_na_hey.mp3\n" * 8).stutter(20) == 0.0
+
+
 def test_a_stutter_is_looked_for_in_the_latest_pages() -> None:
     window = order(PROSE[:96] + "not\n\nnot\n\n" * 16)
     assert window.stutter(8) > 0.8
@@ -117,7 +147,9 @@ def test_sentences_without_an_article_are_prose_too() -> None:
 
 
 def test_pages_without_a_stutter_need_not_be_compared() -> None:
-    for text in (PROSE * 3, "we we went went home home to to the the pier. " * 2, "a a\n" * 40, "x " * 9 + PROSE * 3):
+    grown = " ".join("year" + "_state" * times for times in range(9))
+    twice = "we we went went home home to to the the pier. " * 2
+    for text in (PROSE * 3, grown, twice, "a a\n" * 40, "x " * 9 + PROSE * 3):
         scan, told, blind = WordScan(), WordWindow(4), WordWindow(4)
         for start in range(0, len(text) - len(text) % 16, 16):
             scan.feed(text[start : start + 16])
