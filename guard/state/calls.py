@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -47,14 +47,22 @@ class Calls:
         """Whether requests wait for the store at all."""
         return self._circuit.closed
 
-    async def ask(self, operation: str, make: Callable[[], Awaitable[T]], *, proves: bool = True) -> T | None:
+    async def ask(
+        self,
+        operation: str,
+        make: Callable[[], Awaitable[T]],
+        *,
+        proves: bool = True,
+        since: Sequence[float] = (),
+    ) -> T | None:
         """
-        One call that a request waits for.
+        One call that a request waits for, or several requests.
 
         Args:
             operation: Its name in the metrics.
             make: Starts it.
             proves: That it succeeds shows that the store works; one that is full or read-only still answers reads.
+            since: When the requests began to wait, if it is not one that does so now. Unit: seconds.
 
         Returns:
             Its result; None when it was not tried, failed or came too late.
@@ -62,11 +70,13 @@ class Calls:
         if not self._circuit.closed or len(self._running) >= LIMIT:
             self._counts.calls[(operation, "skipped")] += 1
             return None
-        began = self._clock.now()
+        now = self._clock.now()
+        since = since or (now,)
         try:
-            return await self._run(operation, make, self._deadline, proves=proves)
+            return await self._run(operation, make, max(self._deadline - (now - min(since)), 0.0), proves=proves)
         finally:
-            self._counts.waited += self._clock.now() - began
+            now = self._clock.now()
+            self._counts.waited += sum(now - began for began in since)
 
     async def probe(
         self, operation: str, make: Callable[[], Awaitable[T]], patience: float, *, proves: bool = False

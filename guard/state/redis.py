@@ -7,9 +7,8 @@ What a guard tells the store, it tells as a whole; see `Own`.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,10 +18,11 @@ from guard.retry.budget import Budget
 from guard.state.calls import Calls
 from guard.state.connect import PATIENCE, connect
 from guard.state.lists import SharedLists
-from guard.state.own import Others, Own, newest
+from guard.state.own import Own, newest
+from guard.state.retries import Retries
 from guard.state.scripts import Script
 from guard.state.settings import StoreSettings
-from guard.state.store import BEAT, KEPT_VERDICTS, WINDOW, Ejection, Fleet, StoreCounts, Tally
+from guard.state.store import KEPT_VERDICTS, WINDOW, Ejection, Fleet, StoreCounts, Tally
 from guard.state.window import summed
 from guard.types import ReplicaId
 
@@ -30,13 +30,8 @@ from guard.types import ReplicaId
 MEANS_LIVE = 7 * 86_400
 #: How long verdicts are kept. Unit: seconds.
 VERDICTS_LIVE = 86_400
-#: Age before which the store does not know all guards yet: each has beaten twice by then. Unit: seconds.
-SETTLING = 2 * BEAT
 
 T = TypeVar("T")
-
-#: How long the end of a retry waits to be told with others. Unit: seconds.
-RELEASE_AFTER = 0.05
 
 _encode = msgspec.json.Encoder().encode
 _counts_of = msgspec.json.Decoder(dict[ReplicaId, tuple[int, int]]).decode
@@ -87,14 +82,10 @@ class RedisStore:
         self._wall = wall
         self._own = Own(guard, budget, window)
         self._calls = Calls(settings.deadline, settings.failures, self.counts, clock)
-        self._lease = round(settings.lease * 1000)
         self._prefix = f"{{{settings.namespace}}}:1:"
-        self._sequence = 0
-        self._asking = 0
-        self._active = 0
-        self._releasing: asyncio.TimerHandle | None = None
+        told = (self._prefix + "guards", settings, self._own, self._calls, self.counts, clock)
+        self._retries = Retries(self._client, *told)
         self._epoch = b""
-        self._retries = Script("retries")
         self._quality = Script("quality")
         self._ejections = Script("ejections")
         self._means = Script("means")
@@ -109,9 +100,9 @@ class RedisStore:
     def fleet(self) -> Fleet:
         """As of the last answer; this guard alone while degraded."""
         if self.degraded:
-            return Fleet(1, self._active, self.retries)
+            return Fleet(1, self._retries.active, self.retries)
         others = self._own.others
-        return Fleet(others.guards, others.active + self._active, others.retries + self.retries)
+        return Fleet(others.guards, others.active + self._retries.active, others.retries + self.retries)
 
     @property
     def retries(self) -> int:
@@ -123,7 +114,7 @@ class RedisStore:
         """By the last answer; while degraded, by this guard's own share."""
         own = self._own
         if self.degraded:
-            return own.retries.in_flight < own.limit(self._active, self._clock.now())
+            return own.retries.in_flight < self._retries.limit
         fleet = self.fleet
         return fleet.retries < own.retries.budget.allowance(fleet.active)
 
@@ -133,87 +124,25 @@ class RedisStore:
 
     async def close(self) -> None:
         """Leave the fleet, and close the connections."""
-        if not self.degraded:
-            await self._calls.probe("leave", self._report(wanted=False, lease=0), PATIENCE)
-        self._silence()
+        await self._retries.leave()
         await self._calls.close()
         await self._client.aclose()
 
     # -- the budget ---------------------------------------------------------------------------------
 
     async def admit_retry(self, active: int) -> bool:
-        """One round trip; alone, within its deadline, this guard's own share decides."""
-        self._active = active
-        own = self._own.retries
-        report = self._report(wanted=True, lease=self._lease)
-        self._asking += 1
-        try:
-            answer = await self._calls.ask("admit", report)
-        finally:
-            self._asking -= 1
-        decided = self._learn_fleet(answer) if answer is not None else -1
-        if decided < 0:
-            # What the store is still being asked for may be granted yet: of a burst, it is asked only for a part.
-            granted = own.take(self._own.limit(active, self._clock.now()) - self._asking)
-        else:
-            granted = decided == 1
-            if granted:
-                own.claim()
-        result = "granted" if granted else "refused"
-        self.counts.admissions[(result, "fleet" if decided >= 0 else "guard")] += 1
-        return granted
+        """One round trip, two in a burst; alone, within its deadline, this guard's own share decides."""
+        return await self._retries.admit(active)
 
     async def retry_done(self) -> None:
         """Told a little later, with other ends that come meanwhile, or by the next admission if that is sooner."""
-        self._own.retries.release()
-        if self._releasing is None and self._calls.closed:
-            self._releasing = asyncio.get_running_loop().call_later(RELEASE_AFTER, self._release)
-
-    def _release(self) -> None:
-        self._calls.start("release", self._report(wanted=False, lease=self._lease))
-
-    def _silence(self) -> None:
-        """What the release would have told is told otherwise, or no more."""
-        if self._releasing is not None:
-            self._releasing.cancel()
-            self._releasing = None
-
-    def _report(self, *, wanted: bool, lease: int) -> Callable[[], Awaitable[list[int]]]:
-        """A call that tells this guard's retries and requests as they now are; its answer is for `_learn_fleet`."""
-        self._silence()
-        self._sequence += 1
-        own = self._own.retries
-        told = (self._sequence, own.in_flight, self._asking, self._active, int(wanted), lease)
-        rule = (own.budget.share, own.budget.floor, round(SETTLING * 1000))
-
-        async def reported() -> list[int]:
-            reply = await self._retries.run(self._client, self._prefix + "guards", self.guard, *told, *rule)
-            return [int(value) for value in reply]
-
-        return reported
-
-    def _learn_fleet(self, answer: list[int]) -> int:
-        """Take over what the store knows of the fleet; its decision: 1 granted, 0 refused, -1 cannot tell yet."""
-        granted, guards, active, retries = answer
-        if granted < 0:
-            # Others may not have told yet that they are there; what was known of them holds.
-            guards = max(guards, self._own.others.guards)
-            until = 0.0
-        else:
-            until = self._clock.now() + self._lease / 1000
-        self._own.others = Others(guards, active, retries, self.retries, until)
-        return granted
+        self._retries.done()
 
     # -- once every BEAT ------------------------------------------------------------------------------
 
     async def beat(self, active: int) -> None:
         """Tell all that is new, and learn what the others told. Ends at the first call that fails."""
-        self._active = active
-        answer = await self._calls.probe("beat", self._report(wanted=False, lease=self._lease), PATIENCE, proves=True)
-        if answer is None:
-            return
-        self._learn_fleet(answer)
-        if await self._sync_quality() and await self._sync_ejections():
+        if await self._retries.beat(active) and await self._sync_quality() and await self._sync_ejections():
             await self._send_verdicts()
 
     async def _sync_quality(self) -> bool:

@@ -122,7 +122,7 @@ class StateStore(Protocol):
 
     async def admit_retry(self, active: int) -> bool:
         """
-        Ask the fleet's budget for one retry: one round trip.
+        Ask the fleet's budget for one retry: one round trip, in a burst up to two.
 
         Args:
             active: Client requests in flight on this guard, the one that asks included.

@@ -17,7 +17,7 @@ from guard.fleet.settings import HealthSettings, PoolSettings
 from guard.policy.judge import Judge
 from guard.policy.schema import Policy
 from guard.server.run import Running, running_guard
-from guard.state.redis import SETTLING
+from guard.state.retries import SETTLING
 from guard.state.settings import StoreSettings
 from guard.types import ReplicaId, WhenExhausted
 from tests.integration.server.scripted import OK_SSE, Backend, backend

@@ -13,7 +13,8 @@ import pytest
 from guard.clock import MonotonicClock
 from guard.retry.budget import Budget
 from guard.state.memory import MemoryFleet, MemoryStore
-from guard.state.redis import SETTLING, RedisStore
+from guard.state.redis import RedisStore
+from guard.state.retries import SETTLING
 from guard.state.settings import StoreSettings
 from guard.state.store import KEPT_MEANS, KEPT_TALLIES, KEPT_VERDICTS, StateStore
 from guard.types import ReplicaId

@@ -50,6 +50,17 @@ async def test_a_late_call_is_left_to_itself_and_ends_later() -> None:
     await asyncio.wait_for(ended.wait(), 10)
 
 
+async def test_requests_that_waited_before_the_call_wait_no_longer_than_the_deadline_in_all() -> None:
+    made, counts = calls(deadline=5.0)
+    now = MonotonicClock().now()
+    began = time.perf_counter()
+    assert await made.ask("x", asyncio.Event().wait, since=[now - 1.0, now - 4.95]) is None
+    assert time.perf_counter() - began < 4.0
+    assert counts.calls == {("x", "late"): 1}
+    assert counts.waited >= 1.05 + 5.0 - 0.01, "of both"
+    await made.close()
+
+
 async def test_after_failures_requests_do_not_wait_and_a_probe_mends_it() -> None:
     made, counts = calls(deadline=5.0)
     with structlog.testing.capture_logs() as logs:
