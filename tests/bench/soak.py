@@ -38,8 +38,11 @@ from tests.bench.soak_verdict import (
     attempts,
     beyond_budget,
     closes,
+    explained,
     flatness,
     lags_of,
+    retried,
+    total,
     violations,
     whole_lines,
 )
@@ -241,8 +244,9 @@ async def _run(seconds: float, stage: Stage, guard: Watched, seed: int) -> Ended
     await asyncio.sleep(CALM)
     after = await guard.sample(time.monotonic() - begun)
     metrics = await guard.metrics()
-    done = Counter(stage.done)
-    return Ended(seconds, clients, done, [], 0, 0, before, samples, after, metrics, (0, 0), lags, [], [], None)
+    done = Counter(one.kind for one in stage.done)
+    told = (seconds, clients, done, [], 0, 0, before, samples, after, metrics, (0, 0), lags, [], [], None)
+    return Ended(*told, begun=begun, done=stage.done)
 
 
 def report(end: Ended, guard: Watched, seed: int) -> dict[str, Any]:
@@ -265,7 +269,12 @@ def report(end: Ended, guard: Watched, seed: int) -> dict[str, Any]:
         "slowest_s": round(end.clients.slowest, 1),
         "attempts": dict(Counter(one.how for one in end.seen)),
         "given_up": closes(end),
-        "beyond_budget": max(excess, 0),
+        "beyond_budget": max(excess.by, 0),
+        "budget_at_worst": explained(excess, end.begun, end.done, end.samples),
+        "retries": {
+            "seen": retried(end.seen),
+            "granted": total(end.metrics, "guard_retry_admissions_total", 'result="granted"'),
+        },
         "woken_late_s": {"often": _quantile(end.lags, 0.99), "at_most": _quantile(end.lags, 1.0)},
         "replicas_late_s": {
             "times": len(end.replica_lags),
@@ -295,6 +304,8 @@ def shown(result: dict[str, Any]) -> str:
         "given_up",
         "slowest_s",
         "beyond_budget",
+        "budget_at_worst",
+        "retries",
         "woken_late_s",
     ):
         lines.append(f"{name.replace('_', ' ')}: {result[name]}")

@@ -107,6 +107,15 @@ class Replica:
             self.process.wait()
 
 
+class Done(NamedTuple):
+    """A fault as it was done. Unit of times: seconds of the monotonic clock."""
+
+    kind: str
+    replica: int
+    began: float
+    ended: float
+
+
 @dataclass
 class Stage:
     """Everything that faults are done to."""
@@ -117,7 +126,7 @@ class Stage:
     policy: Path
     clock: Path
     clients: Clients
-    done: list[str] = field(default_factory=list)
+    done: list[Done] = field(default_factory=list)
 
     async def perform(self, faults: list[Fault], begun: float) -> None:
         """All of them, each at its time or after the one before it; in the end everything is well again."""
@@ -131,12 +140,13 @@ class Stage:
             await self._one(fault)
 
     async def _one(self, fault: Fault) -> None:
+        began = time.monotonic()
         wait = asyncio.create_task(asyncio.sleep(fault.lasts))
         if fault.replica >= 0:
             await self._sicken(self.replicas[fault.replica], fault.kind, wait)
         else:
             await AROUND_DOES[fault.kind](self, wait, fault)
-        self.done.append(fault.kind)
+        self.done.append(Done(fault.kind, fault.replica, began, time.monotonic()))
 
     async def _sicken(self, replica: Replica, kind: str, wait: Awaitable[None]) -> None:
         if kind == "kill":

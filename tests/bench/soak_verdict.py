@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from guard.retry.budget import Budget
 from guard.state.connect import CONNECTIONS
 from tests.bench.soak_load import VIOLATIONS, Clients
-from tests.bench.soak_plan import Replica
+from tests.bench.soak_plan import Done, Replica
 
 #: An attempt that the guard has let go of may be seen to end so much later, and how often its watchdog looks. Unit:
 #: seconds.
@@ -67,6 +68,7 @@ class Attempt(NamedTuple):
     ended: float
     how: str
     silence: float
+    replica: int = -1
 
 
 def attempts(replicas: list[Replica], idle: float) -> tuple[list[Attempt], int, int]:
@@ -93,10 +95,11 @@ def attempts(replicas: list[Replica], idle: float) -> tuple[list[Attempt], int, 
                 since, request = begun.pop(number)
                 how, silence = rest[0], float(rest[1])
                 overdue = max(silence - idle - LAG, 0.0) if how == "closed" else 0.0
-                out.append(Attempt(request, since, float(at) - overdue, how, silence))
+                out.append(Attempt(request, since, float(at) - overdue, how, silence, replica.number))
         for number, (since, request) in begun.items():
             killed = replica.killed.get(int(number.split("-")[0]), float("inf"))
-            out.append(Attempt(request, since, killed, "killed" if killed < float("inf") else "open", 0.0))
+            how = "killed" if killed < float("inf") else "open"
+            out.append(Attempt(request, since, killed, how, 0.0, replica.number))
     return sorted(out, key=lambda one: one.began), late, wrong
 
 
@@ -111,11 +114,33 @@ def lags_of(replicas: list[Replica]) -> list[tuple[float, float]]:
     return out
 
 
+class Excess(NamedTuple):
+    """
+    The moment at which the budget was kept worst: one at which a retry began.
+
+    Args:
+        by: Retries beyond what was allowed; negative if there was room for more.
+        at: Unit: seconds of the monotonic clock.
+        allowed: By the requests that the guard may have known of.
+        requests: The fewest and the most of them that were open then.
+        retries: Those in flight, each with its number among the attempts of its request that replicas saw, from 1.
+    """
+
+    by: int
+    at: float = 0.0
+    allowed: int = 0
+    requests: tuple[int, int] = (0, 0)
+    retries: tuple[tuple[Attempt, int], ...] = ()
+
+
 def beyond_budget(
     seen: list[Attempt], changes: list[tuple[float, int]], budget: Budget, lags: list[tuple[float, float]]
-) -> int:
+) -> Excess:
     """
     Most retries beyond the budget at the moment when one began.
+
+    What counts is what was allowed when the guard decided: of those that it granted while more requests were open, it
+    breaks off none when there are fewer, and grants no more.
 
     Args:
         seen: All attempts by their beginning.
@@ -127,23 +152,79 @@ def beyond_budget(
     lag_times = [at for at, _ in lags]
     longest = max((lag for _, lag in lags), default=0.0)
     times = [at for at, _ in changes]
-    known: set[str] = set()
+    known: Counter[str] = Counter()
     retrying: dict[str, Attempt] = {}
-    excess = -budget.floor
+    worst = Excess(-budget.floor)
     for one in seen:
-        if one.request not in known:
-            known.add(one.request)
+        known[one.request] += 1
+        if known[one.request] == 1:
             continue
         near = lags[bisect_left(lag_times, one.began - 3.0) : bisect_right(lag_times, one.began + 3.0 + longest)]
         late = LAG + max((lag for at, lag in near if at - lag <= one.began + 3.0), default=0.0)
         retrying = {name: other for name, other in retrying.items() if other.ended > one.began}
         retrying[one.request] = one
         # A guard that is woken late still has clients that left in the meantime.
-        open_now = changes[bisect_left(times, one.began - 1.0 - late) : bisect_right(times, one.began)]
-        active = max((count for _, count in open_now), default=0)
-        still = sum(other.ended > one.began + late for other in retrying.values())
-        excess = max(excess, still - budget.allowance(active))
-    return excess
+        first, last = bisect_right(times, one.began - 1.0 - late), bisect_right(times, one.began)
+        counts = [count for _, count in changes[max(first - 1, 0) : last]] or [0]
+        allowed = budget.allowance(max(counts))
+        still = [other for other in retrying.values() if other.ended > one.began + late]
+        if len(still) - allowed > worst.by:
+            taking = tuple((other, known[other.request]) for other in still)
+            worst = Excess(len(still) - allowed, one.began, allowed, (min(counts), max(counts)), taking)
+    return worst
+
+
+def explained(excess: Excess, begun: float, faults: Sequence[Done], samples: list[Sample]) -> dict[str, object]:
+    """
+    All that is known of the worst moment.
+
+    Args:
+        excess: That moment.
+        begun: When the soak began. Unit: seconds of the monotonic clock.
+        faults: Those that were done.
+        samples: What the guard said of itself.
+    """
+    at, retries = excess.at, [one for one, _ in excess.retries]
+    latest = sorted(retries, key=lambda one: -one.began)
+    around = {
+        "under_way": [fault for fault in faults if fault.began <= at < fault.ended],
+        "before": sorted((fault for fault in faults if fault.ended <= at), key=lambda fault: -fault.ended)[:3],
+        "after": sorted((fault for fault in faults if fault.began > at), key=lambda fault: fault.began)[:2],
+    }
+    return {
+        "at_s": round(at - begun, 2),
+        "beyond": excess.by,
+        "allowed": excess.allowed,
+        "retries": len(retries),
+        "requests": excess.requests,
+        "by_replica": dict(Counter(one.replica for one in retries).most_common()),
+        "by_attempt": dict(sorted(Counter(number for _, number in excess.retries).items())),
+        "ended": dict(Counter(one.how for one in retries).most_common()),
+        "began_within_s": {str(limit): sum(at - one.began <= limit for one in retries) for limit in (0.1, 1, 10)},
+        "latest": [one.request for one in latest[:10]],
+        "faults": {
+            when: [
+                {
+                    "kind": one.kind,
+                    "replica": one.replica,
+                    "from_s": round(one.began - at, 2),
+                    "to_s": round(one.ended - at, 2),
+                }
+                for one in those
+            ]
+            for when, those in around.items()
+        },
+        "guard_then": [
+            {"at_s": one.at, "retries": one.retries, "requests": one.in_flight}
+            for one in samples
+            if abs(one.at - (at - begun)) <= 6.0
+        ],
+    }
+
+
+def retried(seen: list[Attempt]) -> int:
+    """Attempts that replicas saw of requests of which they had seen one before."""
+    return len(seen) - len({one.request for one in seen})
 
 
 def flatness(samples: list[Sample], seconds: float) -> dict[str, dict[str, float]]:
@@ -202,6 +283,8 @@ class Ended(NamedTuple):
     replica_lags: list[tuple[float, float]]
     problems: list[str]
     exit_code: int | None
+    begun: float = 0.0
+    done: Sequence[Done] = ()
 
 
 def total(metrics: dict[str, float], name: str, label: str = "") -> int:
@@ -209,13 +292,16 @@ def total(metrics: dict[str, float], name: str, label: str = "") -> int:
     return int(sum(value for key, value in metrics.items() if key.split("{")[0] == name and label in key))
 
 
-def violations(end: Ended, excess: int, flat: dict[str, dict[str, float]]) -> list[str]:
+def violations(end: Ended, excess: Excess, flat: dict[str, dict[str, float]]) -> list[str]:
     """Everything that must not be; empty for a good soak."""
     out = [f"{end.clients.outcomes[name]} clients: {name}" for name in VIOLATIONS if end.clients.outcomes[name]]
     out += [f"the guard: {line}" for line in end.problems]
     out += _ends(end) + _aborts(end) + _recovered(end)
-    if excess > 1:
-        out.append(f"{excess} retries beyond the budget")
+    if excess.by > 1:
+        out.append(f"{excess.by} retries beyond the budget at {excess.at - end.begun:.1f} s")
+    made, granted = retried(end.seen), total(end.metrics, "guard_retry_admissions_total", 'result="granted"')
+    if made > granted:
+        out.append(f"{made} retries came to the replicas, {granted} were granted")
     for name, (share, number) in GROWTH.items():
         if end.seconds < LONG and name.endswith("_each"):
             continue
