@@ -65,6 +65,7 @@ class ChunkRewriter:
         self._ahead: Stopped | None = None
         #: The engine's object for debugging: whether it goes out whole, and else what of it the guard asked for.
         self._cut_verbose = self._cut_timings and request.body.get("verbose") is not True
+        self._has_verbose = self._cut_timings and not self._cut_verbose
         # With an echo the guard does not ask for token ids, and vLLM's streams have the prompt's unasked.
         echo = request.stream and bool(request.body.get("echo"))
         self._cut_tokens = engine == "vllm" and request.stream and not (request.return_token_ids or echo)
@@ -85,8 +86,9 @@ class ChunkRewriter:
         return self._cuts_steps
 
     def look_ahead(self, ahead: Stopped) -> None:
-        """See Rewriter."""
+        """See Rewriter. The guard has asked for the object for debugging then."""
         self._ahead = ahead
+        self._has_verbose = self._cut_timings
 
     def apply(self, event: SseEvent, chunk: Chunk, steps: Sequence[StepAcceptance] = ()) -> bytes:
         """
@@ -111,7 +113,7 @@ class ChunkRewriter:
             return quick
         stopped = self._ahead is not None and self._ahead.stopped
         timings = self._cut_timings and chunk.timings is not None and not stopped and _midway(chunk)
-        if self._cut_timings and _VERBOSE in event.data:
+        if self._has_verbose and _VERBOSE in event.data:
             event = _less_verbose(event, whole=self._cut_verbose, timings=timings)
         return self._rewrite(event, chunk, steps, timings=timings)
 
