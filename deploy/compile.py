@@ -34,6 +34,7 @@ MODULES = (
                 "repetition",
                 "sentences",
                 "shape",
+                "step_window",
                 "stretch",
                 "texture",
                 "told",

@@ -34,6 +34,7 @@ from guard.core.events import (
 )
 from guard.core.factory import make_attempt, resume_blocker
 from guard.core.failure import of_fault, of_refusal, of_verdict
+from guard.core.monitor import CLEAN
 from guard.core.outgoing import NO_ROOM
 from guard.core.own_error import OwnErrors
 from guard.core.phases import LEGAL, Phase
@@ -153,7 +154,7 @@ class Exchange(OwnErrors):
             if judged is not None:
                 return judged
             self._passes = False
-            if self._passed and self._form is not None:
+            if self._passed.last is not None and self._form is not None:
                 return self._after_passed(self._form, data)
         if self._phase is not _STREAMING:
             return self._on_other_data(data)
@@ -338,7 +339,7 @@ class Exchange(OwnErrors):
         return [*out, *self._fail(Outcome.EXHAUSTED if kind else Outcome.UPSTREAM_ERROR, failure)]
 
     def _on_verdict(self, verdict: Verdict, *, last: bool = False) -> list[Command]:
-        if verdict.action in (Action.PASS, Action.HOLD):
+        if verdict is CLEAN or verdict.action in (Action.PASS, Action.HOLD):
             return []
         attempt = self._current()
         if attempt.doubts(verdict) and not self._mends(attempt, verdict):

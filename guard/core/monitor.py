@@ -212,7 +212,7 @@ class Monitor:
 
 def leeway(judge: Judge, bank: DetectorBank, state: JudgeState, channel: Channel, ahead: int) -> Leeway | None:
     """By one judge; see `Monitor.leeway`."""
-    found = judge.slack(bank.read, lambda ref, bound, rising: bank.slack(ref, bound, ahead, rising=rising), state)
+    found = judge.slack(bank.read, bank.slack, ahead, state)
     return None if found is None else Leeway(bank.room(channel), *found)
 
 

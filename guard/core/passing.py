@@ -32,7 +32,7 @@ from guard.core.phases import Phase
 from guard.core.settings import ExchangeSettings
 from guard.policy.schema import HoldMode
 from guard.proto.client import ClientRequest
-from guard.proto.plain import PlainForm, text_of
+from guard.proto.plain import PlainForm, Run
 from guard.types import Channel, Verdict
 from guard.wire import Plain
 
@@ -78,14 +78,14 @@ class Lane(Protocol):
         """
         ...
 
-    def drain(self) -> tuple[bytes, int, str, bytes, float, float, float, int, bool, float, int] | None:
+    def drain(self) -> tuple[bytes, int, str, bytes, float, float, float, bool, float, int] | None:
         """
         Let nothing pass any more.
 
         Returns:
             None if nothing has passed. Else: the last event, where its text ends in it; the text of all; accepted,
             drafted and emitted tokens of each step, one byte each; times of the first and the last, the longest gap
-            between two; tokens unjudged, whether a look is due, the slack and the room that are left.
+            between two; whether a look is due, the slack and the room that are left.
         """
         ...
 
@@ -103,9 +103,7 @@ class Passing(Outgoing, abc.ABC):
         #: Of the latest plain chunk that went the long way.
         self._form: PlainForm | None = None
         #: Passed on, and not yet taken in.
-        self._passed: list[Plain] = []
-        #: Tokens in them. Unit: tokens.
-        self._unjudged = 0
+        self._passed = Run()
         #: What may pass before anything can be suspected; None while the next step could raise suspicion.
         self._leeway: Leeway | None = None
         #: Whether what has passed is to be looked at, by `look` or before the next event.
@@ -124,7 +122,7 @@ class Passing(Outgoing, abc.ABC):
         if lane is None or form is None or leeway is None or not self._passes or self.due or self.live:
             return
         most, most_bytes = MOST_UNJUDGED, self._settings.max_event_bytes
-        room, unjudged = leeway.room, self._unjudged
+        room, unjudged = leeway.room, self._passed.tokens
         lane.arm(form.prefix, form.middle, leeway.slack, leeway.share, room, unjudged, most, most_bytes)
 
     def _from_lane(self) -> None:
@@ -134,12 +132,9 @@ class Passing(Outgoing, abc.ABC):
         leeway = self._leeway
         if taken is None or leeway is None:
             return
-        data, end, text, steps, first, last, gap, unjudged, due, slack, room = taken
-        passed, stop = self._passed, len(steps) - 3
-        for at in range(0, stop, 3):
-            passed.append(Plain(b"", 0, text if at == 0 else "", steps[at + 2], steps[at], steps[at + 1]))
-        passed.append(Plain(data, end, "" if stop else text, steps[stop + 2], steps[stop], steps[stop + 1]))
-        self._unjudged, self.due, leeway.slack, leeway.room = unjudged, due, slack, room
+        data, end, text, steps, first, last, gap, due, slack, room = taken
+        self._passed.add_all(steps, text, Plain(data, end, "", steps[-1], steps[-3], steps[-2]))
+        self.due, leeway.slack, leeway.room = due, slack, room
         self._now = max(self._now, last)  # what is dealt with just now may have come later
         self._ledger.passed_beside(first, last, gap)
 
@@ -169,10 +164,10 @@ class Passing(Outgoing, abc.ABC):
         form = self._form
         self._leeway = attempt.leeway(form.channel, MOST_UNJUDGED) if self._passes and form is not None else None
 
-    def _take_passed(self) -> list[Plain]:
+    def _take_passed(self) -> Run:
         """What has passed, and none of it any longer."""
         passed = self._passed
-        self._passed, self._unjudged, self._leeway, self.due = [], 0, None, False
+        self._passed, self._leeway, self.due = Run(), None, False
         return passed
 
     def pass_on(self, number: int, data: bytes, now: float) -> bytes:
@@ -193,12 +188,12 @@ class Passing(Outgoing, abc.ABC):
         if plain is None or len(data) > self._settings.max_event_bytes:
             return b""
         passed, leeway, accepted, drafted = self._passed, self._leeway, plain.accepted, plain.drafted
-        unjudged = self._unjudged + plain.tokens
+        unjudged = passed.tokens + plain.tokens
         if unjudged > MOST_UNJUDGED:
             return b""
         if leeway is None:
             # A step that kept nothing of its draft is what speaks of a fault.
-            if not accepted or len(passed) >= MOST_PASSED:
+            if not accepted or len(passed.steps) >= MOST_PASSED:
                 return b""
         else:
             if drafted:
@@ -210,9 +205,8 @@ class Passing(Outgoing, abc.ABC):
             leeway.room -= len(plain.text)
             # The next chunk may have as many tokens as its step can give.
             self.due = leeway.room <= 0 or unjudged + drafted >= MOST_UNJUDGED
-        self._unjudged = unjudged
         self._now = now
-        passed.append(plain)
+        passed.add(plain)
         self._ledger.passed(now)
         if leeway is not None:
             self._arm()
@@ -253,10 +247,11 @@ class Passing(Outgoing, abc.ABC):
         latest = form.read(data)
         if latest is None:
             return None
-        attempt, chunks = self._current(), self._take_passed()
-        chunks.append(latest)
-        sample = form.sample(chunks)
-        verdict = attempt.take_plain(sample, form.data(latest), len(chunks))
+        attempt, run = self._current(), self._take_passed()
+        before, text, tokens = run.last, run.text, run.tokens
+        run.add(latest)
+        sample = form.sample(run)
+        verdict = attempt.take_plain(sample, form.data(latest), len(run.steps))
         cut = form.cut(latest)
         if verdict is CLEAN and attempt.monitor.calm:
             self._ledger.passed(self._now)
@@ -264,14 +259,14 @@ class Passing(Outgoing, abc.ABC):
             self._look_ahead(attempt)
             self._arm()
             return [SendBody(cut)]
-        return self._suspect(form, chunks, cut, verdict)
+        if before is not None:
+            self._gone(attempt, text, tokens, form.cut(before))
+        return self._suspect(form, latest, cut, verdict)
 
-    def _suspect(self, form: PlainForm, chunks: list[Plain], cut: bytes, verdict: Verdict) -> list[Command]:
+    def _suspect(self, form: PlainForm, latest: Plain, cut: bytes, verdict: Verdict) -> list[Command]:
         """Something is suspected, or decided: the latest of the chunks goes to the client as any other."""
-        attempt, latest = self._current(), chunks.pop()
-        if chunks:
-            self._gone(attempt, text_of(chunks), sum([one.tokens for one in chunks]), form.cut(chunks[-1]))
-        content = text_of((latest,)) if form.channel is _CONTENT else ""
+        attempt = self._current()
+        content = latest.text if form.channel is _CONTENT else ""
         attempt.hold.push(Held(cut, content, latest.tokens, attempt.tokens_of(0), 0))
         out = self._on_verdict(verdict)
         if self._phase is not _STREAMING:
@@ -284,10 +279,13 @@ class Passing(Outgoing, abc.ABC):
 
     def _take_in(self, form: PlainForm) -> Verdict:
         """Account for what has passed, and judge it."""
-        attempt, passed = self._current(), self._take_passed()
-        sample = form.sample(passed)
-        verdict = attempt.take_plain(sample, form.data(passed[-1]), len(passed))
-        self._gone(attempt, sample.texts[0][1], sample.tokens, form.cut(passed[-1]))
+        attempt, run = self._current(), self._take_passed()
+        last = run.last
+        if last is None:
+            return CLEAN
+        sample = form.sample(run)
+        verdict = attempt.take_plain(sample, form.data(last), len(run.steps))
+        self._gone(attempt, sample.texts[0][1], sample.tokens, form.cut(last))
         return verdict
 
     def _gone(self, attempt: Attempt, text: str, tokens: int, latest: bytes) -> None:
@@ -305,7 +303,7 @@ class Passing(Outgoing, abc.ABC):
     def _catch_up(self) -> None:
         """Something else than a chunk comes: what has passed is accounted for; acting on it would come too late."""
         self._from_lane()
-        if self._passed and self._form is not None:
+        if self._passed.last is not None and self._form is not None:
             self._take_in(self._form)
         self._passes, self._latest = False, b""
 

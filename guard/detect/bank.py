@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from guard.detect.acceptance import Acceptance, Slack, StepWindow
+from guard.detect.acceptance import Acceptance
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
 from guard.detect.channel import BLOCK, PAGE, Reader, TextChannel
 from guard.detect.prompt import Prompt
+from guard.detect.rare import RESTING
+from guard.detect.step_window import Slack, StepWindow
 from guard.types import AT_FALL, Cadence, Channel, Finding, Sample, SignalRef, Unit, Window
 
 _ACCEPTANCE: Final = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance) - {*AT_FALL}
@@ -50,6 +52,7 @@ class _Plan:
         self.windows = tuple(dict.fromkeys([*windows, *falls]))
         self.falls = tuple(dict.fromkeys(falls))
         self.loops = [index for index, ref in enumerate(self.text_refs) if ref.cadence is Cadence.BLOCK]
+        self.resting = [index for index, ref in enumerate(self.text_refs) if ref.name in RESTING]
         #: Number of each signal: its place among those of text, or -1 - its place among those of steps.
         self.place = {ref: index for index, ref in enumerate(self.text_refs)}
         self.step_refs = tuple(ref for ref in self.refs if ref not in self.place)
@@ -127,8 +130,9 @@ class DetectorBank:
         self._readers: dict[Channel, tuple[Reader, ...]] = {}
         #: Text of channels that have no block of it yet, with the tokens up to it and including it.
         self._early: dict[Channel, list[tuple[str, int, int]]] = {}
-        #: Readers of the only channel there is; None with none or several.
+        #: Readers of the only channel there is, and the channel; None with none or several.
         self._only: tuple[Reader, ...] | None = None
+        self._sole: TextChannel | None = None
         self._acceptance = Acceptance(plan.windows, plan.falls, baseline) if plan.windows else None
         self._steps = tuple(map(self._step_reader, plan.step_refs))
         # Readings of text since they last changed, which they do a block or a page at a time.
@@ -154,7 +158,7 @@ class DetectorBank:
             return channel.room
         return PAGE - sum([len(text) for text, _, _ in self._early.get(name, ())])
 
-    def slack(self, ref: SignalRef, bound: float, ahead: int, *, rising: bool) -> Slack:
+    def slack(self, ref: SignalRef, bound: float, ahead: int, rising: bool) -> Slack:
         """How far a reading of acceptance is from a bound, for the next tokens; see `Acceptance.slack`."""
         acceptance = self._acceptance
         if acceptance is None:
@@ -204,7 +208,8 @@ class DetectorBank:
         fell = _never if self._acceptance is None else _fell_of(self._acceptance)
         channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt, fell)
         readers = self._readers[name] = channel.readers
-        self._only = readers if len(self._channels) == 1 else None
+        alone = len(self._channels) == 1
+        self._only, self._sole = (readers, channel) if alone else (None, None)
         self._forget(1, 1)
         return channel
 
@@ -248,8 +253,12 @@ class DetectorBank:
         if not self._any_value:
             return
         if pages:
-            self._values = [None] * len(self._values)
-            self._any_value = False
+            values = self._values = [None] * len(self._values)
+            sole = self._sole
+            self._any_value = sole is not None and sole.rests
+            if self._any_value:
+                for index in self._plan.resting:
+                    values[index] = 0.0
         else:
             for index in self._plan.loops:
                 self._values[index] = None

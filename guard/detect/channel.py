@@ -143,6 +143,11 @@ class TextChannel:
             return left
         return left + PAGE - BLOCK - len(self._half)
 
+    @property
+    def rests(self) -> bool:
+        """See `Pages.rests`."""
+        return self._pages.rests
+
     def onset(self, index: int) -> int:
         """Token at which what one signal shows began, by its place in `refs`."""
         ref = self._refs[index]

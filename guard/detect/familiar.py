@@ -233,15 +233,14 @@ class FamiliarWindow:
     def add(self, scan: FamiliarScan) -> None:
         """Take in what the scan found in the newest page."""
         rows, place, gone = self._rows, self._place, self._gone
-        words, letters, familiar, fresh = rows[gone : gone + _COLUMNS]
-        now = (scan.words, scan.letters, scan.familiar, scan.fresh)
-        rows[place : place + _COLUMNS] = array("H", now)
-        self._place = (place + _COLUMNS) % len(rows)
-        self._gone = (gone + _COLUMNS) % len(rows)
-        self.words += scan.words - words
-        self.letters += scan.letters - letters
-        self.familiar += scan.familiar - familiar
-        self.fresh += scan.fresh - fresh
+        words, letters, familiar, fresh = scan.words, scan.letters, scan.familiar, scan.fresh
+        self.words += words - rows[gone]
+        self.letters += letters - rows[gone + 1]
+        self.familiar += familiar - rows[gone + 2]
+        self.fresh += fresh - rows[gone + _FRESH]
+        rows[place], rows[place + 1], rows[place + 2], rows[place + _FRESH] = words, letters, familiar, fresh
+        self._place = place + _COLUMNS if place + _COLUMNS < len(rows) else 0
+        self._gone = gone + _COLUMNS if gone + _COLUMNS < len(rows) else 0
 
     def familiar_share(self) -> float:
         """Familiar words of all; 0 where letters are few, as in tables of figures."""

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
-from guard.detect.acceptance import LEAST_BASELINE
 from guard.detect.baseline import Baseline
+from guard.detect.step_window import LEAST_BASELINE
 
 #: Streams remembered. Unit: streams.
 REMEMBERED = 256

@@ -18,6 +18,8 @@ _OVERLAP: Final = 24
 _ASCII_LETTER: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NO_SCRIPTS: Final[dict[str, int]] = {}
 _NONE: Final[frozenset[str]] = frozenset()
+#: Signals whose windows rest while text is plain: their readings are 0 then.
+RESTING: Final = ("rare_characters", "odd_characters", "script_salad", "glued_scripts", "odd_kinds", "stray_scripts")
 #: More pages than a window has, unless it is the whole text.
 _MANY: Final = 1 << 40
 #: Switches of script inside words at which a mixture counts in full.

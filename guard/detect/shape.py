@@ -23,6 +23,9 @@ _MARKS: Final = {
     "n": "-/'_",
     " ": " \t\n\r\x0b\x0c",
 }
+#: Classes of what is no letter, and of what is no mark.
+NOT_LETTERS: Final = b"0 cbqonszR"
+NOT_MARKS: Final = b"aA0 lzXR"
 #: Scripts that stand between Latin letters in ordinary text: symbols of mathematics and units.
 AT_HOME: Final = frozenset({"LATIN", "GREEK"})
 

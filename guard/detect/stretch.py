@@ -11,25 +11,21 @@ from guard.detect.garble import GarbleScan, GarbleWindow
 from guard.detect.items import ItemRun
 from guard.detect.plain import PlainRun
 from guard.detect.prompt import Prompt
-from guard.detect.rare import CharacterScan, NamesWindow, ScriptWindow
+from guard.detect.rare import RESTING, CharacterScan, NamesWindow, ScriptWindow
 from guard.detect.repetition import Repetition, round_of
+from guard.detect.shape import NOT_LETTERS, NOT_MARKS
 from guard.detect.texture import Texture
 from guard.detect.window import BlockSum
 from guard.detect.words import WordScan, WordWindow
 
 #: Window of signals that need one, when the policy gives none. Unit: characters.
 _USUAL: Final = 240
-_NOT_LETTERS: Final = b"0 cbqonszR"
 #: Share of familiar words that is not worth asking the prompt about.
 _LITTLE: Final = 0.3
 #: Share of new words above which nobody asks how long a round is.
 _HARDLY: Final = 0.1
 #: Words in a row without a mark that are worth asking the prompt about.
 _MANY_WORDS: Final = 24
-#: Signals whose windows rest while text is plain.
-_RESTING: Final = ("rare_characters", "odd_characters", "script_salad", "glued_scripts", "odd_kinds", "stray_scripts")
-#: Classes of characters that are no marks.
-_NOT_MARKS: Final = b"aA0 lzXR"
 _WHY: Final = {
     "garble": "{value:.2f} broken joints a word above the text before",
     "joints": "{value:.2f} broken joints a word",
@@ -188,6 +184,11 @@ class Pages:
         """True when any signal needs pages."""
         return self._wanted
 
+    @property
+    def rests(self) -> bool:
+        """Whether the text was plain for so long that all readings of RESTING are 0."""
+        return self._characters is not None and self._characters.calm > self._longest
+
     def part(self, name: str, pages: int | None) -> Parts:
         """
         One signal over the latest pages.
@@ -196,7 +197,7 @@ class Pages:
             KeyError: No such signal.
         """
         # A window over the whole text is never empty again, so it never rests.
-        if name in _RESTING:
+        if name in RESTING:
             self._longest = max(self._longest, pages or 1 << 62)
         self._wanted = True
         return _MAKERS[name](self, pages)
@@ -340,7 +341,7 @@ class Pages:
                 for garble in self._garbles.values():
                     garble.add(self._garble.joints)
             if self._texture is not None:
-                self._texture.add(page, len(scan.shape.translate(None, _NOT_MARKS)))
+                self._texture.add(page, len(scan.shape.translate(None, NOT_MARKS)))
             if self._plain is not None:
                 self._plain.feed(page, scan.shape)
         if self._words is not None:
@@ -365,7 +366,7 @@ class Pages:
             recurrence.add(scan.tokens, scan.again)
         if self._familiar is not None:
             shape = self._characters.shape if self._characters is not None else b""
-            self._familiar.feed(scan.tokens, len(shape.translate(None, _NOT_LETTERS)))
+            self._familiar.feed(scan.tokens, len(shape.translate(None, NOT_LETTERS)))
             for familiar in self._familiars.values():
                 familiar.add(self._familiar)
 

@@ -29,6 +29,8 @@ _IDEOGRAPHS: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]{2,}")
 _LEAST_PAIRS: Final = 120
 #: Share of letters up to which a text is one of figures and marks.
 _FEW_LETTERS: Final = 0.25
+#: Characters of which letters are counted at a time.
+_GLANCE: Final = 96
 
 
 class Texture:
@@ -45,6 +47,8 @@ class Texture:
         # Lists are smaller than deques, and there is a handful of pages.
         self._pages: list[str] = []
         self._marks: list[int] = []
+        #: The latest so many pages in one, of those asked for since the newest came.
+        self._joined: dict[int, str] = {}
 
     def window(self, pages: int) -> TextureWindow:
         """The latest so many pages."""
@@ -65,10 +69,19 @@ class Texture:
             del counts[0]
         pages.append(page)
         counts.append(marks)
+        if self._joined:
+            self._joined.clear()
 
     def text(self, pages: int) -> str:
         """The latest pages in one."""
-        return "".join(self._pages[-pages:])
+        text = self._joined.get(pages)
+        if text is None:
+            text = self._joined[pages] = "".join(self._pages[-pages:])
+        return text
+
+    def ascii(self, pages: int) -> bool:
+        """Whether they hold nothing but ASCII."""
+        return all(map(str.isascii, self._pages[-pages:]))
 
     def marks(self, pages: int) -> int:
         """Marks in them."""
@@ -117,8 +130,13 @@ class TextureWindow:
         Tables and matrices of figures have line ends, and prose has letters.
         """
         text = self._text()
-        if len(text) < self._characters or "\n" in text or sum(map(str.isalpha, text)) > _FEW_LETTERS * len(text):
+        if len(text) < self._characters or "\n" in text:
             return 0.0
+        letters, most = 0, _FEW_LETTERS * len(text)
+        for start in range(0, len(text), _GLANCE):  # of prose the first glance is enough
+            letters += sum(map(str.isalpha, text[start : start + _GLANCE]))
+            if letters > most:
+                return 0.0
         return 1.0 - len(set(zip(text, text[1:], text[2:], strict=False))) / (len(text) - 2)
 
     def special_tokens(self) -> float:
@@ -129,9 +147,9 @@ class TextureWindow:
 
     def pair_recurrence(self) -> float:
         """Pairs of ideographs or kana that the window already had, of all; nan while there are few."""
-        text = self._text()
-        if text.isascii():
+        if self._texture.ascii(self._pages):
             return math.nan
+        text = self._text()
         pairs = [pair for run in _IDEOGRAPHS.findall(text) for pair in pairwise(run)]
         return 1.0 - len(set(pairs)) / len(pairs) if len(pairs) >= _LEAST_PAIRS else math.nan
 

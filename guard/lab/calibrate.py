@@ -12,9 +12,9 @@ from typing import NamedTuple
 import msgspec
 
 from guard.core.record import UNKNOWN_DRAFT
-from guard.detect.acceptance import PRIOR
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
+from guard.detect.step_window import PRIOR
 from guard.detect.told import bank_for
 from guard.errors import ConfigError
 from guard.lab.cases import Case, CaseKind, read_cases, samples

@@ -15,8 +15,8 @@ from guard.types import Action, Cadence, Finding, SignalRef, Verdict
 
 Find = Callable[[SignalRef], Finding]
 Score = Callable[[Read, int], float]
-#: Signal, bound, whether it is passed upwards -> slack and share.
-Slack = Callable[[SignalRef, float, bool], tuple[float, float]]
+#: Signal, bound, tokens ahead, whether it is passed upwards -> slack and share.
+Slack = Callable[[SignalRef, float, int, bool], tuple[float, float]]
 
 #: Of rules that act together, that of the last of these decides. Suspicion holds text beside a note as well.
 _SEVERITY: Final = {
@@ -156,13 +156,14 @@ class Judge:
             opened = self._left(opened, read, state)
         return sorted({*state.open, *opened}) if opened else state.open
 
-    def slack(self, read: Read, slack: Slack, state: JudgeState) -> tuple[float, float] | None:
+    def slack(self, read: Read, slack: Slack, ahead: int, state: JudgeState) -> tuple[float, float] | None:
         """
         How much may be rejected before a verify step could raise suspicion, the text being as it is.
 
         Args:
             read: Reading of a signal.
             slack: How far a reading of acceptance is from a bound: see `guard.detect.acceptance`.
+            ahead: Most tokens that will come. Unit: tokens.
             state: Of the choice, after `suspects`.
 
         Returns:
@@ -177,7 +178,7 @@ class Judge:
             for ref, bound, rules, mask in gates:
                 if not mask & ~state.closed:
                     continue
-                value, share = slack(ref, bound, rising)
+                value, share = slack(ref, bound, ahead, rising)
                 if value >= 0.0:
                     least, most = min(least, value), max(most, share)
                 elif self._left([index for index, _ in rules], read, state):

@@ -8,7 +8,6 @@ one that was decoded; later ones that have it are told by their bytes. Whatever 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final, Self
 
 import msgspec
@@ -114,18 +113,81 @@ class PlainForm:
         """The JSON of one."""
         return plain.data[6:-2]
 
-    def sample(self, chunks: Sequence[Plain]) -> Sample:
-        """What they say together, at least one."""
-        tokens = 0
-        steps: list[StepAcceptance] = []
-        for chunk in chunks:
-            count, accepted = chunk.tokens, chunk.accepted
-            tokens += count
-            # The last step of an answer may be cut: none emitted more than its chunk holds.
-            steps.append(StepAcceptance(accepted, chunk.drafted, accepted + 1 if accepted < count else count, True))
-        return Sample(0, ((self.channel, text_of(chunks)),), tokens, tuple(steps))
+    def sample(self, run: Run) -> Sample:
+        """What the chunks of a run say together, at least one."""
+        return Sample(0, ((self.channel, run.text),), run.tokens, tuple(run.steps))
 
 
-def text_of(chunks: Sequence[Plain]) -> str:
-    """Their text."""
-    return "".join([chunk.text for chunk in chunks])
+class Run:
+    """Plain chunks of one form in a row: what they say together, and the last of them."""
+
+    __slots__ = ("_texts", "last", "steps", "tokens")
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        #: One of each chunk.
+        self.steps: list[StepAcceptance] = []
+        #: Unit: tokens.
+        self.tokens = 0
+        #: None while there is none.
+        self.last: Plain | None = None
+
+    @property
+    def text(self) -> str:
+        """Of all."""
+        texts = self._texts
+        return texts[0] if len(texts) == 1 else "".join(texts)
+
+    def add(self, plain: Plain) -> None:
+        """One chunk more."""
+        self._texts.append(plain.text)
+        counts = (plain.accepted, plain.drafted, plain.tokens)
+        self.steps.append(_step(bytes(counts)) if max(counts) <= _BYTE else _made(*counts))
+        self.tokens += plain.tokens
+        self.last = plain
+
+    def add_all(self, steps: bytes, text: str, last: Plain) -> None:
+        """
+        Several more.
+
+        Args:
+            steps: Accepted, drafted and emitted tokens of each, one byte each.
+            text: Of all.
+            last: The last one; its text is not read.
+        """
+        mine, known, tokens = self.steps, _KNOWN.get, 0
+        for at in range(0, len(steps), 3):
+            key = steps[at : at + 3]
+            step = known(key)
+            mine.append(step if step is not None else _step(key))
+            tokens += key[2]
+        self._texts.append(text)
+        self.tokens += tokens
+        self.last = last
+
+
+#: Steps met so far, by accepted, drafted and emitted tokens: there are few different ones.
+_KNOWN: Final[dict[bytes, StepAcceptance]] = {}
+#: As many are remembered.
+_MOST_KNOWN: Final = 4096
+_BYTE: Final = 255
+
+
+def _step(key: bytes) -> StepAcceptance:
+    """
+    The step of a chunk; mostly the same object for the same counts.
+
+    Args:
+        key: Tokens it accepted and drafted, and those of its chunk, one byte each.
+    """
+    step = _KNOWN.get(key)
+    if step is None:
+        step = _made(key[0], key[1], key[2])
+        if len(_KNOWN) < _MOST_KNOWN:
+            _KNOWN[key] = step
+    return step
+
+
+def _made(accepted: int, drafted: int, tokens: int) -> StepAcceptance:
+    # The last step of an answer may be cut: none emitted more than its chunk holds.
+    return StepAcceptance(accepted, drafted, accepted + 1 if accepted < tokens else tokens, True)

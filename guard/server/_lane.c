@@ -496,13 +496,12 @@ static PyObject *drain(Lane *self, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     found = Py_BuildValue(
-        "(y#ns#y#dddiOdn)",
+        "(y#ns#y#dddOdn)",
         PyBytes_AS_STRING(latest) + self->begin, PyBytes_GET_SIZE(latest) - self->begin - 2,
         self->end,
         self->text, self->text_size,
         (const char *)self->steps, (Py_ssize_t)(3 * self->count),
         self->first, self->since, self->gap,
-        self->unjudged,
         due ? Py_True : Py_False,
         self->slack, self->room);
     if (found == NULL) {

@@ -6,6 +6,7 @@ import math
 import sys
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +39,10 @@ ALL = (
     SignalRef("acceptance_evidence"),
     SignalRef("topic_break"),
     SignalRef("sentence_break"),
+)
+RESTS = (
+    *(SignalRef(name, Window(128, Unit.CHARACTERS)) for name in ("rare_characters", "odd_characters", "script_salad")),
+    *(SignalRef(name, Window(256, Unit.CHARACTERS)) for name in ("glued_scripts", "odd_kinds", "stray_scripts")),
 )
 ANY_TEXT = st.text(st.characters(min_codepoint=0, max_codepoint=sys.maxunicode, exclude_categories=()))
 LOOPY = st.builds(lambda a, b, n: a + b * n, ANY_TEXT, ANY_TEXT, st.integers(0, 60))
@@ -100,6 +105,21 @@ def test_the_period_agrees_with_the_definition(period: int, lead: int) -> None:
     covered = bank.read(SignalRef("repetition_characters"))
     # All of it, but for a block that is not complete yet.
     assert len(text) - lead - 16 < covered <= len(text) - lead
+
+
+PIECES = st.sampled_from(["plain words of a text, ", "\ufffd", "жук", " Füße ", "\U0001d400", "字", "x" * 64, "ж字ж"])
+
+
+@given(st.lists(PIECES, max_size=12))
+def test_readings_that_rest_are_what_the_windows_hold(pieces: list[str]) -> None:
+    """What is read after every page is what a bank says that is read for the first time."""
+    bank, text = DetectorBank(RESTS), ""
+    for piece in pieces:
+        text += piece
+        bank.observe(sample(piece))
+        fresh = DetectorBank(RESTS)
+        fresh.observe(sample(text))
+        assert [bank.read(ref) for ref in RESTS] == pytest.approx([fresh.read(ref) for ref in RESTS], nan_ok=True)
 
 
 def test_memory_is_bounded() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from guard.detect.acceptance import LEAST_HISTORY
 from guard.detect.reference import HISTORY_BLOCK, HISTORY_MIN, History
+from guard.detect.step_window import LEAST_HISTORY
 
 
 def test_history_is_bounded_and_keeps_its_median() -> None:

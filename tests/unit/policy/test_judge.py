@@ -267,19 +267,19 @@ def slack_of(when: Condition, garble: float, slack: tuple[float, float]) -> tupl
     state = judge.state()
     readings = {"acceptance_fall": 0.0, "acceptance_length": 3.0, "garble": garble}
     judge.suspects(lambda ref: readings[ref.name], state, (1, 1))
-    return judge.slack(lambda ref: readings[ref.name], lambda ref, bound, rising: slack, state)
+    return judge.slack(lambda ref: readings[ref.name], lambda ref, bound, ahead, rising: slack, 20, state)
 
 
 def test_it_is_told_which_way_a_bound_would_be_passed() -> None:
     judge = Judge(Policy(name="p", rules=(rule(slope(SUNK, 0.3, 0.6)), rule(slope(LONG, 2.0, 1.0)))))
-    asked: list[tuple[str, float, bool]] = []
+    asked: list[tuple[str, float, int, bool]] = []
 
-    def slack(ref: SignalRef, bound: float, rising: bool) -> tuple[float, float]:
-        asked.append((ref.name, bound, rising))
+    def slack(ref: SignalRef, bound: float, ahead: int, rising: bool) -> tuple[float, float]:
+        asked.append((ref.name, bound, ahead, rising))
         return 4.0, 0.5
 
-    assert judge.slack(lambda ref: 0.0, slack, judge.state()) == (4.0, 0.5)
-    assert asked == [("acceptance_fall", 0.3, True), ("acceptance_length", 2.0, False)]
+    assert judge.slack(lambda ref: 0.0, slack, 20, judge.state()) == (4.0, 0.5)
+    assert asked == [("acceptance_fall", 0.3, 20, True), ("acceptance_length", 2.0, 20, False)]
 
 
 def test_the_next_step_can_raise_suspicion_only_where_text_and_acceptance_let_it() -> None:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from guard.proto.chunks import decode_chunk, sample_texts
 from guard.proto.cuts import cut_step
-from guard.proto.plain import PlainForm, text_of
+from guard.proto.plain import PlainForm, Run
 from guard.proto.sse import SseParser
 from guard.signals.vllm import VllmAdapter
 from guard.types import Channel, Sample, StepAcceptance
+from guard.wire import Plain
 
 
 def chunk(text: str, accepted: int = 2, tokens: int = 3, field: str = "content", **more: Any) -> bytes:
@@ -40,6 +41,13 @@ FORM = PlainForm.of(chunk("a"))
 assert FORM is not None
 
 
+def run_of(*chunks: Plain) -> Run:
+    run = Run()
+    for plain in chunks:
+        run.add(plain)
+    return run
+
+
 @pytest.mark.parametrize("text", ["a", " the", 'say "hi"\n\t\\', "Füße", "日本", "😀", "\x7f"])
 def test_one_is_read_and_cut_as_the_long_way_does(text: str) -> None:
     raw = chunk(text, 1, 2)
@@ -50,15 +58,25 @@ def test_one_is_read_and_cut_as_the_long_way_does(text: str) -> None:
     assert FORM.cut(plain) == cut_step(parsed, decoded)
     assert FORM.data(plain) == parsed.data
     (sample,) = VllmAdapter(3).observe(decoded, sample_texts)
-    assert FORM.sample([plain]) == sample
+    assert FORM.sample(run_of(plain)) == sample
 
 
 def test_several_are_read_as_one_text_and_a_step_that_was_cut_emits_no_more_than_its_chunk() -> None:
     chunks = [FORM.read(chunk(text, 3, tokens)) for text, tokens in (("a\n", 4), ("é", 4), ("c", 2))]
     found = [plain for plain in chunks if plain is not None]
-    assert text_of(found[:2]) == "a\né"
+    assert run_of(*found[:2]).text == "a\né"
     steps = tuple(StepAcceptance(3, 3, tokens, True) for tokens in (4, 4, 2))
-    assert FORM.sample(found) == Sample(0, ((Channel.CONTENT, "a\néc"),), 10, steps)
+    sample = Sample(0, ((Channel.CONTENT, "a\néc"),), 10, steps)
+    assert FORM.sample(run_of(*found)) == sample
+    at_once = run_of(found[0])
+    at_once.add_all(bytes([3, 3, 4, 3, 3, 2]), "éc", found[2])
+    assert FORM.sample(at_once) == sample
+    assert at_once.last is found[2]
+
+
+def test_steps_deeper_than_a_byte_are_read_too() -> None:
+    steps = run_of(Plain(b"", 0, "a", 300, 256, 999), Plain(b"", 0, "b", 2, 1, 3)).steps
+    assert steps == [StepAcceptance(256, 999, 257, True), StepAcceptance(1, 3, 2, True)]
 
 
 def test_completions_and_reasoning_have_forms_of_their_own() -> None:
@@ -129,6 +147,6 @@ def test_whatever_is_taken_for_plain_is_what_the_long_way_finds(noise: bytes, at
     decoded = decode_chunk(parsed.data or b"")
     delta = decoded.choices[0].delta
     assert delta is not None
-    assert delta.content == text_of([plain])
+    assert delta.content == run_of(plain).text
     assert len(decoded.choices[0].token_ids or ()) == plain.tokens
     assert msgspec.json.decode(FORM.cut(plain)[6:-2])["choices"][0]["token_ids"] is None
