@@ -18,6 +18,7 @@ from guard.errors import ProtocolError
 from guard.proto.ahead import Ahead
 from guard.proto.chunks import LastChunk, sample_texts
 from guard.proto.family import Identity, Reader, Rewriter
+from guard.proto.plain import Run
 from guard.proto.sse import SseEvent, SseParser
 from guard.rescore.emitted import Emitted
 from guard.signals.base import SignalAdapter
@@ -26,6 +27,7 @@ from guard.wire import Chunk
 
 #: Looking a member up in an enumeration takes longer than the rest of what is done with it here.
 _CONTENT: Final = Channel.CONTENT
+_REASONING: Final = "reasoning was begun"
 
 
 class Judged:
@@ -241,18 +243,25 @@ class Attempt:
         """What may follow of choice 0 before anything can be suspected; see `Monitor.leeway`."""
         return None if self.wary is not None and self.wary.doubts else self.monitor.leeway(channel, ahead)
 
-    def take_plain(self, sample: Sample, data: bytes, events: int) -> Verdict:
+    def take_plain(self, run: Run, sample: Sample, data: bytes) -> Verdict:
         """
         Take in and judge plain chunks of choice 0, of which the hold-back window knows nothing.
 
         Args:
+            run: The chunks.
             sample: What they say together.
             data: The last one's JSON.
-            events: How many they are.
         """
-        self._events += events
+        record, room = self.record, MAX_STEPS - len(self.record.accepted)
+        self._events += len(run.steps)
         self._data = data
-        self._account((sample,))
+        self._counts[0] = self._counts.get(0, 0) + run.tokens
+        record.tokens += run.tokens
+        if room > 0:
+            record.accepted += run.accepted[:room]
+            record.drafted += run.drafted[:room]
+        if sample.texts[0][0] is not _CONTENT and not self.fragile:
+            self.fragile = _REASONING
         verdict = self._observe((sample,))
         if (suspicion := self.monitor.suspicion) != self._suspicion:
             self._suspicion = suspicion
@@ -328,7 +337,7 @@ class Attempt:
             counts[sample.choice] = counts.get(sample.choice, 0) + sample.tokens
             for channel, text in sample.texts:
                 if channel is not _CONTENT and text and not self.fragile:
-                    self.fragile = "a tool call was begun" if channel is Channel.TOOL else "reasoning was begun"
+                    self.fragile = "a tool call was begun" if channel is Channel.TOOL else _REASONING
             for step in sample.steps:
                 if room > 0:
                     room -= 1

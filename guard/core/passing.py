@@ -251,7 +251,7 @@ class Passing(Outgoing, abc.ABC):
         before, text, tokens = run.last, run.text, run.tokens
         run.add(latest)
         sample = form.sample(run)
-        verdict = attempt.take_plain(sample, form.data(latest), len(run.steps))
+        verdict = attempt.take_plain(run, sample, form.data(latest))
         cut = form.cut(latest)
         if verdict is CLEAN and attempt.monitor.calm:
             self._ledger.passed(self._now)
@@ -284,7 +284,7 @@ class Passing(Outgoing, abc.ABC):
         if last is None:
             return CLEAN
         sample = form.sample(run)
-        verdict = attempt.take_plain(sample, form.data(last), len(run.steps))
+        verdict = attempt.take_plain(run, sample, form.data(last))
         self._gone(attempt, sample.texts[0][1], sample.tokens, form.cut(last))
         return verdict
 

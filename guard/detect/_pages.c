@@ -641,8 +641,27 @@ static PyObject *clash(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ss
     return Py_BuildValue("(ll)", functional, found);
 }
 
+/* See guard.detect.texture.longest_word. */
+static PyObject *longest(PyObject *Py_UNUSED(module), PyObject *shape)
+{
+    Py_ssize_t size, run = 0, most = 0;
+    const char *text;
+    if (!PyBytes_CheckExact(shape)) {
+        PyErr_SetString(PyExc_TypeError, "longest(shape) takes bytes");
+        return NULL;
+    }
+    text = PyBytes_AS_STRING(shape);
+    size = PyBytes_GET_SIZE(shape);
+    for (Py_ssize_t place = 0; place < size; place++) {
+        run = text[place] == 'a' ? run + 1 : 0;
+        most = run > most ? run : most;
+    }
+    return PyLong_FromSsize_t(most);
+}
+
 static PyMethodDef methods[] = {
     {"joints", (PyCFunction)joints, METH_O, "Joints in a stretch of text given as classes."},
+    {"longest", (PyCFunction)longest, METH_O, "Characters of the longest row of small letters given as classes."},
     {"recur", (PyCFunction)recur, METH_O, "How many words are on pages, and how many different ones."},
     {"clash", (PyCFunction)(void (*)(void))clash, METH_FASTCALL, "Function words of pages, and those that clash."},
     {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL, "The words of a page."},

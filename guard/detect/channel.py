@@ -10,11 +10,12 @@ from functools import partial
 from typing import Final
 
 from guard.detect.blank import BlankRun
+from guard.detect.parts import Parts
 from guard.detect.prompt import Prompt
 from guard.detect.repetition import Repetition
 from guard.detect.sameness import MOST, sameness
 from guard.detect.sentences import SentenceBreak
-from guard.detect.stretch import Pages, Parts
+from guard.detect.stretch import Pages
 from guard.detect.topic import TopicBreak
 from guard.types import AT_FALL, SignalRef, Window
 

@@ -20,6 +20,8 @@ Say = Callable[
 ]
 #: Classes of characters -> joints in them.
 Joints = Callable[[bytes], int]
+#: Classes of characters -> how many stand in the longest row of small letters.
+Longest = Callable[[bytes], int]
 #: Tokens of pages -> how many are words, how many different ones.
 Recur = Callable[[list[list[str]]], tuple[int, int]]
 #: Tokens of pages, function words, pairs of those that clash -> how many are function words, how many pairs clash.
@@ -34,5 +36,6 @@ except ImportError:
 SCAN: Final[Scan | None] = _pages.scan if _pages is not None else None
 SAY: Final[Say | None] = _pages.say if _pages is not None else None
 JOINTS: Final[Joints | None] = _pages.joints if _pages is not None else None
+LONGEST: Final[Longest | None] = _pages.longest if _pages is not None else None
 RECUR: Final[Recur | None] = _pages.recur if _pages is not None else None
 CLASH: Final[Clash | None] = _pages.clash if _pages is not None else None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from guard.detect.cycle import WordCycle
 from guard.detect.familiar import FamiliarScan, FamiliarWindow
 from guard.detect.garble import GarbleScan, GarbleWindow
 from guard.detect.items import ItemRun
+from guard.detect.parts import Parts
 from guard.detect.plain import PlainRun
 from guard.detect.prompt import Prompt
 from guard.detect.rare import RESTING, CharacterScan, NamesWindow, ScriptWindow
 from guard.detect.repetition import Repetition, round_of
-from guard.detect.shape import NOT_LETTERS, NOT_MARKS
+from guard.detect.shape import NOT_LETTERS
 from guard.detect.texture import Texture
 from guard.detect.window import BlockSum
 from guard.detect.words import WordScan, WordWindow
@@ -26,59 +27,6 @@ _LITTLE: Final = 0.3
 _HARDLY: Final = 0.1
 #: Words in a row without a mark that are worth asking the prompt about.
 _MANY_WORDS: Final = 24
-_WHY: Final = {
-    "garble": "{value:.2f} broken joints a word above the text before",
-    "joints": "{value:.2f} broken joints a word",
-    "word_recurrence": "{value:.0%} of words come back within the window",
-    "recurrence_fall": "words come back {value:.0%} less than before",
-    "rare_characters": "{value:.0%} of characters are replacement, private-use, unassigned or control",
-    "odd_characters": "{value:.0%} of characters are styled letters of mathematics or dingbats",
-    "symbol_salad": "{value:.2f} different pairs of marks per character",
-    "familiar_words": "{value:.0%} of the words stand in phrases said twice before",
-    "fresh_words": "{value:.0%} of the words are new",
-    "stutter": "{value:.0%} of the words are the one before again",
-    "word_clash": "{value:.0%} of function words cannot follow the word before",
-    "function_words": "{value:.0%} of the words are those that sentences need",
-    "unpunctuated": "{value:.0f} words follow each other without a mark",
-    "figure_salad": "figures and marks without a line end, {value:.0%} of them as before",
-    "pair_recurrence": "{value:.1%} of the pairs of ideographs come again",
-    "special_tokens": "{value:.0f} special tokens stand written out",
-    "glued_words": "{value:.0%} of characters are words glued together",
-    "same_items": "{value:.0f} list items in a row say nothing new",
-    "counting": "{value:.0f} numbers in a row count up by one",
-    "cycle_words": "the latest {value:.0f} words are one passage over and over",
-}
-_NAMED: Final = {
-    "odd_kinds": "{count} unrelated kinds of signs",
-    "stray_scripts": "single words of {count} scripts that nobody asked for",
-}
-
-
-class Parts(NamedTuple):
-    """
-    One signal over one window.
-
-    Args:
-        value: Its reading.
-        onset: Pages back from the end at which what it shows began.
-        names: Scripts it saw, for the reason.
-    """
-
-    value: Callable[[], float]
-    onset: Callable[[], int] | int
-    names: Callable[[], list[str]] | None = None
-
-    def pages_back(self) -> int:
-        """Pages back from the end at which what it shows began."""
-        return self.onset if isinstance(self.onset, int) else self.onset()
-
-    def why(self, name: str, value: float) -> str:
-        """One clause a person can read; empty when there is nothing better than the figure."""
-        if self.names is not None:
-            names = self.names()
-            what = _NAMED.get(name, "letters of {count} unrelated scripts glued together")
-            return f"{what.format(count=len(names))} ({', '.join(names[:6]).lower()})"
-        return _WHY[name].format(value=value) if name in _WHY else ""
 
 
 class _Unless:
@@ -231,7 +179,7 @@ class Pages:
 
     def _stray_scripts(self, pages: int | None) -> Parts:
         part = self._named(pages, "strays")
-        return part._replace(value=_Unless(part.value, self._prompt, "languages"))
+        return Parts(_Unless(part.value, self._prompt, "languages"), part.onset, part.names)
 
     def _make_garble(self, pages: int | None, share: str) -> Parts:
         self._look_at_characters()
@@ -249,7 +197,7 @@ class Pages:
 
     def _orderly(self, pages: int | None, share: str, asked: str = "random") -> Parts:
         part = self._side_by_side(pages, share)
-        return part._replace(value=_Unless(part.value, self._prompt, asked))
+        return Parts(_Unless(part.value, self._prompt, asked), part.onset)
 
     def _unpunctuated(self, _: int | None) -> Parts:
         self._look_at_characters()
@@ -341,7 +289,7 @@ class Pages:
                 for garble in self._garbles.values():
                     garble.add(self._garble.joints)
             if self._texture is not None:
-                self._texture.add(page, len(scan.shape.translate(None, NOT_MARKS)))
+                self._texture.add(page, scan.shape)
             if self._plain is not None:
                 self._plain.feed(page, scan.shape)
         if self._words is not None:

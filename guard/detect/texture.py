@@ -11,11 +11,17 @@ import re
 from itertools import pairwise
 from typing import Final
 
+from guard.detect.pages import LONGEST
+from guard.detect.shape import NOT_MARKS
+
 #: Marks per character from which pairs of marks are counted at all.
 LEAST_MARKS: Final = 0.06
 _MARKS: Final = re.compile(r"[!-/:-@\[-^`{-~]{2,}")
 #: Letters in a row from which they are more than a word; German compounds reach it now and then.
 _LONG: Final = re.compile(r"[a-z]{20,}")
+_LEAST_RUN: Final = 20
+#: All classes of guard.detect.shape but that of small letters become blanks.
+_SMALL: Final = bytes(byte if byte == ord("a") else ord(" ") for byte in range(256))
 #: Different letters in a run of them below which it is no words glued together, but a strand of DNA or a shout.
 _LEAST_LETTERS: Final = 7
 #: Tokens that steer a model and are never part of an answer, written out.
@@ -31,6 +37,13 @@ _LEAST_PAIRS: Final = 120
 _FEW_LETTERS: Final = 0.25
 #: Characters of which letters are counted at a time.
 _GLANCE: Final = 96
+
+
+def longest_word(shape: bytes) -> int:
+    """Small letters in the longest row of them, in a stretch of text given as classes."""
+    if LONGEST is not None:
+        return LONGEST(shape)
+    return max(map(len, shape.translate(_SMALL).split()), default=0)
 
 
 class Texture:
@@ -49,26 +62,32 @@ class Texture:
         self._marks: list[int] = []
         #: The latest so many pages in one, of those asked for since the newest came.
         self._joined: dict[int, str] = {}
+        #: Pages in a row of nothing but ASCII, and since the last in which a long run of small letters stands or ends.
+        self._plain = self._short = 0
+        self._tail = b""
 
     def window(self, pages: int) -> TextureWindow:
         """The latest so many pages."""
         self._limit = max(self._limit, pages)
         return TextureWindow(self, pages)
 
-    def add(self, page: str, marks: int) -> None:
+    def add(self, page: str, shape: bytes) -> None:
         """
         Take in the newest page.
 
         Args:
             page: The text.
-            marks: How many of its characters are neither letters, digits nor blank.
+            shape: Its classes.
         """
         pages, counts = self._pages, self._marks
+        self._plain = self._plain + 1 if page.isascii() else 0
+        self._short = 0 if longest_word(self._tail + shape) >= _LEAST_RUN else self._short + 1
+        self._tail = shape[1 - _LEAST_RUN :]
         if len(pages) == self._limit:
             del pages[0]
             del counts[0]
         pages.append(page)
-        counts.append(marks)
+        counts.append(len(shape.translate(None, NOT_MARKS)))
         if self._joined:
             self._joined.clear()
 
@@ -81,7 +100,11 @@ class Texture:
 
     def ascii(self, pages: int) -> bool:
         """Whether they hold nothing but ASCII."""
-        return all(map(str.isascii, self._pages[-pages:]))
+        return self._plain >= pages or self._plain >= len(self._pages)
+
+    def long(self, pages: int) -> bool:
+        """Whether they may hold a run of small letters longer than a word."""
+        return self._short < pages and self._short < len(self._pages)
 
     def marks(self, pages: int) -> int:
         """Marks in them."""
@@ -155,5 +178,7 @@ class TextureWindow:
 
     def glued_words(self) -> float:
         """Characters in unbroken runs of lower-case letters longer than words are, of all."""
+        if not self._texture.long(self._pages):
+            return 0.0
         runs = [run for run in _LONG.findall(self._text()) if len(set(run)) >= _LEAST_LETTERS]
         return sum(map(len, runs)) / self._characters

@@ -121,12 +121,15 @@ class PlainForm:
 class Run:
     """Plain chunks of one form in a row: what they say together, and the last of them."""
 
-    __slots__ = ("_texts", "last", "steps", "tokens")
+    __slots__ = ("_texts", "accepted", "drafted", "last", "steps", "tokens")
 
     def __init__(self) -> None:
         self._texts: list[str] = []
         #: One of each chunk.
         self.steps: list[StepAcceptance] = []
+        #: What the steps say. Unit: tokens.
+        self.accepted: list[int] = []
+        self.drafted: list[int] = []
         #: Unit: tokens.
         self.tokens = 0
         #: None while there is none.
@@ -141,6 +144,8 @@ class Run:
     def add(self, plain: Plain) -> None:
         """One chunk more."""
         self._texts.append(plain.text)
+        self.accepted.append(plain.accepted)
+        self.drafted.append(plain.drafted)
         counts = (plain.accepted, plain.drafted, plain.tokens)
         self.steps.append(_step(bytes(counts)) if max(counts) <= _BYTE else _made(*counts))
         self.tokens += plain.tokens
@@ -155,14 +160,15 @@ class Run:
             text: Of all.
             last: The last one; its text is not read.
         """
-        mine, known, tokens = self.steps, _KNOWN.get, 0
+        mine, known = self.steps, _KNOWN.get
         for at in range(0, len(steps), 3):
             key = steps[at : at + 3]
             step = known(key)
             mine.append(step if step is not None else _step(key))
-            tokens += key[2]
+        self.accepted += steps[0::3]
+        self.drafted += steps[1::3]
         self._texts.append(text)
-        self.tokens += tokens
+        self.tokens += sum(steps[2::3])
         self.last = last
 
 

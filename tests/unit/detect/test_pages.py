@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from guard.detect import familiar as familiar_module
 from guard.detect import garble as garble_module
 from guard.detect import pages
+from guard.detect import texture as texture_module
 from guard.detect import words as words_module
 from guard.detect.familiar import FamiliarScan
 from guard.detect.garble import joints_in
@@ -49,8 +50,8 @@ PAGES = st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=20).map(
 
 def test_they_are_used_where_they_are_compiled_and_nowhere_else() -> None:
     built = importlib.util.find_spec("guard.detect._pages") is not None
-    found = (pages.SCAN, pages.SAY, pages.JOINTS, pages.RECUR, pages.CLASH)
-    assert [one is not None for one in found] == [built] * 5
+    found = (pages.SCAN, pages.SAY, pages.JOINTS, pages.LONGEST, pages.RECUR, pages.CLASH)
+    assert [one is not None for one in found] == [built] * 6
 
 
 def read(said: list[str], scan: Any, say: Any) -> list[Any]:
@@ -115,6 +116,15 @@ def test_both_count_the_same_joints(shape: bytes) -> None:
         assert C.joints(shape) == joints_in(shape)
 
 
+@given(SHAPES)
+def test_both_find_the_same_longest_word(shape: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(texture_module, "LONGEST", None)
+        found = texture_module.longest_word(shape)
+    assert C.longest(shape) == found
+    assert found == max((len(list(row)) for small, row in itertools.groupby(shape) if small == ord("a")), default=0)
+
+
 def test_every_joint_of_up_to_four_classes_is_the_same_to_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(garble_module, "JOINTS", None)
     for size in range(5):
@@ -148,9 +158,11 @@ def test_both_words_of_a_clash_are_function_words() -> None:
 
 
 @pytest.mark.parametrize("how", [None, "aA", bytearray(b"aA"), ["aA"]])
-def test_joints_takes_nothing_else(how: object) -> None:
+def test_joints_and_longest_take_nothing_else(how: object) -> None:
     with pytest.raises(TypeError):
         C.joints(how)
+    with pytest.raises(TypeError):
+        C.longest(how)
 
 
 @pytest.mark.parametrize("how", [None, (), [()], [["a"], None], [["a", b"b"]], [[["a"]]], "ab"])

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
+from guard.detect.shape import code_of
 from guard.detect.texture import Texture, TextureWindow
 
 PAGE = 32
@@ -16,7 +17,7 @@ def read(text: str, pages: int = 5, share: Callable[[TextureWindow], float] = Te
     window = texture.window(pages)
     for start in range(0, len(text) - len(text) % PAGE, PAGE):
         page = text[start : start + PAGE]
-        texture.add(page, sum(not c.isalnum() and not c.isspace() for c in page))
+        texture.add(page, bytes(map(code_of, page)))
     return share(window)
 
 
@@ -67,3 +68,15 @@ def test_special_tokens_are_counted_and_markup_is_not() -> None:
     assert read(leak + " " * (PAGE * 5 - len(leak)), 5, TextureWindow.special_tokens) == 7.0
     markup = "<p class='x'>ferry</p> <tool_call>{}</tool_call> [INFO] <s>old</s> "
     assert read(markup * 5, 5, TextureWindow.special_tokens) == 0.0
+
+
+def test_words_glued_together_are_seen_over_the_end_of_a_page_and_forgotten_with_it() -> None:
+    glued = "abcdefgh" * 4
+    assert read(" " * 20 + glued + " " * 12, 2, TextureWindow.glued_words) == 0.5
+    assert read(glued + " " * 64, 2, TextureWindow.glued_words) == 0.0
+    # Of a run that only ends in the window, what stands there counts.
+    assert (
+        read("x" * 22 + "yzabcdefgh" + "abcdefghijklmnopqrstuvw" + " " * 9 + " " * 32, 2, TextureWindow.glued_words)
+        == 23 / 64
+    )
+    assert read("x " * 48, 2, TextureWindow.glued_words) == 0.0
