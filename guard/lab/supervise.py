@@ -56,7 +56,8 @@ async def supervise_command(config: Config, argv: Sequence[str], *, workers: int
         raise ConfigError("the embedded backend is for trying out, with one process", where="--workers")
     configure(config.log.level, human=config.log.format == "human" or is_terminal())
     command = [sys.executable, "-m", "guard", *argv]
-    supervisor = Supervisor(command, workers, config.listen, config.timeouts.drain, MonotonicClock())
+    shared = config.store is not None
+    supervisor = Supervisor(command, workers, config.listen, config.timeouts.drain, MonotonicClock(), shared=shared)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)

@@ -10,6 +10,10 @@ from prometheus_client.registry import Collector
 
 #: Gauges of which the least counts: what is true of the guard only when it is true of every worker.
 _LEAST = frozenset({"guard_policy_generation", "guard_policy_last_reload_ok"})
+#: Gauges of what all workers look at, each for itself: the most that one of them sees.
+_MOST = frozenset({"guard_store_degraded", "guard_replicas", "guard_replicas_suspect", "guard_rescore_floors_settled"})
+#: The same where a store is shared; without one each worker is a fleet of its own.
+_OF_FLEET = frozenset({"guard_fleet_guards", "guard_fleet_exchanges", "guard_fleet_retries"})
 #: Kinds that only grow, so that what a worker counted outlives it.
 _GROWING = frozenset({"counter", "histogram"})
 
@@ -18,17 +22,23 @@ Series = dict[tuple[str, Labels], float]
 
 
 class Family:
-    """One metric over all workers: the series by sample name and labels."""
+    """
+    One metric over all workers: the series by sample name and labels.
 
-    def __init__(self, metric: Metric) -> None:
+    Args:
+        metric: One worker's.
+        shared: Whether the workers share a store.
+    """
+
+    def __init__(self, metric: Metric, *, shared: bool) -> None:
         self.name, self.documentation, self.kind = metric.name, metric.documentation, metric.type
+        # A fact with labels (`_info`) is the same in every worker, and is not counted.
+        self._most = metric.name.endswith("_info") or metric.name in _MOST or (shared and metric.name in _OF_FLEET)
         self.series: Series = {}
 
     def add(self, metric: Metric) -> None:
         """Take one worker's part in."""
-        # A fact with labels (`_info`) is the same in every worker, and is not counted.
         least = metric.name in _LEAST
-        fact = metric.name.endswith("_info")
         for sample in metric.samples:
             if sample.name.endswith("_created"):
                 continue
@@ -39,7 +49,7 @@ class Family:
             elif least:
                 self.series[key] = min(known, sample.value)
             else:
-                self.series[key] = max(known, sample.value) if fact else known + sample.value
+                self.series[key] = max(known, sample.value) if self._most else known + sample.value
 
     def metric(self) -> Metric:
         """As Prometheus has it."""
@@ -53,9 +63,13 @@ class MergedMetrics(Collector):
     """
     Sums over workers, by their latest scrape. What a worker had counted when it died goes on counting,
     so that no counter ever falls.
+
+    Args:
+        shared: Whether the workers share a store.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
+        self._shared = shared
         self._latest: dict[int, list[Metric]] = {}
         self._past: list[Metric] = []
         self.running = 0
@@ -77,12 +91,12 @@ class MergedMetrics(Collector):
     def died(self, worker: int) -> None:
         """Its gauges are gone, its counts remain."""
         self._past += [metric for metric in self._latest.pop(worker, []) if metric.type in _GROWING]
-        self._past = [family.metric() for family in _merged(self._past).values()]
+        self._past = [family.metric() for family in self._merged(self._past).values()]
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
         parts = [metric for metrics in self._latest.values() for metric in metrics]
-        yield from (family.metric() for family in _merged([*self._past, *parts]).values())
+        yield from (family.metric() for family in self._merged([*self._past, *parts]).values())
         for name, (kind, text, value) in self._own().items():
             made = Metric(name, text, kind)
             made.add_sample(f"{name}_total" if kind == "counter" else name, {}, value)
@@ -94,9 +108,8 @@ class MergedMetrics(Collector):
             "guard_worker_restarts": ("counter", "Worker processes started again after they had ended.", self.restarts),
         }
 
-
-def _merged(metrics: Iterable[Metric]) -> dict[str, Family]:
-    families: dict[str, Family] = {}
-    for metric in metrics:
-        families.setdefault(metric.name, Family(metric)).add(metric)
-    return families
+    def _merged(self, metrics: Iterable[Metric]) -> dict[str, Family]:
+        families: dict[str, Family] = {}
+        for metric in metrics:
+            families.setdefault(metric.name, Family(metric, shared=self._shared)).add(metric)
+        return families

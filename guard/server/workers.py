@@ -71,9 +71,12 @@ class Supervisor:
         listen: Where clients connect.
         drain: How long streams in flight may take to end. Unit: seconds.
         clock: For how long workers ran.
+        shared: Whether they share a store.
     """
 
-    def __init__(self, command: Sequence[str], count: int, listen: Listen, drain: float, clock: Clock) -> None:
+    def __init__(
+        self, command: Sequence[str], count: int, listen: Listen, drain: float, clock: Clock, *, shared: bool = False
+    ) -> None:
         self._command = list(command)
         self._listen = listen
         self._drain = drain
@@ -82,7 +85,7 @@ class Supervisor:
         #: Whether all workers have served at once.
         self.started = False
         self.workers = [Worker(index) for index in range(count)]
-        self.metrics = MergedMetrics()
+        self.metrics = MergedMetrics(shared=shared)
 
     @property
     def draining(self) -> bool:

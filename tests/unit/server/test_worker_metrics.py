@@ -57,6 +57,29 @@ def test_a_fact_is_not_counted() -> None:
     assert values(exposed(merged))['guard_build_info{version="1"}'] == 1
 
 
+def gauge(name: str, value: int, labels: str = "") -> str:
+    return f"# TYPE {name} gauge\n{name}{labels} {value}.0\n"
+
+
+def test_what_all_workers_look_at_is_there_once() -> None:
+    merged = MergedMetrics()
+    merged.scraped(0, gauge("guard_store_degraded", 1) + gauge("guard_replicas", 2, '{standing="ready"}'))
+    merged.scraped(1, gauge("guard_store_degraded", 1) + gauge("guard_replicas", 1, '{standing="ready"}'))
+    told = values(exposed(merged))
+    assert told["guard_store_degraded"] == 1  # the alert asks for exactly that
+    assert told['guard_replicas{standing="ready"}'] == 2
+
+
+def test_the_fleet_is_seen_by_each_worker_where_a_store_is_shared() -> None:
+    for shared, guards in ((True, 2), (False, 4)):
+        merged = MergedMetrics(shared=shared)
+        for index in range(2):
+            merged.scraped(index, gauge("guard_fleet_guards", 2) + gauge("guard_retries_in_flight", 3))
+        told = values(exposed(merged))
+        assert told["guard_fleet_guards"] == guards
+        assert told["guard_retries_in_flight"] == 6
+
+
 def test_what_a_worker_counted_outlives_it() -> None:
     merged = MergedMetrics()
     merged.scraped(0, worker(3, in_flight=1))
