@@ -43,7 +43,10 @@ def read_policy(name: str, files: list[Path]) -> Policy:
     """
 
     def resolve(wanted: str, beside: str | None) -> tuple[str, str]:
-        path = _policy_path(wanted, Path(beside).parent if beside else Path())
+        try:
+            path = _policy_path(wanted, Path(beside).parent if beside else Path())
+        except ConfigError as error:
+            raise ConfigError(error.message, path=beside, where="extends" if beside else "") from error
         files.append(path)
         return read_text(path), str(path)
 

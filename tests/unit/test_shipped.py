@@ -52,5 +52,5 @@ def test_a_file_can_extend_a_shipped_policy_and_one_beside_it(tmp_path: Path) ->
 def test_extending_what_is_not_there_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("version: 1\nname: mine\nextends: defualt\n")
-    with pytest.raises(ConfigError, match="did you mean 'default'"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: extends: .* did you mean 'default'"):
         find_policy(str(file))
