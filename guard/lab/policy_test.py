@@ -197,6 +197,9 @@ def run_file(path: Path, find: Callable[[str], Policy]) -> Report:
         ConfigError: The file or its policy is wrong.
     """
     document = Document(read_text(path), str(path))
+    if isinstance(document.data, dict) and "tests" not in document.data and "version" in document.data:
+        missing = path.with_stem(f"{path.stem}_test").name
+        raise ConfigError(f"it is a policy, and its tests belong beside it, in {missing}", path=str(path))
     source = to_struct(document, CaseFile)
     if not source.tests:
         document.fail("tests", "a test file needs at least one test")

@@ -156,6 +156,13 @@ def test_a_file_without_tests_is_refused(tmp_path: Path) -> None:
         run(tmp_path, "tests: []\n")
 
 
+def test_a_policy_without_a_test_file_beside_it_is_told_where_tests_belong(tmp_path: Path) -> None:
+    policy = tmp_path / "mine.yaml"
+    policy.write_text(POLICY)
+    with pytest.raises(ConfigError, match=r"mine\.yaml: it is a policy, .* in mine_test\.yaml"):
+        run_file(find_tests([policy])[0], find_policy)
+
+
 def test_the_policy_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(POLICY)
     file = tmp_path / "cases.yaml"
