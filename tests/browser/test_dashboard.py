@@ -99,6 +99,24 @@ async def test_every_page_fits_and_complains_of_nothing(
         assert found.elsewhere == []
 
 
+async def test_what_is_only_noted_is_not_called_rescued(browser: Browser, tmp_path: Path) -> None:
+    async with fleet(tmp_path, share=1.0, policy="observe") as (running, _):
+        await drive(running.url, 10)
+        await running.settled()
+        async with opened(browser, f"{running.admin_url}/dashboard") as (page, _):
+            await expect(page.locator(".banner")).to_contain_text("only noted: the clients got the text")
+            await expect(page.locator(".banner")).not_to_contain_text("rescued")
+            await expect(page.locator(".tile", has_text="Rescued")).to_contain_text("only noted")
+
+
+async def test_a_narrow_window_shows_the_way_to_every_page(browser: Browser, tmp_path: Path) -> None:
+    async with (
+        fleet(tmp_path) as (running, _),
+        opened(browser, f"{running.admin_url}/dashboard", width=390, height=844) as (page, _),
+    ):
+        await expect(page.locator("nav a", has_text="Policies")).to_be_in_viewport(ratio=1)
+
+
 async def test_before_any_traffic_each_page_says_so(browser: Browser, tmp_path: Path) -> None:
     async with fleet(tmp_path) as (running, _), opened(browser, f"{running.admin_url}/dashboard") as (page, found):
         await expect(page.locator(".banner")).to_contain_text("No traffic")

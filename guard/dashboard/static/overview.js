@@ -81,7 +81,7 @@ function tilesOf(total, range, retries) {
     tile("Requests", short(total.exchanges), "", `${short(total.exchanges / range)} per second`),
     tile("Anomalies", short(per10k(anomalies, total.watched)), " per 10,000",
       KIND_NAMES.map((kind) => h("span", { class: "kind" }, h("i", { class: `dot ${kind}` }), `${short(total[`kind_${kind}`])} ${SHORT_KINDS[kind]}`)), anomalies ? "alert" : ""),
-    tile("Rescued", short(total.rescued), "", tried ? `${percent(total.rescued / tried)} of ${short(tried)} in trouble; ${short(total.bad_shown)} bad tokens had left` : "nothing to rescue"),
+    tile("Rescued", short(total.rescued), "", tried ? `${percent(total.rescued / tried)} of ${short(tried)} in trouble; ${short(total.bad_shown)} bad tokens had left` : total.outcome_noted ? `${short(total.outcome_noted)} only noted` : "nothing to rescue"),
     tile("Failed", short(total.failed), "", `${short(total.outcome_exhausted)} exhausted · ${short(total.outcome_cut)} cut · ${short(total.outcome_upstream_error)} backend`, total.failed ? "alert" : ""),
     tile("Burned tokens", short(total.burned), "", made ? `${percent(total.burned / made)} of all generated` : "none generated"),
     tile("Retry budget", short(Math.max(0, retries.allowed - retries.in_flight)), " left",
@@ -102,11 +102,20 @@ function drawBanner(banner, history, total) {
   if (anomalies) parts.push(` Mostly ${KINDS[kinds[0][0]].toLowerCase()} (${percent(kinds[0][1] / anomalies)})`);
   if (bad && replicas.length > 1) parts.push(`, ${percent(replicas[0][1] / bad)} on `, h("a", { href: `#/exchanges?notable=1&replica=${encodeURIComponent(replicas[0][0])}` }, replicas[0][0]));
   if (anomalies) parts.push(".");
-  parts.push(total.failed ? ` ${whole(total.failed)} could not be rescued.` : " All rescued.");
+  parts.push(...becameOf(total, anomalies));
   const last = history.columns.watched.findLastIndex((count, i) => KIND_NAMES.some((kind) => history.columns[`kind_${kind}`][i]));
   if (last >= 0) parts.push(` Latest at ${clock(history.start + history.step * last, history.step < 60)}.`);
   banner.className = `banner ${total.failed ? "bad" : "warn"}`;
   banner.replaceChildren(...parts);
+}
+
+// What became of the bad ones. Of those whose clients left, or whose choice alone was cut, nothing is said.
+function becameOf(total, anomalies) {
+  const said = [];
+  if (total.failed) said.push(` ${whole(total.failed)} could not be rescued.`);
+  if (total.outcome_noted) said.push(` ${whole(total.outcome_noted)} only noted: the clients got the text.`);
+  if (!said.length && total.rescued) said.push(total.rescued >= anomalies ? " All rescued." : ` ${whole(total.rescued)} rescued.`);
+  return said;
 }
 
 function groups(found, name, backends = []) {
