@@ -21,6 +21,7 @@ from guard.config import AuditSettings
 from guard.core.attempt import Attempt
 from guard.core.exchange import Exchange
 from guard.core.record import ExchangeRecord, Outcome
+from guard.fleet.replica import Standing
 from guard.observe.series import SECONDS, Histogram
 from guard.policy.schema import Confirm, Policy
 from guard.rescore.bucket import TokenBucket
@@ -243,6 +244,10 @@ class Rescorer:
 
     def _elsewhere(self, replica: ReplicaId) -> Upstream | None:
         able = [u for u in self._pool.upstreams if u.engine == "vllm" and u.rescores is not False]
+        # One that is left out has the fewest requests open, and would be asked every time.
+        now = self._clock.now()
+        ready = [u for u in able if u.replica.standing(now) is Standing.READY]
+        able = ready or [u for u in able if u.name == replica]
         return min(able, key=lambda u: (u.name == replica, u.in_flight), default=None)
 
     def _skip(self, key: str, reason: str) -> Rescored:

@@ -141,6 +141,23 @@ async def test_a_cache_proven_wrong_charges_its_replica_and_is_retried_around_it
         assert made.rescorer.charges == len(charged)
 
 
+async def test_a_replica_that_is_left_out_is_not_asked_to_score() -> None:
+    async with scene(Confirm(), SETTLE, replicas=3) as made:
+        pool = made.guard.guard.pool
+        drained, unhealthy = pool.upstreams[0], pool.upstreams[1]
+        pool.fleet.drain({drained.name})
+        unhealthy.replica.healthy = False
+        for each in made.engines:
+            each.accepts, each.posts = 0, []
+        await made.ask("weak")
+        (attempt,) = made.record("weak")
+        assert attempt.confirm is not None
+        assert attempt.confirm.verdict is CacheVerdict.RIGHT
+        assert attempt.confirm.replica == pool.upstreams[2].name
+        assert made.engines[0].posts == []
+        assert made.engines[1].posts == []
+
+
 async def test_a_confirmation_that_takes_too_long_leaves_the_policy_as_it_was() -> None:
     async with scene(Confirm(timeout=0.2), SETTLE) as made:
         made.engines[0].accepts, made.engines[0].score_seconds = 0, 30.0
