@@ -195,6 +195,8 @@ class Rescorer:
         attempt.record.audit = result
         if self.revised is not None:
             self.revised(exchange.record)
+        if differences is None:
+            return
         model = exchange.record.model
         self._refusals[model] = 0 if differences else self._refusals[model] + 1
         learner = self.floors.of(model)
@@ -204,8 +206,13 @@ class Rescorer:
 
     async def _score(
         self, model: str, attempt: Attempt, emitted: Emitted, onset_token: int
-    ) -> tuple[Rescored, list[float]]:
-        """Ask another replica of the same engine, or the same one with a fresh salt; differences come as well."""
+    ) -> tuple[Rescored, list[float] | None]:
+        """
+        Ask another replica of the same engine, or the same one with a fresh salt.
+
+        Returns:
+            What it came to, and the differences: none where they were refused, None where nobody could be reached.
+        """
         prompt, tokens, told = list(emitted.prompt or ()), list(emitted.tokens), list(emitted.logprobs)
         body = score_request(model, prompt, tokens, f"guard-{uuid.uuid4().hex}")
         upstream = self._elsewhere(attempt.target.replica)
@@ -218,7 +225,7 @@ class Rescorer:
             async with self._pool.session.post(url, json=body, headers=_JSON, allow_redirects=False) as reply:
                 status, answer = reply.status, await reply.read()
         except (aiohttp.ClientError, OSError) as error:
-            return undecided(f"the backend could not be asked: {error}"), []
+            return undecided(f"the backend could not be asked: {error}"), None
         finally:
             upstream.in_flight -= 1
         self.prefill_tokens += len(prompt) + len(tokens)

@@ -235,3 +235,18 @@ async def test_a_backend_that_never_scores_is_asked_no_more(monkeypatch: pytest.
             await made.until(lambda: not made.rescorer._running)
         assert made.rescorer.rescored[("audit", "undecided")] == 2
         assert made.rescorer.skipped["unable"] == 2
+
+
+async def test_a_backend_that_was_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guard.server.rescore.MAX_REFUSALS", 2)
+    async with scene(None, AuditSettings(share=1, prefill_per_second=100_000), settled=False) as made:
+        (upstream,) = made.guard.guard.pool.upstreams
+        there = upstream.url
+        assert upstream.origin.port != 1  # attempts go there, whatever the URL is from now on
+        for number in range(4):
+            upstream.url = "http://127.0.0.1:1" if number < 3 else there
+            await made.ask(f"{number}")
+            await made.until(lambda: not made.rescorer._running)
+        assert made.rescorer.skipped["unable"] == 0
+        assert made.record("3")[0].audit is not None
+        assert made.record("3")[0].audit.tokens > 0  # type: ignore[union-attr]
