@@ -12,7 +12,7 @@ import structlog
 from guard.clock import Clock
 from guard.errors import is_own_lack
 from guard.fleet.settings import HealthSettings
-from guard.server.upstream import Upstream, UpstreamPool
+from guard.server.upstream import Upstream, UpstreamPool, as_fault
 from guard.types import ReplicaId
 
 #: Part of the interval by which each wait differs, so that guards and replicas do not fall into step.
@@ -71,18 +71,20 @@ class HealthChecks:
 
     async def check(self, upstream: Upstream) -> None:
         """Ask one replica; any answer below 500 is good, for not every engine has the route."""
-        good = False
+        good, reason = False, ""
         try:
             async with (
                 asyncio.timeout(self._settings.timeout),
                 self._pool.session.get(upstream.url + self._settings.path, allow_redirects=False) as reply,
             ):
-                good = reply.status < 500
+                good, reason = reply.status < 500, f"answered {reply.status}"
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             if is_own_lack(error):
                 return  # nothing is known of the replica
-            good = False
+            reason = as_fault(error).message
         self.results["good" if good else "failed"] += 1
         if upstream.replica.checked(good=good, now=self._clock.now()):
-            level = _log.info if good else _log.warning
-            level("replica healthy again" if good else "replica unhealthy", replica=upstream.name)
+            if good:
+                _log.info("replica healthy again", replica=upstream.name)
+            else:
+                _log.warning("replica unhealthy", replica=upstream.name, path=self._settings.path, reason=reason)

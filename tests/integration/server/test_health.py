@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 
+import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -55,9 +56,13 @@ async def test_nobody_there_and_nobody_answering_are_bad() -> None:
     replicas = pool("http://127.0.0.1:9", f"http://127.0.0.1:{port}")
     await replicas.open()
     checks = HealthChecks(replicas, HealthSettings(timeout=0.1), VirtualClock(), random.Random(1))
-    for _ in range(2):
-        await asyncio.gather(*map(checks.check, replicas.upstreams))
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            await asyncio.gather(*map(checks.check, replicas.upstreams))
     assert [u.replica.healthy for u in replicas.upstreams] == [False, False]
+    told = {line["replica"]: line["reason"] for line in logs if line["event"] == "replica unhealthy"}
+    assert told["http://127.0.0.1:9"] == "cannot reach the backend: Connection refused"
+    assert told[f"http://127.0.0.1:{port}"] == "the backend did not answer in time"
     await replicas.close()
     silent.close()
 
