@@ -71,13 +71,18 @@ async def _relay(
     try:
         # No deadline here: an upload, or a batch job that answers late, may take its time, and the
         # client that gives up cancels this handler.
-        reply = await pool.session.request(
-            request.method,
-            URL(upstream.url + request.raw_path, encoded=True),
-            headers=headers,
-            data=request.content if has_body else None,
-            allow_redirects=False,
-        )
+        try:
+            reply = await pool.session.request(
+                request.method,
+                URL(upstream.url + request.raw_path, encoded=True),
+                headers=headers,
+                data=request.content if has_body else None,
+                allow_redirects=False,
+            )
+        except aiohttp.ClientConnectorError as error:
+            # The next request goes to another one. All else may be the client's doing.
+            pool.failed(upstream, as_fault(error))
+            raise
         if reply.status == HTTPStatus.SWITCHING_PROTOCOLS:
             raise UpstreamError("protocol", "the backend changes to a protocol that nobody asked for")
         headers = led_home(end_to_end(reply.headers), upstream.url)

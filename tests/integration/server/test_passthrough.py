@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
 from guard.config import TimeoutSettings
-from tests.integration.server.conftest import guarded
+from guard.fleet.settings import TransportSettings
+from tests.integration.server.conftest import QUIET, guarded
 from tests.integration.server.scripted import CHUNKED_SSE, backend, chunked
 from tests.unit.core.transcript import policy
 
@@ -108,6 +110,16 @@ async def test_a_backend_that_is_down_is_a_502() -> None:
         error = (await response.json())["error"]
         assert error["code"] == "upstream_connect"
         assert error["message"] == "connect: cannot reach the backend: Connection refused"
+
+
+async def test_a_replica_that_cannot_be_reached_is_asked_last_from_then_on(echo_url: str) -> None:
+    pool = msgspec.structs.replace(QUIET, transport=TransportSettings(pause=3600))
+    async with guarded("http://127.0.0.1:9", echo_url, policy=policy(), pool=pool) as (running, client):
+        statuses: list[int] = []
+        for _ in range(20):
+            async with client.get(running.url + "/v1/models") as response:
+                statuses.append(response.status)
+    assert statuses.count(502) <= 1
 
 
 @pytest.mark.parametrize("breaks", [[b"zz\r\n", 2.0], []])
