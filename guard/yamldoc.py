@@ -209,6 +209,8 @@ _PLAIN_WORDS = {
     "bool": "true or false",
 }
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
+#: How much alike two names have to be, from 0 to 1: of the same place, and of any.
+_CLOSE, _VERY_CLOSE = 0.5, 0.75
 _CHOICE = re.compile(r"Invalid enum value '(?P<value>.*)'", re.DOTALL)
 
 
@@ -232,14 +234,23 @@ def to_struct(document: Document, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         where, text, unknown = explain_invalid(error)
         if unknown:
-            places = _fields(kind)
-            elsewhere = [repr(place) for place in places.get(unknown, ())]
-            hint = f"did you mean {' or '.join(elsewhere)}?" if elsewhere else nearest(unknown, places)
+            hint = _hint(kind, where, unknown)
             raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
         chosen = _CHOICE.fullmatch(text)
         if chosen and (choices := _choices(kind, re.findall(r"[^.\[\]]+", where))):
             text = f"{chosen['value']!r} is not known here; {nearest(chosen['value'], choices)}"
         raise document.error(where, plain_words(text)) from None
+
+
+def _hint(kind: object, where: str, unknown: str) -> str:
+    """Where an unknown setting belongs, or which one is meant: of this place if one is near, else of any other."""
+    places, here = _fields(kind), _fields_at(kind, re.findall(r"[^.\[\]]+", where))
+    if unknown not in places and not difflib.get_close_matches(unknown, here, n=1, cutoff=_CLOSE):
+        close = difflib.get_close_matches(unknown, places, n=1, cutoff=_VERY_CLOSE)
+        unknown = close[0] if close else unknown
+    if unknown in places:
+        return f"did you mean {' or '.join(map(repr, places[unknown]))}?"
+    return nearest(unknown, here or places)
 
 
 def plain_words(text: str) -> str:
@@ -261,6 +272,15 @@ def _choices(kind: object, steps: Sequence[str]) -> list[str]:
     return [choice for part in get_args(kind) if not isinstance(part, str) for choice in _choices(part, below)]
 
 
+def _fields_at(kind: object, steps: Sequence[str]) -> list[str]:
+    """The settings that may stand at a place below a type."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        return _fields_at(fields.get(steps[0]), steps[1:]) if steps else list(fields)
+    below = steps[1:] if get_origin(kind) in (list, tuple) else steps
+    return [name for part in get_args(kind) if not isinstance(part, str) for name in _fields_at(part, below)]
+
+
 def explain_invalid(error: msgspec.ValidationError) -> tuple[str, str, str]:
     """
     Take msgspec's message apart.
@@ -278,7 +298,7 @@ def explain_invalid(error: msgspec.ValidationError) -> tuple[str, str, str]:
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint at the most similar known name, or the list of all when nothing is close."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=_CLOSE)
     return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}"
 
 

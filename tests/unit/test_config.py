@@ -49,6 +49,12 @@ def test_one_upstream_is_enough(tmp_path: Path) -> None:
         ),
         ("upstreams: [{url: http://h}]\nlisten: {port: 8001}\n", "admin.port: 8001 is the client port already"),
         ("upstreams: [{url: http://h}]\npolcy: x\n", "did you mean 'policy'"),
+        # Never a name that would be refused there, too.
+        (
+            "upstreams: [{url: http://h, api_key: x}]\n",
+            "setting 'api_key'; one of engine, exact_stops, name, num_speculative_tokens, profile, resolve, url",
+        ),
+        ("upstreams: [{url: http://h}]\nkey_fil: x\n", "did you mean 'store.tls.key_file'"),
         ("upstreams: [{url: http://h}]\ntimeouts: {idle: 0}\n", "timeouts.idle"),
         (
             "upstreams:\n  - url: http://h\n  - url: http://h/\n",
