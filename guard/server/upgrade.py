@@ -63,11 +63,7 @@ async def tunnel(request: web.BaseRequest, pool: UpstreamPool, request_id: str) 
             head, message = await _answered(reader)
         if message.code != _SWITCHED:
             return await _refused(request, message, reader, pool, request_id, upstream.url)
-        client = Client(request, writer)
-        await client.send(_with_id(head, request_id))
-        while data := await reader.read(PIECE):
-            await client.send(data)
-        client.close()
+        await _pass_on(_with_id(head, request_id), reader, Client(request, writer), pool.unread)
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         raise ConnectionResetError("the backend did not answer the upgrade") from error
     finally:
@@ -77,6 +73,25 @@ async def tunnel(request: web.BaseRequest, pool: UpstreamPool, request_id: str) 
     written = Written()
     written.force_close()
     return written
+
+
+async def _pass_on(head: bytes, reader: asyncio.StreamReader, client: Client, patience: float) -> None:
+    """
+    Send the head of a switch and all that follows it, until the backend ends, or the client reads nothing for too long.
+
+    A connection that breaks takes the other one along. Nothing is raised: an answer in HTTP would come in the middle
+    of what is no longer HTTP.
+    """
+    try:
+        data = head
+        while data:
+            async with asyncio.timeout(patience):
+                await client.send(data)
+            data = await reader.read(PIECE)
+    except OSError:  # TimeoutError is one
+        client.abort()
+    else:
+        client.close()
 
 
 async def _answered(reader: asyncio.StreamReader) -> tuple[bytes, RawResponseMessage]:
@@ -152,6 +167,11 @@ class Client:
         """Close the client's connection after what was sent."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Close it at once: what was sent is not whole."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Bytes of the client; while the backend reads slowly no more are taken."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from guard.config import TimeoutSettings
 from guard.server.run import Running
 from tests.integration.server.conftest import guarded
 from tests.unit.core.transcript import policy
@@ -174,6 +177,71 @@ async def test_a_client_that_leaves_closes_the_backends_side(backend: tuple[str,
         assert socket._response.connection is not None
         socket._response.connection.transport.abort()
         await asyncio.wait_for(ended.wait(), 10)
+
+
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHES = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+@contextlib.asynccontextmanager
+async def switching(
+    then: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A backend that switches, and then does that."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCHED)
+        await then(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_backend_that_breaks_off_is_not_answered_for_in_http() -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(2)  # the switch has arrived
+        break_socket(writer)
+
+    async with switching(reset) as url, guarded(url, policy=policy()) as (running, _client):
+        host, _, port = running.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(SWITCHES)
+        said = await reader.readuntil(b"\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 101 ")
+        writer.write(b"go")
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+
+
+def break_socket(writer: asyncio.StreamWriter) -> None:
+    """Close a connection with a reset."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def test_a_client_that_reads_nothing_is_let_go_of() -> None:
+    let_go = asyncio.Event()
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(65536))
+                await writer.drain()
+        let_go.set()
+
+    timeouts = TimeoutSettings(unread=0.2, drain=0.2)
+    async with switching(flood) as url, guarded(url, policy=policy(), timeouts=timeouts) as (running, _client):
+        host, _, port = running.url.removeprefix("http://").partition(":")
+        _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        writer.write(SWITCHES)
+        async with asyncio.timeout(10):
+            await let_go.wait()
+        writer.close()
 
 
 async def test_a_backend_that_is_down_is_a_502() -> None:
