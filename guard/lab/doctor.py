@@ -135,10 +135,13 @@ class Diagnosis(msgspec.Struct, frozen=True):
         ]
         width = max(len(check.name) for check in self.checks)
         lines += [f"  {check.name:<{width}}  {check.state.value:<7}  {check.detail}" for check in self.checks]
-        todo = [check for check in self.checks if check.remedy]
+        todo = [(check.name, check.remedy) for check in self.checks if check.remedy]
+        if not backend.model and self.upstream.rstrip("/").endswith("/v1"):
+            # As clients have it. All that was asked for is then one folder too deep, and nothing else is wrong.
+            todo = [("url", f"no model was found: try {self.upstream.rstrip('/')[:-3]}, the paths have the /v1")]
         if todo:
             lines += ["", "What to do:"]
-            lines += [f"  {check.name:<{width}}  {check.remedy}" for check in todo]
+            lines += [f"  {name:<{width}}  {remedy}" for name, remedy in todo]
         return "\n".join(lines)
 
 

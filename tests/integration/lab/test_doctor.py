@@ -8,8 +8,8 @@ import json
 import pytest
 
 from guard.cli import main
-from guard.lab.doctor import HttpxAsker, diagnose
-from guard.server.probes import State
+from guard.lab.doctor import Diagnosis, HttpxAsker, diagnose
+from guard.server.probes import Backend, Check, State
 from tests.integration.conftest import LiveBackend
 from tests.integration.server.scripted_engine import engine
 
@@ -37,6 +37,14 @@ async def test_what_is_missing_comes_with_what_to_do() -> None:
         assert f"{name}" in table
         assert name in remedies
     assert "use several replicas" in remedies
+
+
+def test_a_base_url_as_clients_have_it_is_found_out() -> None:
+    checks = (Check("signal", State.NO, "no verify step was seen", "policies judge its text alone"),)
+    said = Diagnosis("http://h:1/v1/", Backend("text", ""), checks).as_text()
+    assert "try http://h:1, " in said
+    assert "policies judge its text alone" not in said
+    assert "policies judge its text alone" in Diagnosis("http://h:1/v1", Backend("text", "", "m"), checks).as_text()
 
 
 async def test_it_asks_the_backend_and_no_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
