@@ -12,8 +12,9 @@ fail() { printf 'dev.sh: %s\n' "$*" >&2; exit 2; }
 
 find_python() {
   local name
+  # Shims of pyenv for versions that are not chosen complain, and at length.
   for name in python3.13 python3.12 python3.11 python3; do
-    if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       printf '%s' "$name"
       return
     fi
