@@ -12,7 +12,8 @@ HEARTBEAT = 15.0
 #: Longest that a listener may read nothing while more waits for it: a browser that sleeps keeps its connection open
 #: for hours. Unit: seconds.
 PATIENCE = 30.0
-_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+#: Of every feed; what stands in front must not gather events.
+HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class Feed:
@@ -58,7 +59,7 @@ class Feed:
             request: Its request.
             welcome: Makes what it gets first; what is published afterwards follows it.
         """
-        response = web.StreamResponse(headers=_HEADERS)
+        response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
         await response.write(b": listening\n\n")
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(self._behind)

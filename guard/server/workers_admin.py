@@ -22,7 +22,7 @@ from guard.observe.history import Stretch, drawn, merged
 from guard.server import workers_view
 from guard.server.admin_access import AdminAccess
 from guard.server.dashboard import MOST_LISTED
-from guard.server.feed import PATIENCE
+from guard.server.feed import HEADERS, PATIENCE
 from guard.server.headers import end_to_end
 from guard.server.what_if import TIMEOUT
 from guard.server.workers import Supervisor, Worker, fetch
@@ -171,7 +171,7 @@ class WorkersAdmin:
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """The events of all workers, in the order they come, until the supervisor is told to stop."""
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        response = web.StreamResponse(headers=HEADERS)
         workers, begun = self._supervisor.workers, asyncio.Event()
         asked = [asyncio.Event() for _ in workers]
         try:

@@ -128,6 +128,7 @@ async def test_the_live_feed_has_the_steps_of_every_worker() -> None:
         client.get(guard.admin + "/guard/live") as feed,
     ):
         assert feed.content_type == "text/event-stream"
+        assert feed.headers["X-Accel-Buffering"] == "no"  # as of one process: nginx would gather events
         for _ in range(24):
             await chat(client, guard.url)
         async with client.get(guard.admin + "/guard/requests") as requests:
