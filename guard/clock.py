@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -19,6 +20,15 @@ class MonotonicClock:
 
     #: Seconds, from time.monotonic. Asked for every chunk: the function itself, without another around it.
     now = staticmethod(time.monotonic)
+
+
+def steady_wall(clock: Clock) -> Callable[[], float]:
+    """
+    Unix time as the system has it now, and from then on by a clock: when the system's own is put right, nothing that
+    ends at a time of its ends hours late. Unit: seconds.
+    """
+    begun = time.time() - clock.now()
+    return lambda: begun + clock.now()
 
 
 class VirtualClock:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import structlog
 from aiohttp import web
 
-from guard.clock import MonotonicClock
+from guard.clock import MonotonicClock, steady_wall
 from guard.compiled import build_name
 from guard.config import Config
 from guard.detect.baseline import Baseline
@@ -81,11 +81,11 @@ async def running_guard(
         ConfigError: The store's password cannot be had.
     """
     learned = _measured(config, baselines or {})
-    clock = MonotonicClock()
-    outgoing = Outgoing(config.access, config.upstream_tls)
+    clock, outgoing = MonotonicClock(), Outgoing(config.access, config.upstream_tls)
     fixed = [upstream for upstream in config.upstreams if upstream.resolve is None]
-    store = store_for(config, clock)
-    pool = UpstreamPool(fixed, learned, config.timeouts, clock, config.pool, store, outgoing=outgoing)
+    wall = steady_wall(clock)
+    store = store_for(config, clock, wall)
+    pool = UpstreamPool(fixed, learned, config.timeouts, clock, config.pool, store, wall, outgoing)
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
     recorder = Recorder(config.recording) if config.recording is not None else None
     tracing = Tracing(config.tracing) if config.tracing is not None else None

@@ -26,13 +26,14 @@ MAX_REASON = 300
 _TOLD = frozenset({Outcome.EXHAUSTED, Outcome.CUT, Outcome.UPSTREAM_ERROR})
 
 
-def store_for(config: Config, clock: Clock) -> StateStore:
+def store_for(config: Config, clock: Clock, wall: Callable[[], float] = time.time) -> StateStore:
     """
     The store that a configuration asks for; this process's memory if none.
 
     Args:
         config: Checked.
         clock: The guard's.
+        wall: Seconds since the epoch; ejections are told by it.
 
     Raises:
         ConfigError: The store's password or certificate cannot be had.
@@ -40,10 +41,10 @@ def store_for(config: Config, clock: Clock) -> StateStore:
     guard = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
     budget, window = config.retry_budget.budget(), config.pool.quality.window
     if config.store is None:
-        return MemoryStore(MemoryFleet(clock, window=window), budget, guard)
+        return MemoryStore(MemoryFleet(clock, window=window, wall=wall), budget, guard)
     from guard.state.redis import RedisStore  # noqa: PLC0415 - its client takes long to import, and few need it
 
-    return RedisStore(config.store, budget, guard, clock, window)
+    return RedisStore(config.store, budget, guard, clock, window, wall)
 
 
 class Sharing:

@@ -98,3 +98,21 @@ async def test_the_record_of_an_answer_that_is_out_is_there_once_its_backend_has
             assert running.guard.records.latest(1) == []
             await running.settled()
             assert [record.outcome.value for record in running.guard.records.latest(1)] == ["healthy"]
+
+
+async def test_an_ejection_does_not_last_longer_when_the_systems_clock_is_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system = 1_000_000.0
+    monkeypatch.setattr("guard.clock.time.time", lambda: system)
+    upstreams = [UpstreamSettings(url=f"http://127.0.0.1:{port}", engine="vllm") for port in (1, 2, 3)]
+    config = Config(upstreams=upstreams, listen=Listen(port=0), admin=Listen(port=0))
+    async with running_guard(config, Judge(policy())) as running:
+        pool, store = running.guard.pool, running.guard.sharing.store
+        first = pool.upstreams[0]
+        await store.eject(first.name, system + 30.0, "bad answers")
+        system -= 86_400.0
+        await store.beat(0)
+        await pool.exchange_counts()
+        left = first.replica.quality.until - running.guard.clock.now()
+        assert 0.0 < left <= 30.0
