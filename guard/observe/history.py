@@ -122,9 +122,8 @@ class History:
         """Take in a finished exchange, at the time it ended."""
         for length, bins in self._rings:
             start = record.ended_at - record.ended_at % length
-            if not bins or bins[-1].start < start:
-                bins.append(Bin(start))
-            # An exchange from before the latest bin, after a step of the clock, counts there.
+            if not bins or bins[-1].start != start:
+                bins.append(_begun(bins, start))
             self._count(bins[-1], record)
 
     def _count(self, into: Bin, record: ExchangeRecord) -> None:
@@ -218,6 +217,14 @@ def drawn(stretch: Stretch) -> dict[str, object]:
         "replicas": {name: _curves(name, [one.replicas for one in bins]) for name in sorted(total.replicas)},
         "models": {name: _curves(name, [one.models for one in bins]) for name in sorted(total.models)},
     }
+
+
+def _begun(bins: deque[Bin], start: float) -> Bin:
+    """A bin that begins now. Where the clock was put back, it has what was counted in what is to come again."""
+    found = Bin(start)
+    while bins and bins[-1].start >= start:
+        found.add(bins.pop())
+    return found
 
 
 def _count_attempt(of: _Of, attempt: AttemptRecord) -> None:

@@ -82,6 +82,17 @@ def test_a_clock_that_steps_back_loses_nothing() -> None:
     assert total["exchanges"] == 2
 
 
+def test_what_comes_after_a_clock_was_put_back_grows_old_as_ever() -> None:
+    history = History()
+    history.count(record(NOW + 86_400))
+    for second in range(0, 1800, 60):
+        history.count(record(NOW + second))
+    total: Any = history.answer(NOW + 1800, 300)["total"]
+    assert total["exchanges"] == 4
+    total = history.answer(NOW + 1800, 3600)["total"]
+    assert total["exchanges"] == 31
+
+
 @pytest.mark.parametrize("seconds", [60, 900, 86400])
 def test_the_sums_of_several_processes_are_those_of_one(seconds: int) -> None:
     """As they cross a wire: quantiles, lengths and all are of the whole, never of averages."""
