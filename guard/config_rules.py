@@ -39,6 +39,17 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
         yield "retry_budget.share", str(error)
     for where, wrong in store_problems(config.store) if config.store is not None else ():
         yield f"store.{where}", wrong
+    if config.recording is not None and config.recording.prompts and config.recording.text == "redacted":
+        # In it all words of a length are the same: a loop of the answer would be one that the prompt asks for.
+        yield "recording.prompts", "of redacted prompts nothing is left to judge by; set text to scrambled or full"
+
+
+def doubts(config: Config) -> Iterator[str]:
+    """What may be meant and mostly is not, one sentence each."""
+    for index, upstream in enumerate(config.upstreams):
+        if urlsplit(upstream.url).path.rstrip("/").endswith("/v1"):
+            where = dotted(["upstreams", index, "url"])
+            yield f"{where} ends in /v1, as clients' paths begin: /v1/v1/... will be asked for; leave it out there"
 
 
 def _upstream_problems(upstreams: Sequence[UpstreamSettings]) -> Iterator[tuple[str, str]]:

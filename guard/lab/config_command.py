@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from guard.config import Config, Loaded
+from guard.config_rules import doubts
 from guard.environment import is_secret, strangers
 from guard.errors import GuardError
 from guard.lab.serve import baselines_of, loaded
@@ -57,7 +58,7 @@ def check_command(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     odd = strangers(Config, os.environ)
-    for sentence in odd:
+    for sentence in [*odd, *doubts(config)]:
         print(sentence, file=sys.stderr)
     names = ", ".join(policy.name for policy in policies.policies)
     print(f"{'not ' if odd else ''}good: {len(config.upstreams)} upstreams, policies: {names}")

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from guard.config import Config, Loaded, Option, UpstreamSettings, load
+from guard.config_rules import doubts
 from guard.detect.baseline import Baseline
 from guard.environment import strangers
 from guard.errors import ConfigError
@@ -88,6 +89,8 @@ async def serve_command(config: Config, *, embedded: bool, worker: int | None = 
     configure(config.log.level, human=config.log.format == "human" or is_terminal())
     for sentence in strangers(Config, os.environ):
         _log.warning("variable", problem=sentence)
+    for sentence in doubts(config):
+        _log.warning("configuration", problem=sentence)
     if short := room_for(config.limits.max_in_flight):
         _log.warning("open files", problem=short)
     named = [config.policy] if isinstance(config.policy, str) else config.policy

@@ -43,6 +43,8 @@ class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         healthy: Share of the answers without a verdict that is recorded. In [0, 1].
         acted: Share of the answers with a verdict. In [0, 1].
         text: "redacted" leaves the shape of the text, "scrambled" also which words are equal, "full" all of it.
+        prompts: Whether what was asked is kept too, as `text` says: else a back-test excuses nothing that a prompt asks
+            for. Not with "redacted".
         max_file_bytes: A file that would grow past it is closed and a new one begun. Unit: bytes.
         max_files: Files kept, the one being written included; the oldest goes first.
         queue: Exchanges that may wait to be written.
@@ -53,6 +55,7 @@ class RecorderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     healthy: Share = 0.01
     acted: Share = 1.0
     text: Text = "redacted"
+    prompts: bool = False
     max_file_bytes: Annotated[int, Meta(ge=1024)] = 64 * 1024 * 1024
     max_files: Annotated[int, Meta(ge=1)] = 8
     queue: Annotated[int, Meta(ge=1)] = 256

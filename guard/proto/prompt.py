@@ -1,4 +1,4 @@
-"""What the user asked, as plain text: context for the detectors, never logged, never recorded."""
+"""What the user asked, as plain text: context for the detectors, never logged, recorded only where that is set."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from guard.observe.records import RecordStore
 from guard.observe.tracing import Tracing
 from guard.proto.client import ClientRequest
 from guard.proto.family import Family, Notice
-from guard.proto.prompt import prompt_beginning
+from guard.proto.prompt import prompt_beginning, prompt_text
 from guard.proto.registry import family_at, family_near, plain_path
 from guard.server.baselines import Baselines
 from guard.server.driver import Driver
@@ -222,7 +222,8 @@ class Guard:
             if trace is not None:
                 trace.finish(exchange.record)
             if self.recorder is not None and tapes is not None:
-                self.recorder.offer(exchange.record, tapes.attempts, draw)
+                prompt = prompt_text(asked) if self.recorder.settings.prompts else ""
+                self.recorder.offer(exchange.record, tapes.attempts, draw, prompt)
         return response if response is not None else web.Response(status=499)
 
     def _over(self, exchange: Exchange, driver: Driver, owner: str) -> None:

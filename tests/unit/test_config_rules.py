@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from guard.config import AccessSettings, AdminListen, Config, Listen, UpstreamSettings
-from guard.config_rules import problems
+from guard.config_rules import doubts, problems
+from guard.observe.recorder import RecorderSettings
+from guard.observe.recording import Text
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,7 @@ from guard.config_rules import problems
             Config(upstreams=[UpstreamSettings(url="http://127.0.0.1:8000")], listen=Listen(host="::")),
             "upstreams[0].url",
         ),
+        (Config(upstreams=[], recording=RecorderSettings(folder="f", prompts=True)), "recording.prompts"),
     ],
 )
 def test_each_has_its_place_and_a_reason(config: Config, where: str) -> None:
@@ -58,3 +61,25 @@ def test_a_good_one_has_none() -> None:
         assert list(problems(Config(upstreams=[UpstreamSettings(url=url)]))) == []
     for url in ("http://h", "https://[::1]:8080/v1", "http://b\u00fccher.example", "http://under_score.svc:80"):
         assert list(problems(Config(upstreams=[UpstreamSettings(url=url)]))) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "doubted"),
+    [
+        ("http://h/v1", True),
+        ("http://h/v1/", True),
+        ("http://h/team/v1", True),
+        ("http://h", False),
+        ("http://v1", False),
+    ],
+)
+def test_a_url_that_ends_as_paths_begin_is_doubted_and_not_refused(url: str, doubted: bool) -> None:
+    config = Config(upstreams=[UpstreamSettings(url="http://other"), UpstreamSettings(url=url)])
+    assert not list(problems(config))
+    assert [sentence.startswith("upstreams[1].url ends in /v1") for sentence in doubts(config)] == [True] * doubted
+
+
+@pytest.mark.parametrize("text", ["scrambled", "full"])
+def test_prompts_may_be_recorded_where_something_of_them_is_left(text: Text) -> None:
+    config = Config(upstreams=[], recording=RecorderSettings(folder="f", prompts=True, text=text))
+    assert not list(problems(config))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 
 from guard.config import Config, Listen, UpstreamSettings
 from guard.lab.cases import read_cases, run_case
@@ -16,8 +17,9 @@ from guard.server.run import running_guard
 from tests.unit.lab.streams import corpus, judge
 
 
-async def test_recorded_traffic_gives_the_verdicts_it_was_given(tmp_path: Path) -> None:
-    recording = RecorderSettings(folder=str(tmp_path / "rec"), healthy=1.0, text="full")
+@pytest.mark.parametrize(("prompts", "asked"), [(False, ""), (True, "replay")])
+async def test_recorded_traffic_gives_the_verdicts_it_was_given(tmp_path: Path, prompts: bool, asked: str) -> None:
+    recording = RecorderSettings(folder=str(tmp_path / "rec"), healthy=1.0, text="full", prompts=prompts)
     async with TapePlayer() as player, httpx.AsyncClient(trust_env=False) as client:
         config = Config(
             upstreams=[UpstreamSettings(url=player.url, engine="vllm")],
@@ -37,6 +39,7 @@ async def test_recorded_traffic_gives_the_verdicts_it_was_given(tmp_path: Path) 
         if result.acted:
             assert result.onset == case.first_bad_token
     assert "harbour" in json.dumps([case.chunks for case in cases])
+    assert {case.prompt for case in cases} == {asked}
 
 
 async def test_nothing_is_recorded_unless_asked_for(tmp_path: Path) -> None:
