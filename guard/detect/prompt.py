@@ -58,15 +58,29 @@ _VERSE = re.compile(
     r"chants?|(?:nursery )?rhymes?|pray(?:er)?|rosary|mantra|meditat\w*|litany|chords?)\b",
     re.IGNORECASE,
 )
+#: Times that are an age or a paper, are asked for, or belong to a table are none of how often a thing is said.
 _AGAIN = re.compile(
-    r"\b(?:times|twice|repeat(?:ed|edly|ing)?|again and again|over and over|copy|cop(?:y|ies)|verbatim)\b",
+    r"(?<!how many )(?<!york )(?<!modern )(?<!ancient )(?<!medieval )(?<!roman )(?<!hard )(?<!hardest )(?<!difficult )"
+    r"(?<!old )(?<!our )(?<!these )(?<!the )\btimes\b(?!\s+tables?\b)"
+    r"|(?<!marketing )(?<!advertising )(?<!sales )(?<!ad )\bcop(?:y|ies)\b"
+    r"(?!\s+(?:edit|writ|machine|a\s+file|files?\b))"
+    r"|\b(?:twice|thrice|once more|repeat(?:ed|edly|ing)?|duplicate|again and again|over and over|verbatim)\b"
+    r"|\bon every line\b"
+    r"|\b(?:keep|go) (?:on )?(?:saying|writing|typing|printing|singing)\b"
+    r"|\b(?:say|write|type|print|output|send|post)(?: out| only| me)? the same "
+    r"(?:word|sentence|line|phrase|letter|message)"
+    r"|\b(?:say|write|type|print|output)\b[^.!?\n]{0,60}\b(?:forever|endlessly|without (?:end|stopping))\b"
+    r"|\b[0-9]{1,4} ?x(?=\s*(?:[.!?]|$))",
     re.IGNORECASE,
 )
 #: What asks for figures, signs or forms that are the same all over.
 _PATTERN = re.compile(
-    r"\b(?:draw\w*|ascii|boards?|grids?|patterns?|mazes?|zero(?:s|es|ed)?|blank|empty|placeholders?|skeletons?|"
-    r"templates?|dummy|null|binary|hex\w*|decimals?|digits?|dots?|dashes|asterisks?|hyphens?|spaces|emojis?|count\w*|"
-    r"alphabet|numbers? from|melod(?:y|ies)|tunes?|drums?|beats?|rhythms?|tabs)\b",
+    r"(?<!weather )\bpatterns?\b|(?<!power )\bgrids?\b|(?<!heart )\bbeats?\b|\bboards?\b(?!\s+of\b)"
+    r"|\bbinary\b(?!\s+stars?\b)|\bdraw(?:s|n|ings?)?\b(?!\s+(?:(?:a|any|the)\s+)?conclusions?\b)"
+    r"|\bcount(?:s|ed|ing|down)?\b"
+    r"|\b(?:ascii|mazes?|zero(?:s|es|ed)?|blank|empty|placeholders?|skeletons?|"
+    r"templates?|dummy|null|hex\w*|decimals?|digits?|dots?|dashes|asterisks?|hyphens?|spaces|emojis?|"
+    r"alphabet|numbers? from|melod(?:y|ies)|tunes?|drums?|rhythms?|tabs)\b",
     re.IGNORECASE,
 )
 #: What asks for something to be worked through or done round by round, whose frame comes back.

@@ -59,6 +59,56 @@ def test_which_prompts_may_ask_for_frames_with_nothing_new_in_them(text: str, re
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "Explain how times tables help children.",
+        "How many times has France won the World Cup?",
+        "Write a blog post about the New York Times.",
+        "What were the hardest times in the history of Rome?",
+        "What does a copy editor do?",
+        "Write marketing copy for a bakery.",
+        "How do I copy a file?",
+    ],
+)
+def test_times_and_copies_are_not_always_repeats(text: str) -> None:
+    assert (Prompt(text).refrain, Prompt(text).rounds) == (False, 0.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write the word banana sixteen times.",
+        "Say it three times, each time louder.",
+        "Copy the passage below.",
+        "Make ten copies of the form.",
+        "Say hello 50x.",
+        "Keep saying banana.",
+        "Write banana forever.",
+        "Print the same line for me.",
+        "Say the greeting on every line.",
+        "Write it thrice.",
+    ],
+)
+def test_what_is_asked_for_again_is_understood(text: str) -> None:
+    assert Prompt(text).refrain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Which of the countries border Spain?",
+        "Describe the weather patterns of the Sahara.",
+        "Explain the drawbacks of nuclear power.",
+        "Is the board of directors to blame?",
+        "Explain the power grid.",
+        "How does a heart beat?",
+    ],
+)
+def test_countries_and_drawbacks_are_no_patterns(text: str) -> None:
+    assert not Prompt(text).uniform
+
+
+@pytest.mark.parametrize(
     ("text", "uniform", "worked"),
     [
         ("Is honesty always best?", False, False),
@@ -69,6 +119,8 @@ def test_which_prompts_may_ask_for_frames_with_nothing_new_in_them(text: str, re
         ("What are the decimals of a third?", True, False),
         ("How do I knit a scarf?", True, True),
         ("What does this print?", True, True),
+        ("Count down to the start.", True, False),
+        ("Show me a chess board.", True, False),
         ("Explain recursion to me.", True, True),
         ("Opowiedz o starym zegarze.", True, False),
         ("", True, False),
