@@ -63,7 +63,7 @@ _ALL = (
     _spec(
         "new_words", 0, 1, "share", (), True,
         "New words since acceptance fell, of all words, numbers and runs of marks in the latest 256 characters; 0 "
-        "where these have the form of code, tables, notation or data; unknown before 160 characters of it.",
+        "where these have the form of code, tables, notation or data; unknown before 112 characters of it.",
     ),
     _spec("undrafted", 0, 1, "share", _STEPS, True, "Verify steps that had no draft, of all steps."),
     _told(
