@@ -30,8 +30,8 @@ class Half(enum.StrEnum):
     """
     Whether a policy may be tuned on a trace, or is only tried on it.
 
-    FRESH is the third set, recorded after the rules of that time were made; LATER, FIFTH and SIXTH are those after it,
-    each recorded after the set before it had been read.
+    FRESH is the third set, recorded after the rules of that time were made; LATER, FIFTH, SIXTH and SEVENTH are those
+    after it, each recorded after the set before it had been read.
     """
 
     TUNING = "tuning"
@@ -40,6 +40,7 @@ class Half(enum.StrEnum):
     LATER = "later"
     FIFTH = "fifth"
     SIXTH = "sixth"
+    SEVENTH = "seventh"
 
 
 #: The two halves of what was recorded first.

@@ -35,6 +35,7 @@ from guard.lab.trace_plans import Plan, plans
 from guard.lab.trace_plans_fifth import fifth_plans
 from guard.lab.trace_plans_fresh import fresh_plans
 from guard.lab.trace_plans_later import later_plans
+from guard.lab.trace_plans_seventh import seventh_plans
 from guard.lab.trace_plans_sixth import sixth_plans
 from guard.proto.openai import decode_chunk, is_done, sample_texts
 from guard.proto.sse import SseParser
@@ -154,7 +155,14 @@ def _trace(plan: Plan, chunks: Chunks, injected: int | None) -> Trace:
 
 
 #: Plans by the set that is asked for.
-SETS = {"first": plans, "fresh": fresh_plans, "later": later_plans, "fifth": fifth_plans, "sixth": sixth_plans}
+SETS = {
+    "first": plans,
+    "fresh": fresh_plans,
+    "later": later_plans,
+    "fifth": fifth_plans,
+    "sixth": sixth_plans,
+    "seventh": seventh_plans,
+}
 
 
 def missing(out: Path, wanted: str = "first") -> list[Plan]:
