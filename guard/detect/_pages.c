@@ -1,7 +1,7 @@
 /*
  * The loops over the words of a page and over its classes: see guard/detect/pages.py, and for what they count
- * guard.detect.words, guard.detect.familiar and guard.detect.garble, which do the same in Python. Nothing is kept here;
- * all memory is that of Python's objects.
+ * guard.detect.words, guard.detect.familiar and guard.detect.glance, which do the same in Python; and one over the verify
+ * steps of a window (guard.detect.step_window). Nothing of a stream is kept here; all memory is that of Python's objects.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -19,6 +19,9 @@
 
 enum { BLANK, WORD, MARK, LINE_END };
 
+/* Of each class, as bits: whether it is a mark, and whether it is a letter; as guard.detect.shape has them. */
+static unsigned char sorts[256];
+
 static unsigned char kinds[128];
 static char lower[128];
 /* The name of str.lower. Made anew for each call, Python's cache of methods would fill with it. */
@@ -29,15 +32,18 @@ static const struct {
     const char *text;
     unsigned char size, counts;
 } patterns[] = {
-    {"aaaaaaaaaaaaaaaa", 16, 1}, {"R", 1, 1},
+    {"R", 1, 1},
     {"aca", 3, 1}, {"acA", 3, 1}, {"Aca", 3, 1}, {"AcA", 3, 1}, {" c ", 3, 1}, {" ca", 3, 1}, {" cA", 3, 1},
     {"aA", 2, 1}, {"AAaa", 4, 1}, {"a0", 2, 1}, {"0a", 2, 1},
     {"aqa", 3, 1}, {"aqA", 3, 1}, {"Aqa", 3, 1}, {"AqA", 3, 1},
     {"aoa", 3, 1}, {"aoA", 3, 1}, {"Aoa", 3, 1}, {"AoA", 3, 1}, {"aooa", 4, 1}, {"aooA", 4, 1}, {"Aooa", 4, 1},
-    {"aX", 2, 1}, {"AX", 2, 1}, {"Xa", 2, 1}, {"XA", 2, 1}, {"XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX", 32, 2},
+    {"aX", 2, 1}, {"AX", 2, 1}, {"Xa", 2, 1}, {"XA", 2, 1},
     {"aza", 3, 1}, {"azA", 3, 1}, {"Aza", 3, 1},
 };
 #define PATTERNS ((int)(sizeof(patterns) / sizeof(patterns[0])))
+/* And rows of one class: of small letters as long as this count for one joint, of foreign ones for two. */
+#define GLUED 16
+#define UNBROKEN 32
 /* Patterns, as bits, that have a class in their first and in their second place. */
 static uint32_t first_of[256], second_of[256];
 
@@ -71,6 +77,11 @@ static void fill(void)
 {
     fill_patterns();
     fill_crcs();
+    for (int code = 0; code < 256; code++) {
+        int mark = code == 0 || strchr("aA0 lzXR", code) == NULL;
+        int letter = code == 0 || strchr("0 cbqonszR", code) == NULL;
+        sorts[code] = (unsigned char)(mark | letter << 1);
+    }
     for (int code = 0; code < 128; code++) {
         int upper = code >= 'A' && code <= 'Z';
         int letter = upper || (code >= 'a' && code <= 'z') || (code >= '0' && code <= '9') || code == '_';
@@ -81,17 +92,42 @@ static void fill(void)
     }
 }
 
-/* A string of ASCII, in lower case. */
+/*
+ * Words met of late, in all streams: most words are one of few. A stream keeps those of its latest pages, so that one
+ * that is the same object for all is likely to be in the processor's caches when it is looked at again.
+ */
+#define MET 2048
+#define SHORT 16
+static PyObject *met[MET];
+
+/* A string of ASCII, in lower case; the one met before, if it is still known. */
 static PyObject *lowered(const Py_UCS1 *text, Py_ssize_t size)
 {
-    PyObject *made = PyUnicode_New(size, 127);
-    if (made != NULL) {
-        Py_UCS1 *to = PyUnicode_1BYTE_DATA(made);
-        for (Py_ssize_t place = 0; place < size; place++) {
-            to[place] = (Py_UCS1)lower[text[place]];
+    Py_UCS1 word[SHORT];
+    uint32_t sum = 0;
+    PyObject *made;
+    if (size > SHORT) {
+        made = PyUnicode_New(size, 127);
+        for (Py_ssize_t place = 0; made != NULL && place < size; place++) {
+            PyUnicode_1BYTE_DATA(made)[place] = (Py_UCS1)lower[text[place]];
         }
+        return made;
     }
-    return made;
+    for (Py_ssize_t place = 0; place < size; place++) {
+        word[place] = (Py_UCS1)lower[text[place]];
+        sum = sum * 31 + word[place];
+    }
+    sum = (sum ^ sum >> 11) & (MET - 1);
+    made = met[sum];
+    if (made == NULL || PyUnicode_GET_LENGTH(made) != size || memcmp(PyUnicode_1BYTE_DATA(made), word, size) != 0) {
+        made = PyUnicode_New(size, 127);
+        if (made == NULL) {
+            return NULL;
+        }
+        memcpy(PyUnicode_1BYTE_DATA(made), word, size);
+        Py_XSETREF(met[sum], made);
+    }
+    return Py_NewRef(made);
 }
 
 /* What the regular expressions of guard.detect.words take a character for. */
@@ -210,6 +246,21 @@ static PyObject *scan(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     return made;
 }
 
+/* A tuple of numbers; NULL with an error. */
+static PyObject *tuple_of(const long *numbers, Py_ssize_t count)
+{
+    PyObject *made = PyTuple_New(count);
+    for (Py_ssize_t place = 0; made != NULL && place < count; place++) {
+        PyObject *number = PyLong_FromLong(numbers[place]);
+        if (number == NULL) {
+            Py_CLEAR(made);
+            break;
+        }
+        PyTuple_SET_ITEM(made, place, number);
+    }
+    return made;
+}
+
 /* A place in the table that came from outside; -1 with an error. */
 static long place_of(PyObject *number)
 {
@@ -221,26 +272,6 @@ static long place_of(PyObject *number)
         PyErr_SetString(PyExc_ValueError, "no place in the table");
         return -1;
     }
-    return place;
-}
-
-/* Place of a word: from those met of late, else from who works it out; -1 with an error. */
-static long place_of_word(PyObject *places, PyObject *remember, PyObject *word)
-{
-    long place;
-    PyObject *known = PyDict_GetItemWithError(places, word);
-    if (known != NULL) {
-        return place_of(known);
-    }
-    if (PyErr_Occurred()) {
-        return -1;
-    }
-    known = PyObject_CallOneArg(remember, word);
-    if (known == NULL) {
-        return -1;
-    }
-    place = place_of(known);
-    Py_DECREF(known);
     return place;
 }
 
@@ -259,26 +290,20 @@ static int is_word(PyObject *token)
     return size > 0;
 }
 
+/* Accepted, rejected, drafted and emitted tokens of a verify step. */
+#define STEP 4
+
 /* What a FamiliarScan has found so far; see there. */
 typedef struct {
-    PyObject *table, *places, *remember, *clause;
-    long first, second, number, run, said, clause_words, clause_familiar, words, familiar, fresh;
+    unsigned char *slots;
+    long first, second, number, run, said, clause_words, clause_familiar, clause_size, words, familiar, fresh;
+    uint32_t clause_sum;
 } Scan;
 
 /* Words after which a clause counts as ended, characters that it must have to be compared as a whole. */
 #define LONGEST_CLAUSE 24
 #define LEAST_CLAUSE 8
 #define COUNTER_DIGITS 9
-
-/* The table's bytes; NULL with an error: whoever was asked for a place might have done anything to it. */
-static unsigned char *slots_of(const Scan *scan)
-{
-    if (PyByteArray_GET_SIZE(scan->table) != SLOTS) {
-        PyErr_SetString(PyExc_ValueError, "a table of 8192 places");
-        return NULL;
-    }
-    return (unsigned char *)PyByteArray_AS_STRING(scan->table);
-}
 
 /* Count one more in a place; how often it was counted before, at most four. */
 static int count_one(unsigned char *slots, long place)
@@ -303,131 +328,101 @@ static long phrase_of(const Scan *scan, long word)
     return (scan->first * 37 + scan->second * 11 + word) & MASK;
 }
 
-/* zlib's crc32 of text that follows other text, before its last turn. */
-static uint32_t hash_of(const unsigned char *text, Py_ssize_t size, uint32_t sum)
+/* zlib's crc32 of text that follows other text, of which it is `sum`. */
+static uint32_t sum_of(const unsigned char *text, Py_ssize_t size, uint32_t sum)
 {
+    sum = ~sum;
     for (Py_ssize_t at = 0; at < size; at++) {
         sum = crcs[(sum ^ text[at]) & 0xff] ^ (sum >> 8);
     }
-    return sum;
+    return ~sum;
 }
 
-/* The clause is over: FamiliarScan._end_clause. False with an error. */
-static int end_clause(Scan *scan, int whole)
+/* The clause is over: FamiliarScan._end_clause. */
+static void end_clause(Scan *scan, int whole)
 {
-    Py_ssize_t parts = PyList_GET_SIZE(scan->clause);
     if (scan->clause_words) {
         long familiar = scan->clause_familiar;
-        if (whole && familiar < scan->clause_words) {
-            uint32_t sum = 0xffffffff;
-            Py_ssize_t characters = 0;
-            unsigned char *slots = slots_of(scan);
-            if (slots == NULL) {
-                return 0;
-            }
-            for (Py_ssize_t part = 0; part < parts; part++) {
-                Py_ssize_t size;
-                PyObject *word = PyList_GET_ITEM(scan->clause, part);
-                const char *text = PyUnicode_Check(word) ? PyUnicode_AsUTF8AndSize(word, &size) : NULL;
-                if (text == NULL) {
-                    if (!PyErr_Occurred()) {
-                        PyErr_SetString(PyExc_TypeError, "a clause is a list of strings");
-                    }
-                    return 0;
-                }
-                characters += PyUnicode_GET_LENGTH(word) + 1;
-                sum = hash_of((const unsigned char *)text, size, sum);
-                sum = hash_of((const unsigned char *)" ", 1, sum);
-            }
-            if (!parts) { /* an empty clause and the blank behind it */
-                characters = 1;
-                sum = hash_of((const unsigned char *)" ", 1, sum);
-            }
-            if (characters > LEAST_CLAUSE && count_one(slots, (long)(~sum & MASK)) >= TWICE) {
-                familiar = scan->clause_words;
-            }
+        if (whole && familiar < scan->clause_words && scan->clause_size > LEAST_CLAUSE &&
+            count_one(scan->slots, (long)(scan->clause_sum & MASK)) >= TWICE) {
+            familiar = scan->clause_words;
         }
         scan->words += scan->clause_words;
         scan->familiar += familiar;
         scan->clause_words = scan->clause_familiar = 0;
     }
-    return !parts || PyList_SetSlice(scan->clause, 0, parts, NULL) == 0;
+    scan->clause_size = 0;
+    scan->clause_sum = 0;
 }
 
-/* One word, and the phrase of three that it ends. False with an error. */
-static int say_word(Scan *scan, PyObject *token)
+/* Part of a clause, in UTF-8 and as characters, with the blank behind it. */
+static void add_part(Scan *scan, const unsigned char *text, Py_ssize_t size, Py_ssize_t characters)
 {
-    long word = place_of_word(scan->places, scan->remember, token);
-    unsigned char *slots = word < 0 ? NULL : slots_of(scan);
-    if (slots == NULL) {
-        return 0;
-    }
-    scan->fresh += is_new(slots, word);
-    scan->clause_familiar += count_one(slots, phrase_of(scan, word)) >= TWICE;
+    scan->clause_sum = sum_of((const unsigned char *)" ", 1, sum_of(text, size, scan->clause_sum));
+    scan->clause_size += (long)characters + 1;
+}
+
+/* One word, and the phrase of three that it ends. */
+static void say_word(Scan *scan, const unsigned char *text, Py_ssize_t size, Py_ssize_t characters)
+{
+    long word = (long)(sum_of(text, size, 0) & MASK);
+    scan->fresh += is_new(scan->slots, word);
+    scan->clause_familiar += count_one(scan->slots, phrase_of(scan, word)) >= TWICE;
     scan->first = scan->second;
     scan->second = word;
     scan->clause_words += 1;
     scan->said += 1;
-    return PyList_Append(scan->clause, token) == 0;
+    add_part(scan, text, size, characters);
 }
 
-/* A row of words is over: FamiliarScan._spoke. False with an error. */
-static int end_row(Scan *scan)
+/* A row of words is over: FamiliarScan._say, at its end. */
+static void end_row(Scan *scan)
 {
     scan->run = 0;
-    return scan->clause_words < LONGEST_CLAUSE || end_clause(scan, 0);
+    if (scan->clause_words >= LONGEST_CLAUSE) {
+        end_clause(scan, 0);
+    }
 }
 
-/* A number, or a word with digits in it: FamiliarScan._mixed. False with an error. */
-static int say_mixed(Scan *scan, PyObject *token)
+/* A number, or a word with digits in it: FamiliarScan._mixed. Digits are one byte each, in UTF-8 as well. */
+static void say_mixed(Scan *scan, const unsigned char *text, Py_ssize_t size, Py_ssize_t characters)
 {
-    Py_ssize_t size = PyUnicode_GET_LENGTH(token), base = size;
-    int kind = PyUnicode_KIND(token), counter, done;
-    const void *text = PyUnicode_DATA(token);
-    unsigned char *slots;
-    PyObject *part;
+    Py_ssize_t base = size, digits;
     long number = -1, key = 1;
-    while (base && PyUnicode_READ(kind, text, base - 1) >= '0' && PyUnicode_READ(kind, text, base - 1) <= '9') {
+    int counter;
+    while (base && text[base - 1] >= '0' && text[base - 1] <= '9') {
         base--;
     }
+    digits = size - base;
     if (base) {
-        part = PyUnicode_Substring(token, 0, base);
-        done = part != NULL && say_word(scan, part) && end_row(scan);
-        Py_XDECREF(part);
-        if (!done || base == size) {
-            return done;
+        say_word(scan, text, base, characters - digits);
+        end_row(scan);
+        if (!digits) {
+            return;
         }
     }
-    if (size - base <= COUNTER_DIGITS) {
+    if (digits <= COUNTER_DIGITS) {
         number = 0;
         for (Py_ssize_t at = base; at < size; at++) {
-            number = number * 10 + (long)(PyUnicode_READ(kind, text, at) - '0');
+            number = number * 10 + (long)(text[at] - '0');
         }
-    }
-    slots = slots_of(scan);
-    if (slots == NULL) {
-        return 0;
     }
     counter = number == scan->number + 1 && number > 0;
     scan->number = number;
     scan->run = counter ? scan->run + 1 : 0;
     if (!counter) {
-        uint32_t sum = 0xffffffff;
-        for (Py_ssize_t at = base; at < size; at++) {
-            const unsigned char digit = (unsigned char)PyUnicode_READ(kind, text, at);
-            sum = hash_of(&digit, 1, sum);
-        }
-        key = (long)(~sum & MASK);
-        scan->fresh += is_new(slots, key);
+        key = (long)(sum_of(text + base, digits, 0) & MASK);
+        scan->fresh += is_new(scan->slots, key);
     }
-    count_one(slots, phrase_of(scan, key));
+    count_one(scan->slots, phrase_of(scan, key));
     scan->first = scan->second;
     scan->second = key;
     scan->said += 1;
-    part = counter ? PyUnicode_FromString("#") : PyUnicode_Substring(token, base, size);
-    done = part != NULL && PyList_Append(scan->clause, part) == 0;
-    Py_XDECREF(part);
-    return done;
+    if (counter) {
+        add_part(scan, (const unsigned char *)"#", 1, 1);
+    } else {
+        add_part(scan, text + base, digits, digits);
+    }
 }
 
 /* Whether one of the marks ends a clause. */
@@ -452,98 +447,154 @@ static int say_all(Scan *scan, PyObject *tokens)
 {
     int row = 0;
     for (Py_ssize_t at = 0; at < PyList_GET_SIZE(tokens); at++) {
-        PyObject *token = Py_NewRef(PyList_GET_ITEM(tokens, at));
-        int done, word;
-        /* Each in its turn: whoever is asked for a place might put in anything. */
+        PyObject *token = PyList_GET_ITEM(tokens, at);
+        const char *text;
+        Py_ssize_t size, characters;
+        int word;
         if (!PyUnicode_CheckExact(token) || !PyUnicode_GET_LENGTH(token)) {
             PyErr_SetString(PyExc_TypeError, "tokens are strings, and not empty");
-            Py_DECREF(token);
             return 0;
         }
+        characters = PyUnicode_GET_LENGTH(token);
         word = is_word(token);
-        done = word || !row || end_row(scan);
-        row = word;
-        if (!done) {
-            /* there is an error */
-        } else if (word) {
-            done = say_word(scan, token);
-        } else if (kind_of(PyUnicode_READ_CHAR(token, 0)) == WORD) {
-            done = say_mixed(scan, token);
-        } else if (is_end(token)) {
-            done = end_clause(scan, 1);
+        if (row && !word) {
+            end_row(scan);
         }
-        Py_DECREF(token);
-        if (!done) {
+        row = word;
+        if (!word && kind_of(PyUnicode_READ_CHAR(token, 0)) != WORD) {
+            if (is_end(token)) {
+                end_clause(scan, 1);
+            }
+            continue;
+        }
+        text = PyUnicode_AsUTF8AndSize(token, &size);
+        if (text == NULL) {
             return 0;
         }
+        (word ? say_word : say_mixed)(scan, (const unsigned char *)text, size, characters);
     }
-    return !row || end_row(scan);
+    if (row) {
+        end_row(scan);
+    }
+    return 1;
 }
 
+/* Arguments of `say` behind the tokens, and what it returns: numbers. */
+#define SAID 9
+#define FOUND 12
+
 /*
- * say(table, places, remember, tokens, clause, first, second, number, run, said, clause_words, clause_familiar):
- * (first, second, number, run, said, clause_words, clause_familiar, words, familiar, fresh), see FamiliarScan.feed.
+ * say(table, tokens, first, second, number, run, said, clause_words, clause_familiar, clause_size, clause_sum): the same
+ * numbers after the page, and words, familiar, fresh; see FamiliarScan.feed.
  */
 static PyObject *say(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
-    Scan scan;
-    long *numbers[] = {&scan.number, &scan.run, &scan.said, &scan.clause_words, &scan.clause_familiar};
-    if (count != 12 || !PyByteArray_CheckExact(args[0]) || !PyDict_CheckExact(args[1]) || !PyList_CheckExact(args[3]) ||
-        !PyList_CheckExact(args[4])) {
-        PyErr_SetString(PyExc_TypeError, "say(table, places, remember, tokens, clause, ...) takes twelve");
+    Scan scan = {0};
+    long sum, *numbers[] = {&scan.number,         &scan.run,         &scan.said, &scan.clause_words,
+                            &scan.clause_familiar, &scan.clause_size, &sum};
+    if (count != 2 + SAID || !PyByteArray_CheckExact(args[0]) || PyByteArray_GET_SIZE(args[0]) != SLOTS ||
+        !PyList_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "say(table of 8192 places, tokens, ...) takes eleven");
         return NULL;
     }
-    scan.table = args[0];
-    scan.places = args[1];
-    scan.remember = args[2];
-    scan.clause = args[4];
-    scan.words = scan.familiar = scan.fresh = 0;
-    scan.first = place_of(args[5]);
-    scan.second = scan.first < 0 ? -1 : place_of(args[6]);
+    scan.slots = (unsigned char *)PyByteArray_AS_STRING(args[0]);
+    scan.first = place_of(args[2]);
+    scan.second = scan.first < 0 ? -1 : place_of(args[3]);
     if (scan.second < 0) {
         return NULL;
     }
-    for (int place = 0; place < 5; place++) {
-        *numbers[place] = PyLong_AsLong(args[7 + place]);
+    for (int place = 0; place < SAID - 2; place++) {
+        *numbers[place] = PyLong_AsLong(args[4 + place]);
         if (*numbers[place] == -1 && PyErr_Occurred()) {
             return NULL;
         }
-        if (*numbers[place] < -1 || *numbers[place] > INT32_MAX) {
+        if (*numbers[place] < -1 || *numbers[place] > (place < SAID - 3 ? INT32_MAX : UINT32_MAX)) {
             PyErr_SetString(PyExc_ValueError, "no count");
             return NULL;
         }
     }
-    if (!say_all(&scan, args[3])) {
+    scan.clause_sum = (uint32_t)sum;
+    if (!say_all(&scan, args[1])) {
         return NULL;
     }
-    return Py_BuildValue("(llllllllll)", scan.first, scan.second, scan.number, scan.run, scan.said, scan.clause_words,
-                         scan.clause_familiar, scan.words, scan.familiar, scan.fresh);
+    return tuple_of(
+        (long[FOUND]){scan.first, scan.second, scan.number, scan.run, scan.said, scan.clause_words,
+                      scan.clause_familiar, scan.clause_size, (long)scan.clause_sum, scan.words, scan.familiar,
+                      scan.fresh},
+        FOUND);
 }
 
-/* joints(shape): see guard.detect.garble.joints_in. Each pattern is counted without overlaps, as bytes.count does. */
-static PyObject *joints(PyObject *Py_UNUSED(module), PyObject *shape)
+/* Joints in a stretch of classes; behind its last byte another may be read. */
+static long count_joints(const unsigned char *text, Py_ssize_t size)
 {
-    Py_ssize_t size, taken[PATTERNS] = {0};
-    const unsigned char *text;
+    Py_ssize_t taken[PATTERNS] = {0}, row = 0;
     long found = 0;
-    if (!PyBytes_CheckExact(shape)) {
-        PyErr_SetString(PyExc_TypeError, "joints(shape) takes bytes");
-        return NULL;
-    }
-    text = (const unsigned char *)PyBytes_AS_STRING(shape);
-    size = PyBytes_GET_SIZE(shape);
     for (Py_ssize_t at = 0; at < size; at++) {
-        /* Behind the last byte stands a zero. */
         uint32_t left = first_of[text[at]] & second_of[text[at + 1]];
-        for (int which = 0; left; which++, left >>= 1) {
-            if ((left & 1) && at >= taken[which] && size - at >= patterns[which].size &&
+        if (at && text[at] != text[at - 1]) {
+            row = 0;
+        }
+        row++;
+        if (row >= GLUED) {
+            found += text[at] == 'a' && row % GLUED == 0;
+            found += text[at] == 'X' && row % UNBROKEN == 0 ? 2 : 0;
+        }
+        for (; left; left &= left - 1) {
+            int which = __builtin_ctz(left);
+            if (at >= taken[which] && size - at >= patterns[which].size &&
                 memcmp(text + at, patterns[which].text, patterns[which].size) == 0) {
                 found += patterns[which].counts;
                 taken[which] = at + patterns[which].size;
             }
         }
     }
-    return PyLong_FromLong(found);
+    return found;
+}
+
+/* joints(shape): see guard.detect.garble.joints_in. Each pattern is counted without overlaps, as bytes.count does. */
+static PyObject *joints(PyObject *Py_UNUSED(module), PyObject *shape)
+{
+    if (!PyBytes_CheckExact(shape)) {
+        PyErr_SetString(PyExc_TypeError, "joints(shape) takes bytes");
+        return NULL;
+    }
+    /* Behind the last byte stands a zero. */
+    return PyLong_FromLong(count_joints((const unsigned char *)PyBytes_AS_STRING(shape), PyBytes_GET_SIZE(shape)));
+}
+
+/* Characters of the page before that belong to a joint, or to a row of letters. */
+#define OVERLAP 2
+#define REACH 19
+/* Longest page, with what is before it. */
+#define LONGEST_PAGE 512
+
+/* glance(tail, shape): marks, letters, the longest row of small letters, joints, rare ones; see guard.detect.glance. */
+static PyObject *glance(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    unsigned char text[REACH + LONGEST_PAGE + 1];
+    Py_ssize_t before, size, overlap;
+    long marks = 0, letters = 0, run = 0, most = 0, rare = 0;
+    if (count != 2 || !PyBytes_CheckExact(args[0]) || !PyBytes_CheckExact(args[1]) ||
+        PyBytes_GET_SIZE(args[0]) > REACH || PyBytes_GET_SIZE(args[1]) > LONGEST_PAGE) {
+        PyErr_SetString(PyExc_TypeError, "glance(tail, shape) takes two bytes, of 19 and 512 at most");
+        return NULL;
+    }
+    before = PyBytes_GET_SIZE(args[0]);
+    size = PyBytes_GET_SIZE(args[1]);
+    overlap = before < OVERLAP ? before : OVERLAP;
+    memcpy(text, PyBytes_AS_STRING(args[0]), before);
+    memcpy(text + before, PyBytes_AS_STRING(args[1]), size + 1);
+    for (Py_ssize_t at = 0; at < before + size; at++) {
+        unsigned char sort = sorts[text[at]];
+        run = text[at] == 'a' ? run + 1 : 0;
+        most = run > most ? run : most;
+        if (at >= before) {
+            marks += sort & 1;
+            letters += sort >> 1 & 1;
+            rare += text[at] == 'R';
+        }
+    }
+    return tuple_of((long[]){marks, letters, most, count_joints(text + before - overlap, overlap + size), rare}, 5);
 }
 
 /* Whether it is a list of lists of strings; else there is an error. */
@@ -563,33 +614,70 @@ static int are_pages(PyObject *pages)
     return good;
 }
 
+/* Whether a word is not among those in the table, into which it goes; -1 with an error. There must be room. */
+static int is_different(PyObject **table, unsigned int room, PyObject *word)
+{
+    Py_hash_t hash = PyObject_Hash(word);
+    if (hash == -1) {
+        return -1;
+    }
+    for (unsigned int place = (unsigned int)hash & (room - 1); ; place = (place + 1) & (room - 1)) {
+        PyObject *known = table[place];
+        if (known == NULL) {
+            table[place] = word;
+            return 1;
+        }
+        if (known == word || (PyUnicode_GET_LENGTH(known) == PyUnicode_GET_LENGTH(word) &&
+                              PyUnicode_Compare(known, word) == 0)) {
+            return 0;
+        }
+    }
+}
+
+/* Words of a window that are counted without memory of their own. */
+#define FEW 128
+
 /* recur(pages): how many tokens are words, and how many different ones; see WordWindow.value. */
 static PyObject *recur(PyObject *Py_UNUSED(module), PyObject *pages)
 {
-    PyObject *known, *found = NULL;
-    Py_ssize_t words = 0;
+    PyObject *few[2 * FEW] = {NULL}, **table = few, *found = NULL;
+    unsigned int room = 2 * FEW;
+    Py_ssize_t tokens = 0;
+    long words = 0, different = 0;
     if (!are_pages(pages)) {
         return NULL;
     }
-    known = PySet_New(NULL);
-    if (known == NULL) {
-        return NULL;
+    for (Py_ssize_t page = 0; page < PyList_GET_SIZE(pages); page++) {
+        tokens += PyList_GET_SIZE(PyList_GET_ITEM(pages, page));
+    }
+    if (tokens > FEW) {
+        while (room / 2 < (size_t)tokens && room < 1u << 30) {
+            room *= 2;
+        }
+        table = PyMem_Calloc(room, sizeof(PyObject *));
+        if (table == NULL) {
+            return PyErr_NoMemory();
+        }
     }
     for (Py_ssize_t page = 0; page < PyList_GET_SIZE(pages); page++) {
-        PyObject *tokens = PyList_GET_ITEM(pages, page);
-        for (Py_ssize_t at = 0; at < PyList_GET_SIZE(tokens); at++) {
-            PyObject *token = PyList_GET_ITEM(tokens, at);
+        PyObject *row = PyList_GET_ITEM(pages, page);
+        for (Py_ssize_t at = 0; at < PyList_GET_SIZE(row); at++) {
+            PyObject *token = PyList_GET_ITEM(row, at);
             if (is_word(token)) {
-                words++;
-                if (PySet_Add(known, token) < 0) {
+                int fresh = is_different(table, room, token);
+                if (fresh < 0) {
                     goto done;
                 }
+                words++;
+                different += fresh;
             }
         }
     }
-    found = Py_BuildValue("(nn)", words, PySet_GET_SIZE(known));
+    found = tuple_of((long[]){words, different}, 2);
 done:
-    Py_DECREF(known);
+    if (table != few) {
+        PyMem_Free(table);
+    }
     return found;
 }
 
@@ -638,30 +726,59 @@ static PyObject *clash(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ss
             last = is_part ? token : NULL;
         }
     }
-    return Py_BuildValue("(ll)", functional, found);
+    return tuple_of((long[]){functional, found}, 2);
 }
 
-/* See guard.detect.texture.longest_word. */
-static PyObject *longest(PyObject *Py_UNUSED(module), PyObject *shape)
+/*
+ * extremes(steps, first, leaving, by_tokens, value, share): (least, most), see StepWindow._extremes. In the same order
+ * of sums, so that they come out the same.
+ */
+static PyObject *extremes(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
-    Py_ssize_t size, run = 0, most = 0;
-    const char *text;
-    if (!PyBytes_CheckExact(shape)) {
-        PyErr_SetString(PyExc_TypeError, "longest(shape) takes bytes");
+    long first, leaving, by_tokens, step[STEP];
+    double value, share, least, most;
+    if (count != 6 || !PyList_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "extremes(steps, first, leaving, by_tokens, value, share)");
         return NULL;
     }
-    text = PyBytes_AS_STRING(shape);
-    size = PyBytes_GET_SIZE(shape);
-    for (Py_ssize_t place = 0; place < size; place++) {
-        run = text[place] == 'a' ? run + 1 : 0;
-        most = run > most ? run : most;
+    first = PyLong_AsLong(args[1]);
+    leaving = PyLong_AsLong(args[2]);
+    by_tokens = PyObject_IsTrue(args[3]);
+    value = PyFloat_AsDouble(args[4]);
+    share = PyFloat_AsDouble(args[5]);
+    if (PyErr_Occurred()) {
+        return NULL;
     }
-    return PyLong_FromSsize_t(most);
+    least = most = value;
+    for (Py_ssize_t place = first < 0 ? 0 : first; place < PyList_GET_SIZE(args[0]); place++) {
+        PyObject *kept = PyList_GET_ITEM(args[0], place);
+        if (!PyTuple_CheckExact(kept) || PyTuple_GET_SIZE(kept) != STEP) {
+            PyErr_SetString(PyExc_TypeError, "a step is a tuple of four");
+            return NULL;
+        }
+        for (int part = 0; part < STEP; part++) {
+            step[part] = PyLong_AsLong(PyTuple_GET_ITEM(kept, part));
+            if (step[part] == -1 && PyErr_Occurred()) {
+                return NULL;
+            }
+        }
+        leaving -= by_tokens ? step[3] : 1;
+        if (leaving < 0) {
+            break;
+        }
+        if (step[2]) {
+            value -= (double)step[0] - share * (double)(step[0] + step[1]);
+            least = value < least ? value : least;
+            most = value > most ? value : most;
+        }
+    }
+    return Py_BuildValue("(dd)", least, most);
 }
 
 static PyMethodDef methods[] = {
+    {"extremes", (PyCFunction)(void (*)(void))extremes, METH_FASTCALL, "What a window may hold when its oldest steps leave."},
     {"joints", (PyCFunction)joints, METH_O, "Joints in a stretch of text given as classes."},
-    {"longest", (PyCFunction)longest, METH_O, "Characters of the longest row of small letters given as classes."},
+    {"glance", (PyCFunction)(void (*)(void))glance, METH_FASTCALL, "What is counted in every page given as classes."},
     {"recur", (PyCFunction)recur, METH_O, "How many words are on pages, and how many different ones."},
     {"clash", (PyCFunction)(void (*)(void))clash, METH_FASTCALL, "Function words of pages, and those that clash."},
     {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL, "The words of a page."},

@@ -1,12 +1,7 @@
-from collections.abc import Callable
-
 def scan(text: str, last: str, /) -> tuple[list[str], str, str, bool]: ...
 def say(
     table: bytearray,
-    places: dict[str, int],
-    remember: Callable[[str], int],
     tokens: list[str],
-    clause: list[str],
     first: int,
     second: int,
     number: int,
@@ -14,9 +9,14 @@ def say(
     said: int,
     clause_words: int,
     clause_familiar: int,
+    clause_size: int,
+    clause_sum: int,
     /,
-) -> tuple[int, int, int, int, int, int, int, int, int, int]: ...
+) -> tuple[int, int, int, int, int, int, int, int, int, int, int, int]: ...
+def extremes(
+    steps: list[tuple[int, int, int, int]], first: int, leaving: int, by_tokens: bool, value: float, share: float, /
+) -> tuple[float, float]: ...
 def joints(shape: bytes, /) -> int: ...
-def longest(shape: bytes, /) -> int: ...
+def glance(tail: bytes, shape: bytes, /) -> tuple[int, int, int, int, int]: ...
 def recur(pages: list[list[str]], /) -> tuple[int, int]: ...
 def clash(pages: list[list[str]], parts: dict[str, str], clashes: frozenset[tuple[str, str]], /) -> tuple[int, int]: ...

@@ -73,8 +73,8 @@ class FamiliarScan:
     """
 
     __slots__ = (
-        "_clause", "_clause_familiar", "_clause_words", "_first", "_number", "_said", "_second", "_table", "cycle",
-        "familiar", "fresh", "letters", "run", "words",
+        "_clause_familiar", "_clause_size", "_clause_sum", "_clause_words", "_first", "_number", "_said",
+        "_second", "_table", "cycle", "familiar", "fresh", "letters", "run", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -87,8 +87,9 @@ class FamiliarScan:
         self._said = 0
         self._first = self._second = 0
         self._number = -1
-        self._clause: list[str] = []
         self._clause_words = self._clause_familiar = 0
+        #: Characters of the clause with a blank behind each word, and their hash.
+        self._clause_size = self._clause_sum = 0
 
     def feed(self, tokens: list[str], letters: int) -> None:
         """
@@ -104,11 +105,11 @@ class FamiliarScan:
         else:
             (
                 self._first, self._second, self._number, self.run, self._said,
-                self._clause_words, self._clause_familiar, self.words, self.familiar, self.fresh,
+                self._clause_words, self._clause_familiar, self._clause_size, self._clause_sum,
+                self.words, self.familiar, self.fresh,
             ) = SAY(
-                self._table, _PLACES, _remember, tokens, self._clause,
-                self._first, self._second, self._number, self.run, self._said,
-                self._clause_words, self._clause_familiar,
+                self._table, tokens, self._first, self._second, self._number, self.run, self._said,
+                self._clause_words, self._clause_familiar, self._clause_size, self._clause_sum,
             )  # fmt: skip
         if self._said >= _MEMORY:
             self._said = 0
@@ -158,7 +159,7 @@ class FamiliarScan:
         self.fresh += fresh
         self.run = 0
         self._said += len(spoken)
-        self._clause += spoken
+        self._add_parts(" ".join(spoken))
         self._clause_familiar += familiar
         self._clause_words += len(spoken)
         if self._clause_words >= _LONGEST_CLAUSE:
@@ -185,7 +186,12 @@ class FamiliarScan:
         self._count((self._first * 37 + self._second * 11 + key) & _MASK)
         self._first, self._second = self._second, key
         self._said += 1
-        self._clause.append("#" if counter else digits)
+        self._add_parts("#" if counter else digits)
+
+    def _add_parts(self, parts: str) -> None:
+        # Never the hash of a single word: it ends in a blank.
+        self._clause_sum = crc32(f"{parts} ".encode(), self._clause_sum)
+        self._clause_size += len(parts) + 1
 
     def _count(self, slot: int) -> int:
         """Count one more in a slot; how often it was counted before, at most four."""
@@ -198,16 +204,13 @@ class FamiliarScan:
         words = self._clause_words
         if words:
             familiar = self._clause_familiar
-            if whole and familiar < words:
-                # Never equal to the hash of a single word: it ends in a blank.
-                said = " ".join(self._clause) + " "
-                if len(said) > _LEAST_CLAUSE and self._count(crc32(said.encode()) & _MASK) >= _TWICE:
-                    familiar = words
+            long = whole and familiar < words and self._clause_size > _LEAST_CLAUSE
+            if long and self._count(self._clause_sum & _MASK) >= _TWICE:
+                familiar = words
             self.words += words
             self.familiar += familiar
             self._clause_words = self._clause_familiar = 0
-        if self._clause:
-            self._clause = []
+        self._clause_size = self._clause_sum = 0
 
 
 class FamiliarWindow:
@@ -217,30 +220,36 @@ class FamiliarWindow:
     Args:
         pages: Pages in the window.
         size: Characters in a page.
+
+    Raises:
+        ValueError: A page is longer than MOST_SIZE.
     """
 
     __slots__ = ("_characters", "_gone", "_place", "_rows", "_size", "familiar", "fresh", "letters", "words")
 
     def __init__(self, pages: int, size: int) -> None:
+        if size > MOST_SIZE:
+            raise ValueError(f"pages of {size} characters, more than {MOST_SIZE}")
         self._size = size
         self._characters = pages * size
         kept = max(pages, -(-MAX_ROUND // size))
-        self._rows = array("H", bytes(2 * _COLUMNS * kept))
+        self._rows = array("I", bytes(4 * kept))
         #: Where the newest page goes, and the one that leaves the window then.
-        self._place, self._gone = 0, _COLUMNS * (kept - pages)
+        self._place, self._gone = 0, kept - pages
         self.words = self.letters = self.familiar = self.fresh = 0
 
     def add(self, scan: FamiliarScan) -> None:
         """Take in what the scan found in the newest page."""
         rows, place, gone = self._rows, self._place, self._gone
         words, letters, familiar, fresh = scan.words, scan.letters, scan.familiar, scan.fresh
-        self.words += words - rows[gone]
-        self.letters += letters - rows[gone + 1]
-        self.familiar += familiar - rows[gone + 2]
-        self.fresh += fresh - rows[gone + _FRESH]
-        rows[place], rows[place + 1], rows[place + 2], rows[place + _FRESH] = words, letters, familiar, fresh
-        self._place = place + _COLUMNS if place + _COLUMNS < len(rows) else 0
-        self._gone = gone + _COLUMNS if gone + _COLUMNS < len(rows) else 0
+        old, kept = rows[gone], len(rows)
+        self.words += words - (old & _MOST)
+        self.letters += letters - (old >> _LETTERS & _MOST)
+        self.familiar += familiar - (old >> _FAMILIAR & _MOST)
+        self.fresh += fresh - (old >> _FRESH)
+        rows[place] = words | letters << _LETTERS | familiar << _FAMILIAR | fresh << _FRESH
+        self._place = place + 1 if place + 1 < kept else 0
+        self._gone = gone + 1 if gone + 1 < kept else 0
 
     def familiar_share(self) -> float:
         """Familiar words of all; 0 where letters are few, as in tables of figures."""
@@ -261,16 +270,19 @@ class FamiliarWindow:
         fresh, rows, place = self.fresh, self._rows, self._place
         if characters > self._characters:
             fresh = 0
-            for _ in range(min(-(-characters // self._size), len(rows) // _COLUMNS)):
-                place = (place or len(rows)) - _COLUMNS
-                fresh += rows[place + _FRESH]
+            for _ in range(min(-(-characters // self._size), len(rows))):
+                place = (place or len(rows)) - 1
+                fresh += rows[place] >> _FRESH
         return min(1.0, fresh / self.words)
 
 
-#: Sums kept of each page.
-_COLUMNS: Final = 4
-#: Which of them is that of new words.
-_FRESH: Final = 3
+#: Characters of a page, so that with what a clause brings along it holds no more of anything than a byte.
+MOST_SIZE: Final = 128
+#: What is kept of each page, in one number: words below, and where in it the rest begins.
+_LETTERS: Final = 8
+_FAMILIAR: Final = 16
+_FRESH: Final = 24
+_MOST: Final = 255
 #: Words in a window before shares of them say anything.
 _LEAST_WORDS: Final = 16
 #: Share of a window's characters that must be letters.

@@ -12,23 +12,9 @@ import re
 from bisect import insort
 from typing import Final
 
-from guard.detect.pages import JOINTS
+from guard.detect.glance import joints_in
 from guard.detect.window import BlockSum
 
-#: Joints in classes of guard.detect.shape. A quote between letters, another mark, another script.
-_QUOTED: Final = (b"aqa", b"aqA", b"Aqa", b"AqA")
-_MARKED: Final = (b"aoa", b"aoA", b"Aoa", b"AoA", b"aooa", b"aooA", b"Aooa")
-_MIXED: Final = (b"aX", b"AX", b"Xa", b"XA")
-#: A blank or joiner that shows nothing, between letters.
-_HIDDEN: Final = (b"aza", b"azA", b"Aza")
-#: A closing mark inside a word, or with a blank before it.
-_CLOSING: Final = (b"aca", b"acA", b"Aca", b"AcA", b" c ", b" ca", b" cA")
-#: Words glued together without end.
-_GLUED: Final = b"a" * 16
-#: Letters of a script without spaces, a whole page long and not one comma: counts as two joints.
-_UNBROKEN: Final = b"X" * 32
-#: Classes between which there is never a joint.
-_HARMLESS: Final = b"a nbls"
 #: Marks that pile up; dots, hyphens, slashes and signs of equality do so by right.
 _PILE: Final = re.compile(rb"[!\"$%&'()+,:;<>?@\[\\\]^`{|}~]{3,}")
 #: What keys, digests and base64 are written in; lines of them follow one another without a space.
@@ -38,7 +24,7 @@ _PAYLOAD: Final = 24
 _DIGIT: Final = re.compile(r"[0-9]")
 #: A page of a hex dump: bytes and offsets.
 _DUMP: Final = re.compile(r"[0-9a-fA-F:\s]*\Z")
-#: Characters of overlap between pages, so that a joint on the border is seen.
+#: Characters of the page before that a joint on the border may have.
 _OVERLAP: Final = 2
 #: Characters per word, to turn joints per character into joints per word.
 _WORD: Final = 5.0
@@ -46,32 +32,6 @@ _WORD: Final = 5.0
 _TOLERANCE: Final = 1.5
 #: Stretches of earlier text remembered; when full, every second of them goes, which keeps the median.
 _STRETCHES: Final = 32
-
-
-def joints_in(shape: bytes) -> int:
-    """Joints in a stretch of text given as classes."""
-    if JOINTS is not None:
-        return JOINTS(shape)
-    count = shape.count
-    joints = count(_GLUED)
-    if not shape.translate(None, _HARMLESS):
-        return joints
-    # Nearly all closing marks stand where they should: behind a word and before a blank.
-    if b"c" in shape and (b" c" in shape or count(b"c") != count(b"c ")):
-        joints += sum(map(count, _CLOSING))
-    if b"A" in shape:
-        joints += count(b"aA") + count(b"AAaa")
-    if b"0" in shape:
-        joints += count(b"a0") + count(b"0a")
-    if b"q" in shape:
-        joints += sum(map(count, _QUOTED))
-    if b"o" in shape:
-        joints += sum(map(count, _MARKED))
-    if b"X" in shape:
-        joints += sum(map(count, _MIXED)) + 2 * count(_UNBROKEN)
-    if b"z" in shape:
-        joints += sum(map(count, _HIDDEN))
-    return joints + count(b"R")
 
 
 class GarbleScan:
@@ -84,7 +44,6 @@ class GarbleScan:
 
     def __init__(self) -> None:
         self.joints = 0
-        self._tail = b""
         self._run = 0
         self._run_digits = False
         self._pending = 0
@@ -92,18 +51,19 @@ class GarbleScan:
         self._before = 0
         self._page = ""
 
-    def feed(self, page: str, shape: bytes) -> None:
+    def feed(self, page: str, tail: bytes, shape: bytes, joints: int) -> None:
         """
         Scan one page.
 
         Args:
             page: The text.
-            shape: Its classes.
+            tail: Classes of the end of the page before.
+            shape: Those of the page.
+            joints: In it, also those that begin in the page before.
         """
-        text = self._tail + shape
-        self._tail = shape[-_OVERLAP:]
         # A formula is nothing but joints, and commands with a backslash are hardly drawn by chance.
-        joints = 0 if "\\" in page else joints_in(text)
+        if joints and "\\" in page:
+            joints = 0
         if joints and _DUMP.match(page) is not None:
             joints = 0
         if not joints and not self._pending:
@@ -123,7 +83,7 @@ class GarbleScan:
             self.joints = self._settle() if self._run >= _PAYLOAD else 0
             return
         if lead and self._run_digits and self._run + lead >= _PAYLOAD:
-            joints -= joints_in(text[: lead + _OVERLAP])
+            joints -= joints_in((tail[-_OVERLAP:] + shape)[: lead + _OVERLAP])
         trail = len(page.rstrip(_DENSE))
         inside = joints_in(shape[trail:]) if joints else 0
         self.joints = max(0, joints - inside) + self._settle()

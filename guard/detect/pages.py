@@ -1,7 +1,8 @@
 """
-The loops over the words of a page in C, where they are compiled (`_pages.c`): half of what reading a page costs.
+The loops over the words of a page, and over the steps of a window, in C, where they are compiled (`_pages.c`).
 
-Without the library `guard.detect.words`, `guard.detect.familiar` and `guard.detect.garble` do the same in Python.
+Without the library `guard.detect.words`, `guard.detect.familiar`, `guard.detect.glance` and `guard.detect.step_window`
+do the same in Python.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ from typing import Final
 
 #: Text, last word before it -> tokens but for the one it ends in, that one, last word, whether one came twice in a row.
 Scan = Callable[[str, str], tuple[list[str], str, str, bool]]
-#: Table, places of words, what works out a place, tokens of a page, those of its clause so far, which is changed; then
-#: of a FamiliarScan: places of the last two words, last number, its run, words said, those of the clause, familiar ones
-#: -> the same after the page, and how many words were in clauses, how many familiar, how many new.
+#: Table, tokens of a page; then of a FamiliarScan: places of the last two words, last number, its run, words said,
+#: those of the clause, familiar ones, its size and hash -> the same after the page, and how many words were in
+#: clauses, how many familiar, how many new.
 Say = Callable[
-    [bytearray, dict[str, int], Callable[[str], int], list[str], list[str], int, int, int, int, int, int, int],
-    tuple[int, int, int, int, int, int, int, int, int, int],
+    [bytearray, list[str], int, int, int, int, int, int, int, int, int],
+    tuple[int, int, int, int, int, int, int, int, int, int, int, int],
 ]
+#: Steps, the first of them, how much leaves, whether tokens, what there is and its share: see StepWindow._extremes.
+Extremes = Callable[[list[tuple[int, int, int, int]], int, int, bool, float, float], tuple[float, float]]
 #: Classes of characters -> joints in them.
 Joints = Callable[[bytes], int]
-#: Classes of characters -> how many stand in the longest row of small letters.
-Longest = Callable[[bytes], int]
+#: Classes of the end of the page before, those of a page -> see `guard.detect.glance.Counts`.
+Glance = Callable[[bytes, bytes], tuple[int, int, int, int, int]]
 #: Tokens of pages -> how many are words, how many different ones.
 Recur = Callable[[list[list[str]]], tuple[int, int]]
 #: Tokens of pages, function words, pairs of those that clash -> how many are function words, how many pairs clash.
@@ -35,7 +38,8 @@ except ImportError:
 
 SCAN: Final[Scan | None] = _pages.scan if _pages is not None else None
 SAY: Final[Say | None] = _pages.say if _pages is not None else None
+EXTREMES: Final[Extremes | None] = _pages.extremes if _pages is not None else None
 JOINTS: Final[Joints | None] = _pages.joints if _pages is not None else None
-LONGEST: Final[Longest | None] = _pages.longest if _pages is not None else None
+GLANCE: Final[Glance | None] = _pages.glance if _pages is not None else None
 RECUR: Final[Recur | None] = _pages.recur if _pages is not None else None
 CLASH: Final[Clash | None] = _pages.clash if _pages is not None else None

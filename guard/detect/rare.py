@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from guard.detect.glance import REACH, glance
 from guard.detect.prompt import Prompt
 from guard.detect.scripts import classify
 from guard.detect.shape import AT_HOME, ascii_shape, code_of
@@ -43,7 +44,10 @@ class CharacterScan:
     """
 
     def __init__(self, prompt: Prompt) -> None:
-        self.shape = b""
+        #: Classes of the page, and of the end of the page before.
+        self.shape = self.tail = b""
+        #: See guard.detect.glance.
+        self.marks = self.letters = self.longest = self.joints = 0
         self.rare = 0
         self.odd = 0
         self.switches = 0
@@ -60,9 +64,11 @@ class CharacterScan:
     def feed(self, page: str) -> None:
         """Scan one page."""
         tail, self._tail = self._tail, page[-_OVERLAP:]
-        if page.isascii():
-            shape = self.shape = ascii_shape(page)
-            self.rare = shape.count(b"R")
+        self.tail, plain = self.shape[-REACH:], page.isascii()
+        shape = self.shape = ascii_shape(page) if plain else bytes(map(code_of, page))
+        self.marks, self.letters, self.longest, self.joints, rare = glance(self.tail, shape)
+        if plain:
+            self.rare = rare
             self.odd = self.switches = 0
             self.scripts = _NO_SCRIPTS
             self.glued = self.kinds = self.strays = _NONE
@@ -71,7 +77,6 @@ class CharacterScan:
             self._last = "LATIN" if page[-1] in _ASCII_LETTER else ""
             return
         self.calm = 0
-        self.shape = bytes(map(code_of, page))
         self._look(page, tail)
 
     def _look(self, page: str, tail: str) -> None:

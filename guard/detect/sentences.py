@@ -18,6 +18,7 @@ import re
 from typing import Final
 
 from guard.detect.garble import GarbleScan
+from guard.detect.glance import REACH, glance
 from guard.detect.languages import function_share
 from guard.detect.prompt import Prompt
 from guard.detect.shape import ascii_shape, code_of
@@ -57,10 +58,11 @@ def joints_a_word(text: str) -> float:
     Args:
         text: Not empty.
     """
-    scan, joints = GarbleScan(), 0
+    scan, joints, shape = GarbleScan(), 0, b""
     for start in range(0, len(text), _PAGE):
         page = text[start : start + _PAGE]
-        scan.feed(page, ascii_shape(page) if page.isascii() else bytes(map(code_of, page)))
+        tail, shape = shape[-REACH:], ascii_shape(page) if page.isascii() else bytes(map(code_of, page))
+        scan.feed(page, tail, shape, glance(tail, shape)[3])
         joints += scan.joints
     return _WORD_SIZE * joints / len(text)
 

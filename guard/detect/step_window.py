@@ -8,8 +8,9 @@ then still in the processor's caches, where a tuple of its own would long have l
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
+from guard.detect.pages import EXTREMES
 from guard.detect.reference import History
 from guard.types import Unit, Window
 
@@ -26,15 +27,17 @@ _WIDE: Final = 16
 _DEEP: Final = 8
 
 #: Accepted, rejected, drafted and tokens of a step.
-Step = tuple[int, ...]
+Step = tuple[int, int, int, int]
+#: A step as it is kept: of a known type, a compiled build would take it apart and make another tuple each time.
+Kept = Any
 #: Slack and share, see `guard.detect.acceptance.Acceptance.slack`.
 Slack = tuple[float, float]
 
 #: Steps met so far, by what they hold.
-_KNOWN: Final[list[Step | None]] = [None] * (2 * _DEEP * _WIDE * _WIDE)
+_KNOWN: Final[list[Kept]] = [None] * (2 * _DEEP * _WIDE * _WIDE)
 
 
-def step_of(accepted: int, rejected: int, drafted: int, tokens: int) -> Step:
+def step_of(accepted: int, rejected: int, drafted: int, tokens: int) -> Kept:
     """A step; the same object for the same one, unless it is a deep one."""
     # Unknown depth is -1; the other counts are never below 0.
     if accepted >= _DEEP or tokens >= _WIDE or drafted >= _WIDE - 1 or drafted < -1:
@@ -119,7 +122,7 @@ class StepWindow:
         self._baseline = baseline
         self._alone = math.isnan(baseline)
         #: Those before `_first` have left.
-        self._steps: list[Step] = []
+        self._steps: list[Kept] = []
         self._first = 0
         self.tally = Tally()
         self.history = History() if remember else None
@@ -127,7 +130,7 @@ class StepWindow:
         #: A fall is under way, so that what leaves the window is doubtful as a measure.
         self.doubt = False
 
-    def add(self, step: Step, accepted: int, rejected: int, drafted: int, tokens: int) -> None:
+    def add(self, step: Kept, accepted: int, rejected: int, drafted: int, tokens: int) -> None:
         """Take in the newest step, with what it holds, and let go of those that are now too old."""
         tally = self.tally
         tally.add(accepted, rejected, drafted, tokens)
@@ -139,7 +142,8 @@ class StepWindow:
         if self._by_tokens:
             excess = tally.tokens - self._size
             while excess >= 0:
-                accepted, rejected, drafted, tokens = steps[first]
+                oldest: Step = steps[first]
+                accepted, rejected, drafted, tokens = oldest
                 if excess < tokens:
                     break
                 excess -= tokens
@@ -148,7 +152,8 @@ class StepWindow:
             self.full = excess >= 0
         else:
             while len(steps) - first > self._size:
-                accepted, rejected, drafted, tokens = steps[first]
+                gone: Step = steps[first]
+                accepted, rejected, drafted, tokens = gone
                 self._drop(accepted, rejected, drafted, tokens)
                 first += 1
             self.full = len(steps) - first >= self._size
@@ -243,8 +248,11 @@ class StepWindow:
         if self._bounded:
             leaving = ahead + (tally.tokens if self._by_tokens else tally.steps + tally.undrafted) - self._size
             steps, place = self._steps, self._first
+            if EXTREMES is not None:
+                return EXTREMES(steps, place, leaving, self._by_tokens, value, share)
             while place < len(steps):
-                accepted, rejected, drafted, tokens = steps[place]
+                step: Step = steps[place]
+                accepted, rejected, drafted, tokens = step
                 leaving -= tokens if self._by_tokens else 1
                 if leaving < 0:
                     break

@@ -14,7 +14,6 @@ from guard.detect.plain import PlainRun
 from guard.detect.prompt import Prompt
 from guard.detect.rare import RESTING, CharacterScan, NamesWindow, ScriptWindow
 from guard.detect.repetition import Repetition, round_of
-from guard.detect.shape import NOT_LETTERS
 from guard.detect.texture import Texture
 from guard.detect.window import BlockSum
 from guard.detect.words import WordScan, WordWindow
@@ -285,11 +284,11 @@ class Pages:
             if scan.calm <= self._longest:
                 self._look(scan)
             if self._garble is not None:
-                self._garble.feed(page, scan.shape)
+                self._garble.feed(page, scan.tail, scan.shape, scan.joints)
                 for garble in self._garbles.values():
                     garble.add(self._garble.joints)
             if self._texture is not None:
-                self._texture.add(page, scan.shape)
+                self._texture.add(page, scan.marks, scan.longest)
             if self._plain is not None:
                 self._plain.feed(page, scan.shape)
         if self._words is not None:
@@ -313,8 +312,7 @@ class Pages:
         for recurrence in self._recurrences.values():
             recurrence.add(scan.tokens, scan.again)
         if self._familiar is not None:
-            shape = self._characters.shape if self._characters is not None else b""
-            self._familiar.feed(scan.tokens, len(shape.translate(None, NOT_LETTERS)))
+            self._familiar.feed(scan.tokens, self._characters.letters if self._characters is not None else 0)
             for familiar in self._familiars.values():
                 familiar.add(self._familiar)
 

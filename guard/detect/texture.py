@@ -11,17 +11,14 @@ import re
 from itertools import pairwise
 from typing import Final
 
-from guard.detect.pages import LONGEST
-from guard.detect.shape import NOT_MARKS
+from guard.detect.glance import REACH
 
 #: Marks per character from which pairs of marks are counted at all.
 LEAST_MARKS: Final = 0.06
 _MARKS: Final = re.compile(r"[!-/:-@\[-^`{-~]{2,}")
 #: Letters in a row from which they are more than a word; German compounds reach it now and then.
 _LONG: Final = re.compile(r"[a-z]{20,}")
-_LEAST_RUN: Final = 20
-#: All classes of guard.detect.shape but that of small letters become blanks.
-_SMALL: Final = bytes(byte if byte == ord("a") else ord(" ") for byte in range(256))
+_LEAST_RUN: Final = REACH + 1
 #: Different letters in a run of them below which it is no words glued together, but a strand of DNA or a shout.
 _LEAST_LETTERS: Final = 7
 #: Tokens that steer a model and are never part of an answer, written out.
@@ -37,13 +34,6 @@ _LEAST_PAIRS: Final = 120
 _FEW_LETTERS: Final = 0.25
 #: Characters of which letters are counted at a time.
 _GLANCE: Final = 96
-
-
-def longest_word(shape: bytes) -> int:
-    """Small letters in the longest row of them, in a stretch of text given as classes."""
-    if LONGEST is not None:
-        return LONGEST(shape)
-    return max(map(len, shape.translate(_SMALL).split()), default=0)
 
 
 class Texture:
@@ -64,30 +54,29 @@ class Texture:
         self._joined: dict[int, str] = {}
         #: Pages in a row of nothing but ASCII, and since the last in which a long run of small letters stands or ends.
         self._plain = self._short = 0
-        self._tail = b""
 
     def window(self, pages: int) -> TextureWindow:
         """The latest so many pages."""
         self._limit = max(self._limit, pages)
         return TextureWindow(self, pages)
 
-    def add(self, page: str, shape: bytes) -> None:
+    def add(self, page: str, marks: int, longest: int) -> None:
         """
         Take in the newest page.
 
         Args:
             page: The text.
-            shape: Its classes.
+            marks: In it.
+            longest: Small letters in the longest row of them that ends in it.
         """
         pages, counts = self._pages, self._marks
         self._plain = self._plain + 1 if page.isascii() else 0
-        self._short = 0 if longest_word(self._tail + shape) >= _LEAST_RUN else self._short + 1
-        self._tail = shape[1 - _LEAST_RUN :]
+        self._short = 0 if longest >= _LEAST_RUN else self._short + 1
         if len(pages) == self._limit:
             del pages[0]
             del counts[0]
         pages.append(page)
-        counts.append(len(shape.translate(None, NOT_MARKS)))
+        counts.append(marks)
         if self._joined:
             self._joined.clear()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 
-from guard.detect.familiar import FamiliarScan, FamiliarWindow
+import pytest
+
+from guard.detect.familiar import MOST_SIZE, FamiliarScan, FamiliarWindow
 from guard.detect.words import WordScan
 
 PAGE = 32
@@ -83,7 +85,19 @@ def test_memory_is_fixed() -> None:
         words.feed(f"{chr(97 + index % 26)}{chr(97 + index // 26 % 26)} word and{'x' * 20}"[:PAGE])
         found.feed(words.tokens, 24)
     assert len(found._table) == 8192
-    assert len(found._clause) < 64
+    kept = {name: getattr(found, name) for name in FamiliarScan.__slots__ if name not in ("_table", "cycle")}
+    assert all(type(value) is int and value < 1 << 32 for value in kept.values())
+
+
+def test_a_page_is_not_longer_than_its_sums_have_room_for() -> None:
+    with pytest.raises(ValueError, match="129"):
+        FamiliarWindow(3, 129)
+    window, page = FamiliarWindow(2, MOST_SIZE), FamiliarScan()
+    window.add(page)
+    page.words = page.letters = page.familiar = page.fresh = 255
+    for _ in range(40):
+        window.add(page)
+        assert {window.words, window.letters, window.familiar, window.fresh} <= {255, 510}
 
 
 def test_new_words_are_counted_over_a_whole_round_where_it_is_longer() -> None:

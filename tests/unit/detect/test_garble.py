@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from guard.detect.garble import GarbleScan, GarbleWindow, joints_in
+from guard.detect.garble import GarbleScan, GarbleWindow
 from guard.detect.prompt import Prompt
 from guard.detect.rare import CharacterScan
 
@@ -20,7 +18,7 @@ def scan_all(text: str, pages: int) -> GarbleWindow:
     for start in range(0, len(text) - len(text) % PAGE, PAGE):
         page = text[start : start + PAGE]
         shapes.feed(page)
-        scan.feed(page, shapes.shape)
+        scan.feed(page, shapes.tail, shapes.shape, shapes.joints)
         window.add(scan.joints)
     return window
 
@@ -57,27 +55,3 @@ def test_formulae_are_left_alone() -> None:
 def test_onset_points_at_the_first_bad_page() -> None:
     window = scan_all((PROSE * 4)[:320] + (SALAD * 2)[:96], 5)
     assert 2 <= window.joints.onset() <= 4
-
-
-@pytest.mark.parametrize("plain", ["and then, later, ", "The end.\nIt was ", "well-known things", "a (b) c [d] e"])
-def test_plain_text_has_no_joints(plain: str) -> None:
-    assert joints_in(shape_of(plain)) == 0
-
-
-@pytest.mark.parametrize(
-    "broken",
-    ["end.Start of it", "some , thing", "cameL case", "a1 b2", "x=(y)", "HTMLed", "a\ufffdb", "漢字as", "x" * 16],
-)
-def test_each_kind_of_joint_is_seen(broken: str) -> None:
-    assert joints_in(shape_of(broken)) > 0
-
-
-def test_a_page_of_one_script_without_a_mark_is_broken() -> None:
-    assert joints_in(shape_of("山" * 32)) == 2
-    assert joints_in(shape_of("山" * 15 + "。" + "山" * 16)) == 0
-
-
-def shape_of(text: str) -> bytes:
-    scan = CharacterScan(Prompt())
-    scan.feed(text)
-    return scan.shape

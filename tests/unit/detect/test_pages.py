@@ -13,14 +13,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guard.detect import familiar as familiar_module
-from guard.detect import garble as garble_module
+from guard.detect import glance as glance_module
 from guard.detect import pages
-from guard.detect import texture as texture_module
+from guard.detect import step_window as step_window_module
 from guard.detect import words as words_module
 from guard.detect.familiar import FamiliarScan
-from guard.detect.garble import joints_in
+from guard.detect.glance import REACH, glance, joints_in
 from guard.detect.grammar import CLASHES, PARTS
+from guard.detect.step_window import StepWindow, step_of
 from guard.detect.words import WordScan, WordWindow
+from guard.types import Unit, Window
 from tests.in_c import in_dev_mode, library
 
 C = library("guard.detect._pages")
@@ -50,8 +52,8 @@ PAGES = st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=20).map(
 
 def test_they_are_used_where_they_are_compiled_and_nowhere_else() -> None:
     built = importlib.util.find_spec("guard.detect._pages") is not None
-    found = (pages.SCAN, pages.SAY, pages.JOINTS, pages.LONGEST, pages.RECUR, pages.CLASH)
-    assert [one is not None for one in found] == [built] * 6
+    found = (pages.SCAN, pages.SAY, pages.JOINTS, pages.GLANCE, pages.RECUR, pages.CLASH, pages.EXTREMES)
+    assert [one is not None for one in found] == [built] * 7
 
 
 def read(said: list[str], scan: Any, say: Any) -> list[Any]:
@@ -112,21 +114,37 @@ SHAPES = st.lists(st.sampled_from(CLASSES), max_size=60).map(lambda parts: "".jo
 @given(SHAPES)
 def test_both_count_the_same_joints(shape: bytes) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(garble_module, "JOINTS", None)
+        patched.setattr(glance_module, "JOINTS", None)
         assert C.joints(shape) == joints_in(shape)
 
 
-@given(SHAPES)
-def test_both_find_the_same_longest_word(shape: bytes) -> None:
+@given(SHAPES, SHAPES)
+def test_both_count_the_same_at_a_glance(before: bytes, shape: bytes) -> None:
+    tail, shape = before[-REACH:], shape[:512]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(texture_module, "LONGEST", None)
-        found = texture_module.longest_word(shape)
-    assert C.longest(shape) == found
-    assert found == max((len(list(row)) for small, row in itertools.groupby(shape) if small == ord("a")), default=0)
+        patched.setattr(glance_module, "GLANCE", None)
+        patched.setattr(glance_module, "JOINTS", None)
+        assert C.glance(tail, shape) == glance(tail, shape)
+
+
+def test_every_class_counts_the_same_at_a_glance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glance_module, "GLANCE", None)
+    monkeypatch.setattr(glance_module, "JOINTS", None)
+    for shape in [bytes([code]) for code in range(256)]:
+        assert C.glance(b"a", shape) == glance(b"a", shape), shape
+
+
+@pytest.mark.parametrize(
+    "how", [(), (b"a",), (b"a", "a"), ("a", b"a"), (b"a" * 20, b""), (b"", b"a" * 513), (None, b"")]
+)
+def test_glance_takes_nothing_else(how: tuple[Any, ...]) -> None:
+    C.glance(b"a" * 19, b"a" * 512)
+    with pytest.raises(TypeError):
+        C.glance(*how)
 
 
 def test_every_joint_of_up_to_four_classes_is_the_same_to_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(garble_module, "JOINTS", None)
+    monkeypatch.setattr(glance_module, "JOINTS", None)
     for size in range(5):
         for shape in map(bytes, itertools.product(b"aA0 cqoXzR", repeat=size)):
             assert C.joints(shape) == joints_in(shape), shape
@@ -158,11 +176,9 @@ def test_both_words_of_a_clash_are_function_words() -> None:
 
 
 @pytest.mark.parametrize("how", [None, "aA", bytearray(b"aA"), ["aA"]])
-def test_joints_and_longest_take_nothing_else(how: object) -> None:
+def test_joints_take_nothing_else(how: object) -> None:
     with pytest.raises(TypeError):
         C.joints(how)
-    with pytest.raises(TypeError):
-        C.longest(how)
 
 
 @pytest.mark.parametrize("how", [None, (), [()], [["a"], None], [["a", b"b"]], [[["a"]]], "ab"])
@@ -179,12 +195,8 @@ def test_clash_takes_nothing_else(how: tuple[Any, ...]) -> None:
         C.clash(*how)
 
 
-#: Of the last two words, number, run, words said, those of the clause, familiar ones.
-ZEROS = (0,) * 7
-
-
-def remember(word: str) -> int:
-    return len(word)
+#: Of the last two words, number, run, words said, those of the clause, familiar ones, its size and hash.
+ZEROS = (0,) * 9
 
 
 @pytest.mark.parametrize(
@@ -192,38 +204,70 @@ def remember(word: str) -> int:
     [
         {0: bytes(8192)},
         {0: bytearray(8191)},
-        {1: []},
-        {1: {"a": 8192}},
-        {1: {"a": -1}},
-        {1: {"a": 1 << 70}},
-        {2: None},
-        {2: lambda word: 9999},
-        {2: lambda word: "1"},
-        {2: lambda word: 1 // 0},
-        {3: ("a",)},
-        {3: [[]]},
-        {3: ["a", b"b"]},
-        {4: ()},
-        {4: [1], 3: ["a", "."]},
-        {5: -1},
-        {6: 8192},
-        {6: "0"},
-        {7: 1 << 40},
-        {8: -2},
-        {9: None},
-        {11: 1 << 70},
+        {1: ("a",)},
+        {1: [[]]},
+        {1: ["a", b"b"]},
+        {1: ["a", ""]},
+        {2: -1},
+        {3: 8192},
+        {3: "0"},
+        {4: 1 << 40},
+        {5: -2},
+        {6: None},
+        {8: 1 << 70},
+        {9: 1 << 31},
+        {10: 1 << 32},
+        {10: -2},
     ],
 )
 def test_say_takes_nothing_else(change: dict[int, Any]) -> None:
-    how: list[Any] = [bytearray(8192), {}, remember, ["a"], [], 0, 0, -1, 0, 0, 0, 0]
+    how: list[Any] = [bytearray(8192), ["a"], *ZEROS]
     C.say(*how)
-    for count in (0, 11):
+    for count in (0, 10):
         with pytest.raises(TypeError):
             C.say(*how[:count])
     for place, what in {0: bytearray(8192), **change}.items():
         how[place] = what
-    with pytest.raises((TypeError, ValueError, OverflowError, ZeroDivisionError)):
+    with pytest.raises((TypeError, ValueError, OverflowError)):
         C.say(*how)
+
+
+def test_a_word_that_is_no_text_ends_the_page_with_an_error() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        C.say(bytearray(8192), ["a\ud800"], *ZEROS)
+
+
+STEPS = st.lists(
+    st.builds(step_of, st.integers(0, 9), st.integers(0, 1), st.integers(-1, 20), st.integers(1, 20)),
+    max_size=40,
+)
+
+
+@given(
+    STEPS, st.sampled_from([Window(32, Unit.TOKENS), Window(4, Unit.STEPS), None]), st.floats(0, 1), st.integers(0, 40)
+)
+def test_both_find_the_same_extremes(steps: list[Any], window: Window | None, share: float, ahead: int) -> None:
+    found = StepWindow(window)
+    for step in steps:
+        found.add(step, *step)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(step_window_module, "EXTREMES", None)
+            slow = found.slack(share, 1.5, ahead), found.rise_slack(share, ahead)
+            patched.setattr(step_window_module, "EXTREMES", C.extremes)
+            assert (found.slack(share, 1.5, ahead), found.rise_slack(share, ahead)) == slow
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        (), ([], 0, 1, True, 0.0), (None, 0, 1, True, 0.0, 0.5), ([(1, 2, 3)], 0, 9, True, 0.0, 0.5),
+        ([[1, 2, 3, 4]], 0, 9, True, 0.0, 0.5), ([(1, 2, 3, "4")], 0, 9, True, 0.0, 0.5), ([], "0", 1, True, 0.0, 0.5),
+        ([], 0, 1, True, "0", 0.5),
+    ],
+)  # fmt: skip
+def test_extremes_take_nothing_else(how: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError):
+        C.extremes(*how)
 
 
 @pytest.mark.parametrize("how", [(), ("a",), (b"a", "b"), ("a", b"b"), ("a", "b", "c"), (None, None)])
@@ -232,56 +276,28 @@ def test_scan_takes_nothing_else(how: tuple[Any, ...]) -> None:
         C.scan(*how)
 
 
-def test_whoever_is_asked_for_a_place_may_do_anything_meanwhile() -> None:
-    table, spoken = bytearray(8192), ["a", "b", "c"]
-
-    def cuts(word: str) -> int:
-        table.clear()
-        return 1
-
-    with pytest.raises(ValueError, match="8192"):
-        C.say(table, {}, cuts, spoken, [], *ZEROS)
-
-    def forgets(word: str) -> int:
-        spoken.clear()
-        return 1
-
-    assert C.say(bytearray(8192), {}, forgets, spoken, [], *ZEROS) == (0, 1, 0, 0, 1, 1, 0, 0, 0, 1)
-
-    def swaps(word: str) -> int:
-        spoken[:] = [1, 2, 3]  # type: ignore[list-item]
-        return 1
-
-    spoken += ["a", "b", "c"]
-    with pytest.raises(TypeError, match="tokens are strings"):
-        C.say(bytearray(8192), {}, swaps, spoken, [], *ZEROS)
-
-    clause: list[Any] = []
-
-    def mixes(word: str) -> int:
-        clause[:] = [None]
-        return 1
-
-    with pytest.raises(TypeError, match="clause"):
-        C.say(bytearray(8192), {}, mixes, ["a", "b", "."], clause, *ZEROS)
+def test_a_word_met_before_is_the_same_object_and_none_is_taken_for_another() -> None:
+    said = [f"word{number}" for number in range(9000)] + ["x" * size for size in range(1, 40)]
+    for _ in range(2):
+        for word in said:
+            tokens, _, last, _ = C.scan(f"{word.upper()} {word} ", "")
+            assert tokens == [word, word]
+            assert last == word
+            assert (tokens[0] is tokens[1]) == (len(word) <= 16)
 
 
 def test_nothing_stays() -> None:
     word, spoken, table = "once upon", ["once", "upon", "once"], bytearray(8192)
-    places: dict[str, int] = {"once": 3}
-    mixed, clause = ["a1", "two", "2", "3", ".", "_", "end"], list[str]()
+    mixed = ["a1", "two", "2", "3", ".", "_", "end"]
     shape, clashing = b"aA a0 aca", [["the", "of", "cat"], ["a", "the"]]
     held = (
         word,
         spoken,
         table,
-        places,
         mixed,
-        clause,
         mixed[0],
         mixed[1],
         spoken[0],
-        remember,
         shape,
         clashing,
         clashing[0],
@@ -292,16 +308,18 @@ def test_nothing_stays() -> None:
     for _ in range(200):
         C.scan(f"{word} a time, time", word)
         C.scan("x", word)
-        C.say(table, places, remember, spoken, [], *ZEROS)
-        C.say(table, places, remember, mixed, clause, *ZEROS)
-        C.say(table, places, remember, ["é", "é1"], clause, *ZEROS)
+        C.say(table, spoken, *ZEROS)
+        C.say(table, mixed, *ZEROS)
+        C.say(table, ["é", "é1"], *ZEROS)
         C.scan(word, "é")
         C.scan("éa é é b", "é")
+        C.extremes([step_of(1, 0, 3, 2)], 0, 9, True, 1.0, 0.5)
         C.joints(shape)
+        C.glance(shape, shape)
         C.recur(clashing)
         C.clash(clashing, PARTS, CLASHES)
     assert [sys.getrefcount(one) for one in held] == before
 
 
 def test_all_of_this_holds_where_python_checks_its_memory() -> None:
-    in_dev_mode(__file__, "both or nothing or meanwhile or ascii")
+    in_dev_mode(__file__, "both or nothing or met or ascii or glance")

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
+from guard.detect.glance import REACH, glance
 from guard.detect.shape import code_of
 from guard.detect.texture import Texture, TextureWindow
 
@@ -14,10 +15,12 @@ PAGE = 32
 
 def read(text: str, pages: int = 5, share: Callable[[TextureWindow], float] = TextureWindow.symbol_salad) -> float:
     texture = Texture(PAGE)
-    window = texture.window(pages)
+    window, shape = texture.window(pages), b""
     for start in range(0, len(text) - len(text) % PAGE, PAGE):
         page = text[start : start + PAGE]
-        texture.add(page, bytes(map(code_of, page)))
+        tail, shape = shape[-REACH:], bytes(map(code_of, page))
+        marks, _, longest, _, _ = glance(tail, shape)
+        texture.add(page, marks, longest)
     return share(window)
 
 
