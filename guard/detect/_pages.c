@@ -1,7 +1,7 @@
 /*
  * The loops over the words of a page and over its classes: see guard/detect/pages.py, and for what they count
- * guard.detect.words, guard.detect.familiar and guard.detect.glance, which do the same in Python; and one over the verify
- * steps of a window (guard.detect.step_window). Nothing of a stream is kept here; all memory is that of Python's objects.
+ * guard.detect.words, guard.detect.familiar and guard.detect.glance, which do the same in Python. Nothing of a stream is
+ * kept here; all memory is that of Python's objects.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -289,9 +289,6 @@ static int is_word(PyObject *token)
     }
     return size > 0;
 }
-
-/* Accepted, rejected, drafted and emitted tokens of a verify step. */
-#define STEP 4
 
 /* What a FamiliarScan has found so far; see there. */
 typedef struct {
@@ -729,54 +726,7 @@ static PyObject *clash(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ss
     return tuple_of((long[]){functional, found}, 2);
 }
 
-/*
- * extremes(steps, first, leaving, by_tokens, value, share): (least, most), see StepWindow._extremes. In the same order
- * of sums, so that they come out the same.
- */
-static PyObject *extremes(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
-{
-    long first, leaving, by_tokens, step[STEP];
-    double value, share, least, most;
-    if (count != 6 || !PyList_CheckExact(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "extremes(steps, first, leaving, by_tokens, value, share)");
-        return NULL;
-    }
-    first = PyLong_AsLong(args[1]);
-    leaving = PyLong_AsLong(args[2]);
-    by_tokens = PyObject_IsTrue(args[3]);
-    value = PyFloat_AsDouble(args[4]);
-    share = PyFloat_AsDouble(args[5]);
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    least = most = value;
-    for (Py_ssize_t place = first < 0 ? 0 : first; place < PyList_GET_SIZE(args[0]); place++) {
-        PyObject *kept = PyList_GET_ITEM(args[0], place);
-        if (!PyTuple_CheckExact(kept) || PyTuple_GET_SIZE(kept) != STEP) {
-            PyErr_SetString(PyExc_TypeError, "a step is a tuple of four");
-            return NULL;
-        }
-        for (int part = 0; part < STEP; part++) {
-            step[part] = PyLong_AsLong(PyTuple_GET_ITEM(kept, part));
-            if (step[part] == -1 && PyErr_Occurred()) {
-                return NULL;
-            }
-        }
-        leaving -= by_tokens ? step[3] : 1;
-        if (leaving < 0) {
-            break;
-        }
-        if (step[2]) {
-            value -= (double)step[0] - share * (double)(step[0] + step[1]);
-            least = value < least ? value : least;
-            most = value > most ? value : most;
-        }
-    }
-    return Py_BuildValue("(dd)", least, most);
-}
-
 static PyMethodDef methods[] = {
-    {"extremes", (PyCFunction)(void (*)(void))extremes, METH_FASTCALL, "What a window may hold when its oldest steps leave."},
     {"joints", (PyCFunction)joints, METH_O, "Joints in a stretch of text given as classes."},
     {"glance", (PyCFunction)(void (*)(void))glance, METH_FASTCALL, "What is counted in every page given as classes."},
     {"recur", (PyCFunction)recur, METH_O, "How many words are on pages, and how many different ones."},

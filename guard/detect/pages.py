@@ -1,8 +1,7 @@
 """
-The loops over the words of a page, and over the steps of a window, in C, where they are compiled (`_pages.c`).
+The loops over the words and the classes of a page in C, where they are compiled (`_pages.c`).
 
-Without the library `guard.detect.words`, `guard.detect.familiar`, `guard.detect.glance` and `guard.detect.step_window`
-do the same in Python.
+Without the library `guard.detect.words`, `guard.detect.familiar` and `guard.detect.glance` do the same in Python.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ Say = Callable[
     [bytearray, list[str], int, int, int, int, int, int, int, int, int],
     tuple[int, int, int, int, int, int, int, int, int, int, int, int],
 ]
-#: Steps, the first of them, how much leaves, whether tokens, what there is and its share: see StepWindow._extremes.
-Extremes = Callable[[list[tuple[int, int, int, int]], int, int, bool, float, float], tuple[float, float]]
 #: Classes of characters -> joints in them.
 Joints = Callable[[bytes], int]
 #: Classes of the end of the page before, those of a page -> see `guard.detect.glance.Counts`.
@@ -38,7 +35,6 @@ except ImportError:
 
 SCAN: Final[Scan | None] = _pages.scan if _pages is not None else None
 SAY: Final[Say | None] = _pages.say if _pages is not None else None
-EXTREMES: Final[Extremes | None] = _pages.extremes if _pages is not None else None
 JOINTS: Final[Joints | None] = _pages.joints if _pages is not None else None
 GLANCE: Final[Glance | None] = _pages.glance if _pages is not None else None
 RECUR: Final[Recur | None] = _pages.recur if _pages is not None else None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from guard.detect.pages import EXTREMES
 from guard.detect.reference import History
 from guard.types import Unit, Window
 
@@ -248,8 +247,6 @@ class StepWindow:
         if self._bounded:
             leaving = ahead + (tally.tokens if self._by_tokens else tally.steps + tally.undrafted) - self._size
             steps, place = self._steps, self._first
-            if EXTREMES is not None:
-                return EXTREMES(steps, place, leaving, self._by_tokens, value, share)
             while place < len(steps):
                 step: Step = steps[place]
                 accepted, rejected, drafted, tokens = step

@@ -15,14 +15,11 @@ from hypothesis import strategies as st
 from guard.detect import familiar as familiar_module
 from guard.detect import glance as glance_module
 from guard.detect import pages
-from guard.detect import step_window as step_window_module
 from guard.detect import words as words_module
 from guard.detect.familiar import FamiliarScan
 from guard.detect.glance import REACH, glance, joints_in
 from guard.detect.grammar import CLASHES, PARTS
-from guard.detect.step_window import StepWindow, step_of
 from guard.detect.words import WordScan, WordWindow
-from guard.types import Unit, Window
 from tests.in_c import in_dev_mode, library
 
 C = library("guard.detect._pages")
@@ -52,8 +49,8 @@ PAGES = st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=20).map(
 
 def test_they_are_used_where_they_are_compiled_and_nowhere_else() -> None:
     built = importlib.util.find_spec("guard.detect._pages") is not None
-    found = (pages.SCAN, pages.SAY, pages.JOINTS, pages.GLANCE, pages.RECUR, pages.CLASH, pages.EXTREMES)
-    assert [one is not None for one in found] == [built] * 7
+    found = (pages.SCAN, pages.SAY, pages.JOINTS, pages.GLANCE, pages.RECUR, pages.CLASH)
+    assert [one is not None for one in found] == [built] * 6
 
 
 def read(said: list[str], scan: Any, say: Any) -> list[Any]:
@@ -237,39 +234,6 @@ def test_a_word_that_is_no_text_ends_the_page_with_an_error() -> None:
         C.say(bytearray(8192), ["a\ud800"], *ZEROS)
 
 
-STEPS = st.lists(
-    st.builds(step_of, st.integers(0, 9), st.integers(0, 1), st.integers(-1, 20), st.integers(1, 20)),
-    max_size=40,
-)
-
-
-@given(
-    STEPS, st.sampled_from([Window(32, Unit.TOKENS), Window(4, Unit.STEPS), None]), st.floats(0, 1), st.integers(0, 40)
-)
-def test_both_find_the_same_extremes(steps: list[Any], window: Window | None, share: float, ahead: int) -> None:
-    found = StepWindow(window)
-    for step in steps:
-        found.add(step, *step)
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(step_window_module, "EXTREMES", None)
-            slow = found.slack(share, 1.5, ahead), found.rise_slack(share, ahead)
-            patched.setattr(step_window_module, "EXTREMES", C.extremes)
-            assert (found.slack(share, 1.5, ahead), found.rise_slack(share, ahead)) == slow
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        (), ([], 0, 1, True, 0.0), (None, 0, 1, True, 0.0, 0.5), ([(1, 2, 3)], 0, 9, True, 0.0, 0.5),
-        ([[1, 2, 3, 4]], 0, 9, True, 0.0, 0.5), ([(1, 2, 3, "4")], 0, 9, True, 0.0, 0.5), ([], "0", 1, True, 0.0, 0.5),
-        ([], 0, 1, True, "0", 0.5),
-    ],
-)  # fmt: skip
-def test_extremes_take_nothing_else(how: tuple[Any, ...]) -> None:
-    with pytest.raises(TypeError):
-        C.extremes(*how)
-
-
 @pytest.mark.parametrize("how", [(), ("a",), (b"a", "b"), ("a", b"b"), ("a", "b", "c"), (None, None)])
 def test_scan_takes_nothing_else(how: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError):
@@ -313,7 +277,6 @@ def test_nothing_stays() -> None:
         C.say(table, ["é", "é1"], *ZEROS)
         C.scan(word, "é")
         C.scan("éa é é b", "é")
-        C.extremes([step_of(1, 0, 3, 2)], 0, 9, True, 1.0, 0.5)
         C.joints(shape)
         C.glance(shape, shape)
         C.recur(clashing)
