@@ -113,7 +113,7 @@ class Cadence(enum.IntEnum):
 
 
 #: Signals read from the text, at the place where acceptance fell.
-AT_FALL: Final = ("topic_break", "sentence_break")
+AT_FALL: Final = ("topic_break", "sentence_break", "new_words")
 
 
 class SignalRef(msgspec.Struct, frozen=True, gc=False):

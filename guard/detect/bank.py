@@ -12,7 +12,7 @@ from guard.detect.catalogue import CATALOGUE
 from guard.detect.channel import BLOCK, PAGE, Reader, TextChannel
 from guard.detect.prompt import Prompt
 from guard.detect.rare import RESTING
-from guard.detect.step_window import Slack, StepWindow
+from guard.detect.step_window import LEAST_HISTORY, Slack, StepWindow
 from guard.types import AT_FALL, Cadence, Channel, Finding, Sample, SignalRef, Unit, Window
 
 _ACCEPTANCE: Final = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance) - {*AT_FALL}
@@ -103,6 +103,15 @@ def _never() -> int | None:
 
 def _fell_of(acceptance: Acceptance) -> Callable[[], int | None]:
     return lambda: acceptance.fell
+
+
+def _fails_of(acceptance: Acceptance, usual: StepWindow) -> Callable[[], int | None]:
+    def fails() -> int | None:
+        fell = acceptance.fell
+        # What has nothing to fall from, as yet or because it was low from the first token on, fails from there.
+        return 0 if fell is None and not usual.reference() >= LEAST_HISTORY else fell
+
+    return fails
 
 
 class DetectorBank:
@@ -205,8 +214,12 @@ class DetectorBank:
         self._forget(1, 1)
 
     def _open(self, name: Channel) -> TextChannel:
-        fell = _never if self._acceptance is None else _fell_of(self._acceptance)
-        channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt, fell)
+        fell = fails = _never
+        acceptance, falls = self._acceptance, self._plan.falls
+        if acceptance is not None:
+            fell = _fell_of(acceptance)
+            fails = _fails_of(acceptance, acceptance.windows[falls[0]]) if falls else fell
+        channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt, fell, fails)
         readers = self._readers[name] = channel.readers
         alone = len(self._channels) == 1
         self._only, self._sole = (readers, channel) if alone else (None, None)

@@ -60,6 +60,11 @@ _ALL = (
         "How much rarer the words that sentences need became where acceptance fell; 0 unless running text of new words "
         "follows, some of them broken; unknown before 320 characters of it, and where no sentences stood before.",
     ),
+    _spec(
+        "new_words", 0, 1, "share", (), True,
+        "New words since acceptance fell, of all words, numbers and runs of marks in the latest 256 characters; 0 "
+        "where these have the form of code, tables, notation or data; unknown before 112 characters of it.",
+    ),
     _spec("undrafted", 0, 1, "share", _STEPS, True, "Verify steps that had no draft, of all steps."),
     _told(
         "logprob_mean", -LEAST, 0,

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from guard.detect.blank import BlankRun
+from guard.detect.novelty import NewWords
 from guard.detect.parts import Parts
 from guard.detect.prompt import Prompt
 from guard.detect.repetition import Repetition
@@ -60,15 +61,20 @@ class TextChannel:
         refs: Text signals asked for; only what they need is computed.
         prompt: What the user wrote.
         fell: Tells the token at which acceptance fell; None while there is no fall.
+        fails: Tells the token from which the draft fails: the same, or 0 where it never did better.
     """
 
     __slots__ = (
-        "_blank", "_fell", "_half", "_has_pages", "_loop_onset", "_loop_start", "_pages", "_parts", "_pending",
-        "_prompt", "_refs", "_repetition", "_sentences", "_size", "_tokens", "_topic", "turned",
+        "_blank", "_fails", "_fell", "_half", "_has_pages", "_loop_onset", "_loop_start", "_novelty", "_pages",
+        "_parts", "_pending", "_prompt", "_refs", "_repetition", "_sentences", "_size", "_tokens", "_topic", "turned",
     )  # fmt: skip
 
     def __init__(
-        self, refs: tuple[SignalRef, ...], prompt: Prompt | None = None, fell: Callable[[], int | None] = lambda: None
+        self,
+        refs: tuple[SignalRef, ...],
+        prompt: Prompt | None = None,
+        fell: Callable[[], int | None] = lambda: None,
+        fails: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._pending = ""
         self._half = ""
@@ -81,10 +87,12 @@ class TextChannel:
         self._blank: BlankRun | None = None
         self._pages = Pages(self._prompt, PAGE, self._repetition)
         self._fell = fell
+        self._fails = fails
         # Here, not in `_build`: a compiler that has seen None assigned takes what is read below for None.
         asked = any(ref.name in AT_FALL for ref in refs)
         self._topic = TopicBreak(self._prompt) if asked else None
         self._sentences = SentenceBreak(self._prompt) if asked else None
+        self._novelty = NewWords() if asked else None
         self._refs = refs
         #: What the pages give for each signal, by its place in `refs`.
         self._parts: list[Parts | None] = [None] * len(refs)
@@ -124,6 +132,8 @@ class TextChannel:
             return self._broke
         if name == "sentence_break":
             return self._broke_off
+        if name == "new_words":
+            return self._new_words
         if name == "sameness":
             return partial(self._sameness, self._refs[index].window)
         return getattr(self, _LOOP[name])  # type: ignore[no-any-return]
@@ -174,6 +184,13 @@ class TextChannel:
         if topic is None or sentences is None or onset is None:
             return math.nan
         return sentences.value(onset, self._since(onset), topic.latest)
+
+    def _new_words(self) -> float:
+        """How much of it is new words since the draft fails; nan while that cannot be told."""
+        onset, topic, novelty = self._fails(), self._topic, self._novelty
+        if topic is None or novelty is None or onset is None:
+            return math.nan
+        return novelty.value(onset, self._since(onset), topic.latest)
 
     def _since(self, token: int) -> int:
         """Characters of whole pages since a token; negative when that is not known any more."""
@@ -323,5 +340,7 @@ class TextChannel:
             return self._topic.why()
         if ref.name == "sentence_break" and self._sentences is not None:
             return self._sentences.why()
+        if ref.name == "new_words" and self._novelty is not None:
+            return self._novelty.why()
         part = self._parts[index]
         return (part.why(ref.name, value) if part is not None else "") or f"{ref} is {value:.3g}"

@@ -61,6 +61,8 @@ def _clashing() -> frozenset[tuple[str, str]]:
                 bad = (first, second) not in _PAIRS and not {"as", "than"} & {first, second}
             elif both in ("PC", "PV"):
                 bad = not (first in _BRIDGES and second in _BRIDGED)
+            # "from A to B", "a and b", "a is even": a letter, and no article.
+            bad = bad and not (first == "a" and (right in "CV" or second == "to"))
             if bad and first not in ("this", "these", "those", "his", "each"):
                 pairs.add((first, second))
     return frozenset(pairs)

@@ -16,6 +16,12 @@ from guard.detect.glance import REACH
 #: Marks per character from which pairs of marks are counted at all.
 LEAST_MARKS: Final = 0.06
 _MARKS: Final = re.compile(r"[!-/:-@\[-^`{-~]{2,}")
+#: What closes what; brackets that close what they should from which marks are in order, and how many of them for each
+#: that closes another one.
+_BRACKETS: Final = {")": "(", "]": "[", "}": "{"}
+_OPENING: Final = frozenset(_BRACKETS.values())
+_CLOSED: Final = 3
+_ORDER: Final = 8
 #: Letters in a row from which they are more than a word; German compounds reach it now and then.
 _LONG: Final = re.compile(r"[a-z]{20,}")
 _LEAST_RUN: Final = REACH + 1
@@ -28,12 +34,39 @@ _SPECIAL: Final = re.compile(
 )
 #: Ideographs and kana, which stand side by side without blanks.
 _IDEOGRAPHS: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]{2,}")
-#: Pairs of ideographs before their recurrence says anything.
-_LEAST_PAIRS: Final = 120
+#: Pairs of ideographs for each character of a window from which their recurrence says anything: fewer come back in a
+#: few lines of a terse text than in all of it.
+_LEAST_PAIRS: Final = 2 / 3
 #: Share of letters up to which a text is one of figures and marks.
 _FEW_LETTERS: Final = 0.25
 #: Characters of which letters are counted at a time.
 _GLANCE: Final = 96
+
+
+def closed(text: str) -> tuple[int, int]:
+    """
+    How the brackets of a text close.
+
+    Args:
+        text: Any; it may begin within brackets.
+
+    Returns:
+        Those that close the bracket that was opened last and have something in it, and those that close another one.
+    """
+    stack: list[str] = []
+    right = wrong = 0
+    before = ""
+    for character in text:
+        if character in _OPENING:
+            stack.append(character)
+        elif character in _BRACKETS and stack:
+            if stack[-1] != _BRACKETS[character]:
+                wrong += 1
+            else:
+                # An empty pair is one token of many vocabularies.
+                right += before != stack.pop()
+        before = character
+    return right, wrong
 
 
 class Texture:
@@ -127,13 +160,18 @@ class TextureWindow:
         Different pairs of unlike ASCII marks, side by side, per character.
 
         Code, formulae and drawings are dense with marks, but with the same pairs of them again and again.
-        Marks drawn at random meet in ever new pairs. A window that is not full counts as padded with blanks.
+        Marks drawn at random meet in ever new pairs, and their brackets do not close what they should, as those of
+        regular expressions do. A window that is not full counts as padded with blanks.
         """
         if not self._dense():
             return 0.0
-        runs = _MARKS.findall(self._text())
+        text = self._text()
+        runs = _MARKS.findall(text)
         pairs = {pair for run in runs for pair in pairwise(run) if pair[0] != pair[1]}
-        return min(1.0, len(pairs) / self._characters)
+        if not pairs:
+            return 0.0
+        right, wrong = closed(text)
+        return 0.0 if right >= _CLOSED and right >= _ORDER * wrong else min(1.0, len(pairs) / self._characters)
 
     def figure_salad(self) -> float:
         """
@@ -163,7 +201,9 @@ class TextureWindow:
             return math.nan
         text = self._text()
         pairs = [pair for run in _IDEOGRAPHS.findall(text) for pair in pairwise(run)]
-        return 1.0 - len(set(pairs)) / len(pairs) if len(pairs) >= _LEAST_PAIRS else math.nan
+        if len(pairs) < _LEAST_PAIRS * self._characters:
+            return math.nan
+        return 1.0 - len(set(pairs)) / len(pairs)
 
     def glued_words(self) -> float:
         """Characters in unbroken runs of lower-case letters longer than words are, of all."""

@@ -39,6 +39,7 @@ ALL = (
     SignalRef("acceptance_evidence"),
     SignalRef("topic_break"),
     SignalRef("sentence_break"),
+    SignalRef("new_words"),
 )
 RESTS = (
     *(SignalRef(name, Window(128, Unit.CHARACTERS)) for name in ("rare_characters", "odd_characters", "script_salad")),

@@ -109,7 +109,7 @@ def test_text_has_changed_when_a_page_is_full_or_a_loop_goes_on() -> None:
     bank.observe(text("The keeper went "))
     opened = bank.text
     bank.observe(text("up the stair to "))
-    assert bank.text is opened, "a block in which nothing repeats changes no reading"
+    assert bank.text == opened, "a block in which nothing repeats changes no reading"
     bank.observe(text("light the lamp, as he did every night. "))
     assert bank.text[1] == opened[1] + 1
     seen, readings = {bank.text}, {bank.read(SignalRef("repetition_count"))}
@@ -130,11 +130,6 @@ def test_a_break_of_the_subject_needs_a_fall_and_is_told_with_its_shares() -> No
     known = " ".join(f"the {word} of the harbour" for word in ("boat", "keel", "mast", "rope") * 20) + " "
     other = " ".join(f"some {end}{word}" for word in ("lease", "court", "rent") for end in "abcdefghijklmnop") + " "
 
-    def speak(bank: DetectorBank, content: str, accepted: int) -> None:
-        for start in range(0, len(content), 8):
-            texts = ((Channel.CONTENT, content[start : start + 8]),)
-            bank.observe(Sample(0, texts, 2, (StepAcceptance(accepted, 3, 2, exact=True),)))
-
     bank, followed = DetectorBank([topic]), DetectorBank([topic])
     for each in (bank, followed):
         each.observe(text("Let me see. ", Channel.REASONING))
@@ -148,6 +143,30 @@ def test_a_break_of_the_subject_needs_a_fall_and_is_told_with_its_shares() -> No
     assert abs(finding.onset_token - len(known) // 4) < 8
     assert "of the words since then were known from before" in finding.reason
     assert math.isnan(DetectorBank([topic]).read(topic))
+
+
+def speak(bank: DetectorBank, content: str, accepted: int) -> None:
+    """Verify steps of eight characters each."""
+    for start in range(0, len(content), 8):
+        texts = ((Channel.CONTENT, content[start : start + 8]),)
+        bank.observe(Sample(0, texts, 2, (StepAcceptance(accepted, 3, 2, exact=True),)))
+
+
+def test_new_words_are_those_since_the_fall_or_since_the_beginning_where_there_is_nothing_to_fall_from() -> None:
+    novelty = SignalRef("new_words")
+    known = "the boat lies in the harbour and the harbour is full of boats that lie there for the winter, " * 4
+    other = " ".join(f"{end}{word}" for word in ("lease", "court", "rent") for end in "abcdefghijklmnop") + " "
+    fallen, weak, followed = (DetectorBank([novelty]) for _ in range(3))
+    speak(fallen, known, 2)
+    assert math.isnan(fallen.read(novelty)), "nothing fell"
+    speak(fallen, other, 0)
+    assert fallen.read(novelty) > 0.9
+    assert "never stood before" in fallen.finding(novelty).reason
+    assert abs(fallen.finding(novelty).onset_token - len(known) // 4) < 8
+    speak(weak, other, 0)
+    assert weak.read(novelty) > 0.9, "it was low from the first token on"
+    speak(followed, known + other, 2)
+    assert math.isnan(followed.read(novelty))
 
 
 def test_the_room_of_a_channel_that_has_not_begun_is_a_page_less_what_came_early() -> None:

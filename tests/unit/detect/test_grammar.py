@@ -26,6 +26,9 @@ def test_impossible_pairs(pair: str) -> None:
         "the i",
         "this is",
         "each of",
+        "a to",
+        "a and",
+        "a is",
     ],
 )
 def test_possible_pairs(pair: str) -> None:

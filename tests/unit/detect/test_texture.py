@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from guard.detect.glance import REACH, glance
 from guard.detect.shape import code_of
-from guard.detect.texture import Texture, TextureWindow
+from guard.detect.texture import Texture, TextureWindow, closed
 
 PAGE = 32
 
@@ -32,6 +32,25 @@ def test_marks_at_random_make_ever_new_pairs() -> None:
 def test_code_and_drawings_use_the_same_pairs_again() -> None:
     assert read("for (let i = 0; i < list.length; i++) { total += list[i].price(); }\n" * 4) < 0.08
     assert read("+-----+-----+\n|     |     |\n" * 8) < 0.04
+
+
+def test_marks_whose_brackets_close_what_they_should_are_in_order() -> None:
+    pattern = r"(?:19|20)[-/](?:0[1-9]|1[0-2])$|^[\w.%+-]+@(?:[^.!#]+\.)+(?=[a-z]{2,})|\{[&*;]~?\}|<!(?:--)?" + " "
+    assert read(pattern * 3) == 0.0
+    assert read(pattern.translate(str.maketrans("()[]{}", "([{)}]")) * 3) > 0.1
+
+
+def test_how_brackets_close() -> None:
+    assert closed("f(a[b{c}]) and (d)") == (4, 0)
+    assert closed("f() or [] or {}") == (0, 0), "an empty pair is one token of many vocabularies"
+    assert closed("(a] [b) {c} ") == (1, 2)
+    assert closed("b) c] and on it goes") == (0, 0), "it may begin within brackets"
+
+
+def test_pairs_of_ideographs_say_nothing_while_they_are_few() -> None:
+    terse = "".join(chr(0x4E00 + place) for place in range(0, 2560, 10))
+    assert read(terse, 8, TextureWindow.pair_recurrence) == 0.0
+    assert math.isnan(read(terse[:160], 8, TextureWindow.pair_recurrence))
 
 
 def test_prose_is_not_even_counted() -> None:

@@ -1,0 +1,99 @@
+"""New words where the draft fails, and text that has a form of its own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from guard.detect.novelty import LEAST, MOST, NewWords, formed
+
+SEA = (
+    "The ferry crosses the sound twice each morning, and the pilot of the ferry knows every rock in the sound. "
+    "Passengers wait on the quay until the pilot waves; the quay is old, and the rocks below the quay are older. "
+)
+SALAD = (
+    "lantern marbleof quarter harnessdry fellow weekendcarrots, mapping cubic towerbaker fence loudApril nearest "
+    "gloves copper islandmouth pencilseldom wide sleeping ticketplum northern forged melon collarbright saddle "
+    "winterspoken ladder gravel thumbSalt apron clever museumhay borrowed pigeonsvelvet mustard anvilharp"
+)
+CODE = """
+static size_t put(ring_t *ring, const void *source, size_t count) {
+    size_t room = sizeof ring->bytes - (ring->head - ring->tail);
+    if (count > room) count = room;
+    memcpy(ring->bytes + (ring->head & MASK), source, count);
+    return count;
+}
+"""
+
+
+def read(before: str, after: str) -> float:
+    text = before + after
+    return NewWords().value(40, len(after), text.encode())
+
+
+def test_words_that_never_stood_before_are_new() -> None:
+    assert read(SEA, SALAD) > 0.8
+
+
+def test_words_that_come_back_are_not() -> None:
+    assert read(SEA, SEA) == 0.0
+    assert read(SEA, SALAD[:140] + SEA[:100]) < read(SEA, SALAD[:240])
+
+
+def test_what_was_said_before_the_fall_says_nothing() -> None:
+    assert read(SALAD + " ", SEA) == read("", SEA) < read(SEA, SALAD)
+
+
+def test_numbers_and_marks_make_words_fewer_of_all() -> None:
+    marked = "".join(f"{word}:{place}; " for place, word in enumerate(SALAD.split()))
+    assert read(SEA, marked[:MOST]) < 0.5 * read(SEA, SALAD[:MOST])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CODE,
+        "| Io | 1821.6 | 8.93 | 0.0041 |\n| Europa | 1560.8 | 4.79 | 0.0094 |\n",
+        "rope gone grey on the iron rings\ntide under planks\nsomeone has painted a seven\n",
+        "1.e4 e5 2.Nf3 Nc6 3.Bc4 Bc5 4.b4 Bxb4 5.c3 Ba5 6.d4 exd4",
+        "select(name) from(ledgers) where(total) order(date) limit(ten) of all that there are in them",
+    ],
+    ids=["code", "table", "verse", "moves", "brackets"],
+)
+def test_what_has_a_form_is_known_by_it(text: str) -> None:
+    assert formed(text)
+    assert read(SEA, (text * 8)[: LEAST + 64]) == 0.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [SEA, SALAD, SALAD.replace(" ", "() ", 8), "the (first] of [three) and {more] words that are only ever broken"],
+    ids=["prose", "salad", "empty pairs", "brackets that close others"],
+)
+def test_what_has_none_is_running_text(text: str) -> None:
+    assert not formed(text)
+
+
+def test_too_little_is_unknown_and_so_are_a_few_long_runs() -> None:
+    assert math.isnan(read(SEA, SEA[: LEAST - 1]))
+    assert not math.isnan(read(SEA, SEA[:LEAST]))
+    assert math.isnan(read(SEA, "掛け軸と一輪の花が飾られます" * 16))
+
+
+def test_of_a_fall_that_is_long_past_the_latest_is_looked_at() -> None:
+    novelty = NewWords()
+    assert novelty.value(40, -1, (SEA * 4 + SALAD).encode()) > 0.8
+    assert novelty.value(40, 4000, (SEA * 4 + SALAD).encode()) > 0.8
+    assert "never stood before" in novelty.why()
+
+
+def test_a_word_that_was_cut_by_the_fall_counts_as_before_it() -> None:
+    text = SEA + "lighthouse " + SALAD
+    assert NewWords().value(7, len(SALAD) + len("house "), text.encode()) == read(SEA + "lighthouse", " " + SALAD)
+
+
+def test_each_fall_is_looked_at_anew() -> None:
+    novelty = NewWords()
+    assert novelty.value(40, len(SALAD), (SEA + SALAD).encode()) > 0.8
+    assert novelty.value(41, len(SEA), (SEA + SALAD + SEA).encode()) == 0.0
