@@ -17,6 +17,25 @@ SALAD = (
     "gloves copper islandmouth pencilseldom wide sleeping ticketplum northern forged melon collarbright saddle "
     "winterspoken ladder gravel thumbSalt apron clever museumhay borrowed pigeonsvelvet mustard anvilharp"
 )
+#: As a cache says it that was spoiled before the first token.
+TORN = """hoist) theambear tabestibul theancip-tionsethod the. The- and-minus Vocast rul-
+\u2022ascalnowSell serc myself
+
+_-est_fetchall MajlicIndiger altaudAd or, All ofeither-estrows over)
+ next\u2022 instead RGrin-
+ Riveraurus
+
+ iron the. th Expiller-ors-
+  as Wir-inctMeet the Washing
+"""
+GETTERS = """
+    def nextRow(self):
+        self.rowNo = self.nextNo
+    def nextPage(self):
+        self.pageNo = self.firstNo
+    def lastPage(self):
+        self.pageNo = self.finalNo
+"""
 CODE = """
 static size_t put(ring_t *ring, const void *source, size_t count) {
     size_t room = sizeof ring->bytes - (ring->head - ring->tail);
@@ -54,12 +73,13 @@ def test_numbers_and_marks_make_words_fewer_of_all() -> None:
     "text",
     [
         CODE,
+        GETTERS.replace("(self)", ""),
         "| Io | 1821.6 | 8.93 | 0.0041 |\n| Europa | 1560.8 | 4.79 | 0.0094 |\n",
         "rope gone grey on the iron rings\ntide under planks\nsomeone has painted a seven\n",
         "1.e4 e5 2.Nf3 Nc6 3.Bc4 Bc5 4.b4 Bxb4 5.c3 Ba5 6.d4 exd4",
         "select(name) from(ledgers) where(total) order(date) limit(ten) of all that there are in them",
     ],
-    ids=["code", "table", "verse", "moves", "brackets"],
+    ids=["code", "broken words in lines that begin alike", "table", "verse", "moves", "brackets"],
 )
 def test_what_has_a_form_is_known_by_it(text: str) -> None:
     assert formed(text)
@@ -68,11 +88,23 @@ def test_what_has_a_form_is_known_by_it(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [SEA, SALAD, SALAD.replace(" ", "() ", 8), "the (first] of [three) and {more] words that are only ever broken"],
-    ids=["prose", "salad", "empty pairs", "brackets that close others"],
+    [
+        SEA,
+        SALAD,
+        TORN,
+        SALAD.replace(" ", " " * 80, 4),
+        SALAD.replace(" ", "() ", 8),
+        "the (first] of [three) and {more] words that are only ever broken",
+    ],
+    ids=["prose", "salad", "salad in short lines", "salad and blanks", "empty pairs", "brackets that close others"],
 )
 def test_what_has_none_is_running_text(text: str) -> None:
     assert not formed(text)
+
+
+def test_salad_in_short_lines_is_told_from_whole_words_in_them() -> None:
+    assert read(SEA, TORN[:MOST]) > 0.5
+    assert read(SEA, "\n".join(SALAD.lower().split())[:MOST]) == 0.0
 
 
 def test_too_little_is_unknown_and_so_are_a_few_long_runs() -> None:
