@@ -48,12 +48,12 @@ def formed(text: str) -> bool:
     Args:
         text: Not empty.
     """
-    if sum(map(str.isalpha, text)) < _FEW_LETTERS * sum(map(len, text.split())):
-        return True
     right, wrong = closed(text)
     if right >= _CLOSED and not wrong:
         return True
-    return _LINE * text.count("\n") > len(text) and (joints_a_word(text) < _TORN or _begin_alike(text))
+    if _LINE * text.count("\n") > len(text):
+        return joints_a_word(text) < _TORN or _begin_alike(text)
+    return sum(map(str.isalpha, text)) < _FEW_LETTERS * sum(map(len, text.split()))
 
 
 def _begin_alike(text: str) -> bool:

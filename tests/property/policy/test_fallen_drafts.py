@@ -32,8 +32,8 @@ MISSED = 0.2
 
 
 @cache
-def judge(policy: str = "default") -> Judge:
-    return Judge(find_policy(policy))
+def judge() -> Judge:
+    return Judge(find_policy("default"))
 
 
 @pytest.mark.parametrize("name", sorted(SETS))
@@ -45,12 +45,6 @@ def test_a_draft_that_fails_in_healthy_text_stops_nearly_none_of_it(name: str) -
     )
     assert len(seen) == count * len(texts(name))
     assert bad.total() <= share * len(seen), bad
-
-
-@pytest.mark.parametrize("name", ["turns", "kinds", "unseen"])
-def test_neither_does_it_where_code_is_written(name: str) -> None:
-    seen = [verdict for *_, verdict in stopped(judge("coding-agents"), name, 3)]
-    assert sum(verdict is not None for verdict in seen) <= 0.06 * len(seen)
 
 
 @pytest.mark.parametrize("name", ["turns", "kinds", "unseen"])
