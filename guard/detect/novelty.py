@@ -28,7 +28,7 @@ MOST: Final = 256
 #: Characters for each line end up to which lines are short.
 _LINE: Final = 36
 #: Broken joints a word from which short lines have no form, unless so many of them begin alike.
-_TORN: Final = 0.06
+_TORN: Final = 0.04
 _ALIKE: Final = 0.5
 #: Brackets that must close what they should, none of them anything else.
 _CLOSED: Final = 3
