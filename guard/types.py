@@ -113,7 +113,7 @@ class Cadence(enum.IntEnum):
 
 
 #: Signals read from the text, at the place where acceptance fell.
-AT_FALL: Final = ("topic_break", "sentence_break", "new_words")
+AT_FALL: Final = ("topic_break", "sentence_break", "new_words", "broken_words", "joint_kinds")
 
 
 class SignalRef(msgspec.Struct, frozen=True, gc=False):

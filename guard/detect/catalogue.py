@@ -63,7 +63,17 @@ _ALL = (
     _spec(
         "new_words", 0, 1, "share", (), True,
         "New words since acceptance fell, of all words, numbers and runs of marks in the latest 256 characters; 0 "
-        "where these have the form of code, tables, notation or data; unknown before 112 characters of it.",
+        "where these have the form of code, tables, notation or data; unknown before 80 characters of it.",
+    ),
+    _spec(
+        "broken_words", 0, 1, "joints per word", (), True,
+        "Broken joints of the words since acceptance fell, in the latest 256 characters of them; 0 and unknown where "
+        "`new_words` is.",
+    ),
+    _spec(
+        "joint_kinds", 0, 11, "kinds", (), True,
+        "How many kinds of broken joints there are among the words since acceptance fell, of eleven: capitals, digits, "
+        "quotes and marks inside words, other scripts and the like; 0 and unknown where `new_words` is.",
     ),
     _spec("undrafted", 0, 1, "share", _STEPS, True, "Verify steps that had no draft, of all steps."),
     _told(

@@ -134,6 +134,10 @@ class TextChannel:
             return self._broke_off
         if name == "new_words":
             return self._new_words
+        if name == "broken_words":
+            return self._broken_words
+        if name == "joint_kinds":
+            return self._joint_kinds
         if name == "sameness":
             return partial(self._sameness, self._refs[index].window)
         return getattr(self, _LOOP[name])  # type: ignore[no-any-return]
@@ -187,10 +191,25 @@ class TextChannel:
 
     def _new_words(self) -> float:
         """How much of it is new words since the draft fails; nan while that cannot be told."""
+        since = self._since_it_fails()
+        return since.new if since is not None else math.nan
+
+    def _broken_words(self) -> float:
+        """How broken its words are since the draft fails; nan while that cannot be told."""
+        since = self._since_it_fails()
+        return since.broken if since is not None else math.nan
+
+    def _joint_kinds(self) -> float:
+        """In how many ways its words are broken since the draft fails; nan while that cannot be told."""
+        since = self._since_it_fails()
+        return since.kinds if since is not None else math.nan
+
+    def _since_it_fails(self) -> NewWords | None:
         onset, topic, novelty = self._fails(), self._topic, self._novelty
         if topic is None or novelty is None or onset is None:
-            return math.nan
-        return novelty.value(onset, self._since(onset), topic.latest)
+            return None
+        novelty.look(onset, self._since(onset), topic.latest)
+        return novelty
 
     def _since(self, token: int) -> int:
         """Characters of whole pages since a token; negative when that is not known any more."""
@@ -340,7 +359,7 @@ class TextChannel:
             return self._topic.why()
         if ref.name == "sentence_break" and self._sentences is not None:
             return self._sentences.why()
-        if ref.name == "new_words" and self._novelty is not None:
-            return self._novelty.why()
+        if ref.name in ("new_words", "broken_words", "joint_kinds") and self._novelty is not None:
+            return self._novelty.why(ref.name)
         part = self._parts[index]
         return (part.why(ref.name, value) if part is not None else "") or f"{ref} is {value:.3g}"

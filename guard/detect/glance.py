@@ -31,6 +31,11 @@ _CLOSING: Final = (b"aca", b"acA", b"Aca", b"AcA", b" c ", b" ca", b" cA")
 _GLUED: Final = b"a" * 16
 #: Letters of a script without spaces, a whole page long and not one comma: counts as two joints.
 _UNBROKEN: Final = b"X" * 32
+#: Kinds of joints: those of capitals, digits, marks of each sort, other scripts, hidden and rare characters, long rows.
+_KINDS: Final = (
+    (b"aA",), (b"AAaa",), (b"a0", b"0a"), _QUOTED, _MARKED, _MIXED, _HIDDEN, _CLOSING[:4], _CLOSING[4:], (_GLUED,),
+    (b"R",),
+)  # fmt: skip
 #: Classes between which there is never a joint.
 _HARMLESS: Final = b"a nbls"
 
@@ -52,6 +57,11 @@ def glance(tail: bytes, shape: bytes) -> Counts:
     marks, letters = len(shape.translate(None, NOT_MARKS)), len(shape.translate(None, NOT_LETTERS))
     longest = max(map(len, (tail + shape).translate(_SMALL).split()), default=0)
     return marks, letters, longest, joints_in(tail[-_OVERLAP:] + shape), shape.count(b"R")
+
+
+def kinds_in(shape: bytes) -> int:
+    """How many different kinds of joints a stretch of text has: code and notation have a few, salad has most."""
+    return sum(any(map(shape.__contains__, kind)) for kind in _KINDS)
 
 
 def joints_in(shape: bytes) -> int:

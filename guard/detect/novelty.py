@@ -1,5 +1,5 @@
 """
-How much of the text since acceptance fell is new words, where it has no form of its own.
+How much of the text since acceptance fell is new words, and how broken they are, where it has no form of its own.
 
 A draft is weak on parts of healthy answers: it fails where sentences turn into code, tables, notation or data, which
 hold joints inside words and marks by right, and little that sentences need. A model that reads a spoiled cache says
@@ -7,6 +7,9 @@ pieces of words, hardly one of which stood there before, in no form. So what cam
 looked at by itself, for a window that holds sentences as well looks like neither: code says its names again, and
 between any two of them stands a mark; it has short lines, or brackets that close; data has hardly any letters. Some
 models put line ends into what they say from a spoiled cache as well, but their lines are broken and begin anyhow.
+
+Words that are joined by right are joined in one or two ways: names of code by capitals, formulas by figures, rows of
+values by their comma. Pieces of words drawn at random meet in most of the ways there are.
 
 Nothing is counted before it is read, which is done only while the draft fails.
 """
@@ -18,24 +21,33 @@ import re
 from collections import Counter
 from typing import Final
 
+from guard.detect.glance import kinds_in
 from guard.detect.sentences import joints_a_word
 from guard.detect.shape import code_of
 from guard.detect.texture import closed
 
 #: Text since the fall from which there is a reading, and the latest of it that is looked at. Unit: characters.
-LEAST: Final = 112
+LEAST: Final = 80
 MOST: Final = 256
 #: Characters for each line end up to which lines are short.
 _LINE: Final = 36
 #: Broken joints a word from which short lines have no form, unless so many of them begin alike.
 _TORN: Final = 0.04
 _ALIKE: Final = 0.5
-#: Brackets that must close what they should, none of them anything else.
+#: Brackets that must close what they should, and how many of them for each that closes another: a window may begin
+#: within brackets.
 _CLOSED: Final = 3
+_ORDER: Final = 4
+#: What code stands in.
+_FENCE: Final = "```"
+#: A mark between a letter or figure and a letter; so many of them, and share of the commonest, from which they join.
+_JOINING: Final = re.compile(r"(?<=[A-Za-z0-9])[^\w\s'\u2019-](?=[A-Za-z])")
+_LEAST_JOINING: Final = 6
+_SAME: Final = 0.7
 #: Share of the characters, blanks aside, that are letters below which it is no running text.
 _FEW_LETTERS: Final = 0.75
 #: Words, numbers and runs of marks from which a share of them says anything.
-_LEAST_TOKENS: Final = 16
+_LEAST_TOKENS: Final = 10
 #: Words with their digits, and those, numbers and runs of marks.
 _WORD: Final = re.compile(r"[^\W_]+")
 _TOKEN: Final = re.compile(r"[^\W_]+|[^\w\s]+|_+")
@@ -49,11 +61,17 @@ def formed(text: str) -> bool:
         text: Not empty.
     """
     right, wrong = closed(text)
-    if right >= _CLOSED and not wrong:
+    if (right >= _CLOSED and right >= _ORDER * wrong) or _FENCE in text or _same_marks(text):
         return True
     if _LINE * text.count("\n") > len(text):
         return joints_a_word(text) < _TORN or _begin_alike(text)
     return sum(map(str.isalpha, text)) < _FEW_LETTERS * sum(map(len, text.split()))
+
+
+def _same_marks(text: str) -> bool:
+    """Whether one mark joins most of what is joined, as in rows of values and in qualified names."""
+    joining = _JOINING.findall(text)
+    return len(joining) >= _LEAST_JOINING and Counter(joining).most_common(1)[0][1] >= _SAME * len(joining)
 
 
 def _begin_alike(text: str) -> bool:
@@ -65,41 +83,46 @@ def _begin_alike(text: str) -> bool:
 
 
 class NewWords:
-    """What one fall of acceptance did to the words of one channel."""
+    """
+    What one fall of acceptance did to the words of one channel.
 
-    __slots__ = ("_back", "_onset", "_value")
+    `new` is how many of the words, numbers and runs of marks since then, in the latest 256 characters, are words that
+    never stood before; `broken` how many broken joints each word has there, and `kinds` of how many kinds they are. All
+    are 0 where these have the form of code, tables, notation or data, and nan while there is too little to tell.
+    """
+
+    __slots__ = ("_back", "_onset", "broken", "kinds", "new")
 
     def __init__(self) -> None:
-        #: Token of the fall that was looked at last, characters since then, and what came of it.
+        #: Token of the fall that was looked at last, and characters since then.
         self._onset = self._back = -1
-        self._value = math.nan
+        self.new = self.broken = self.kinds = math.nan
 
-    def value(self, onset: int, back: int, latest: bytes) -> float:
+    def look(self, onset: int, back: int, latest: bytes) -> None:
         """
-        New words since acceptance fell, of all its words, numbers and runs of marks.
+        Look at the text once more, if it has grown.
 
         Args:
-            onset: Token at which it fell, by which one fall is told from another.
+            onset: Token at which acceptance fell, by which one fall is told from another.
             back: Characters of whole pages since then; negative when that is not known any more.
             latest: The latest text.
-
-        Returns:
-            Of the latest 256 characters; 0 where these have the form of code, tables, notation or data; nan while
-            there is too little to tell.
         """
-        if onset != self._onset or back != self._back:
-            self._onset, self._back = onset, back
-            self._value = math.nan if 0 <= back < LEAST else self._look(latest.decode("utf-8", "ignore"), back)
-        return self._value
+        if onset == self._onset and back == self._back:
+            return
+        self._onset, self._back = onset, back
+        self.new = self.broken = self.kinds = math.nan
+        if not 0 <= back < LEAST:
+            self._look(latest.decode("utf-8", "ignore"), back)
 
-    def why(self) -> str:
-        """The reading in a clause."""
-        return (
-            f"{self._value:.0%} of words and marks since then are words that never stood before, in no form as of code"
-        )
+    def why(self, name: str) -> str:
+        """One of the readings, by its name, in a clause."""
+        if name == "broken_words":
+            return f"{self.broken:.2f} broken joints a word since then, in no form as of code"
+        if name == "joint_kinds":
+            return f"words since then are broken in {self.kinds:.0f} ways, in no form as of code"
+        return f"{self.new:.0%} of words and marks since then are words that never stood before, in no form as of code"
 
-    @staticmethod
-    def _look(text: str, back: int) -> float:
+    def _look(self, text: str, back: int) -> None:
         cut = len(text) - (MOST if back < 0 else min(back, MOST))
         cut = max(cut, 0)
         while 0 < cut < len(text) and text[cut - 1].isalpha() and text[cut].isalpha():
@@ -108,8 +131,11 @@ class NewWords:
         # The last word may go on in the next page.
         words, tokens = _WORD.findall(after.lower())[:-1], len(_TOKEN.findall(after))
         if tokens < _LEAST_TOKENS:
-            return math.nan
+            return
         if formed(after):
-            return 0.0
+            self.new = self.broken = self.kinds = 0.0
+            return
         new = set(words).difference(_WORD.findall(text[:cut].lower()))
-        return sum(not word.isdigit() for word in new) / tokens
+        self.new = sum(not word.isdigit() for word in new) / tokens
+        self.broken = min(1.0, joints_a_word(after))
+        self.kinds = float(kinds_in(bytes(map(code_of, after))))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.detect.glance import REACH, glance, joints_in
+from guard.detect.glance import REACH, glance, joints_in, kinds_in
 from guard.detect.prompt import Prompt
 from guard.detect.rare import CharacterScan
 from guard.detect.shape import NOT_LETTERS, NOT_MARKS
@@ -46,6 +46,20 @@ def test_counts_are_those_of_the_page_and_rows_begin_in_the_one_before(before: b
 def test_a_row_of_letters_goes_on_over_the_border() -> None:
     assert glance(b"a" * REACH, b"a b")[2] == REACH + 1
     assert glance(b"", b"")[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("plain words, and more.", 0),
+        ("cameL", 1),
+        ("cameL camEL", 1),
+        ("cameL x4", 2),
+        ('cameL x4 a"b a.b , c HTMLed', 6),
+    ],
+)
+def test_joints_of_one_kind_are_one(text: str, kinds: int) -> None:
+    assert kinds_in(shape_of(text)) == kinds
 
 
 def shape_of(text: str) -> bytes:

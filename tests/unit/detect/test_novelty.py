@@ -28,6 +28,11 @@ _-est_fetchall MajlicIndiger altaudAd or, All ofeither-estrows over)
  iron the. th Expiller-ors-
   as Wir-inctMeet the Washing
 """
+#: Pieces of words in every way they can meet.
+NOISE = (
+    "harborous.nd thelVil re#port aRing weep , thou cup4the milkening:gate olderLy of nestering3rd,pine bra*tide "
+    'copperish.Moor te"ntable soften of wharfLeme 7kin (ropes)ailing lan , terned'
+)
 GETTERS = """
     def nextRow(self):
         self.rowNo = self.nextNo
@@ -46,9 +51,14 @@ static size_t put(ring_t *ring, const void *source, size_t count) {
 """
 
 
+def look(before: str, after: str) -> NewWords:
+    found, text = NewWords(), before + after
+    found.look(40, len(after), text.encode())
+    return found
+
+
 def read(before: str, after: str) -> float:
-    text = before + after
-    return NewWords().value(40, len(after), text.encode())
+    return look(before, after).new
 
 
 def test_words_that_never_stood_before_are_new() -> None:
@@ -78,12 +88,25 @@ def test_numbers_and_marks_make_words_fewer_of_all() -> None:
         "rope gone grey on the iron rings\ntide under planks\nsomeone has painted a seven\n",
         "1.e4 e5 2.Nf3 Nc6 3.Bc4 Bc5 4.b4 Bxb4 5.c3 Ba5 6.d4 exd4",
         "select(name) from(ledgers) where(total) order(date) limit(ten) of all that there are in them",
+        "as is told here: ```go package limit and import of all that is wanted to hold the time of a bucket ",
+        "Anna,Meyer,Bonn,teacher,married,German,Catholic,left Bonn for good and came back in the end ",
+        "at org.tide.pilot.Harbour.open at org.tide.pilot.Quay.moor at org.tide.pilot.Rope.tie and the rest ",
     ],
-    ids=["code", "broken words in lines that begin alike", "table", "verse", "moves", "brackets"],
+    ids=[
+        "code",
+        "broken words in lines that begin alike",
+        "table",
+        "verse",
+        "moves",
+        "brackets",
+        "fence",
+        "values",
+        "names",
+    ],
 )
 def test_what_has_a_form_is_known_by_it(text: str) -> None:
     assert formed(text)
-    assert read(SEA, (text * 8)[: LEAST + 64]) == 0.0
+    assert read(SEA, (text * 8)[:176]) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -95,8 +118,9 @@ def test_what_has_a_form_is_known_by_it(text: str) -> None:
         SALAD.replace(" ", " " * 80, 4),
         SALAD.replace(" ", "() ", 8),
         "the (first] of [three) and {more] words that are only ever broken",
+        "well-known, half-open, long-lost, far-off, old-time, low-lying and next-door things of a well-kept house",
     ],
-    ids=["prose", "salad", "salad in short lines", "salad and blanks", "empty pairs", "brackets that close others"],
+    ids=["prose", "salad", "salad in short lines", "salad and blanks", "empty pairs", "other brackets", "hyphens"],
 )
 def test_what_has_none_is_running_text(text: str) -> None:
     assert not formed(text)
@@ -115,17 +139,44 @@ def test_too_little_is_unknown_and_so_are_a_few_long_runs() -> None:
 
 def test_of_a_fall_that_is_long_past_the_latest_is_looked_at() -> None:
     novelty = NewWords()
-    assert novelty.value(40, -1, (SEA * 4 + SALAD).encode()) > 0.8
-    assert novelty.value(40, 4000, (SEA * 4 + SALAD).encode()) > 0.8
-    assert "never stood before" in novelty.why()
+    for back in (-1, 4000):
+        novelty.look(40, back, (SEA * 4 + SALAD).encode())
+        assert novelty.new > 0.8
+    assert "never stood before" in novelty.why("new_words")
+    assert "joints a word" in novelty.why("broken_words")
+    assert "ways" in novelty.why("joint_kinds")
 
 
 def test_a_word_that_was_cut_by_the_fall_counts_as_before_it() -> None:
     text = SEA + "lighthouse " + SALAD
-    assert NewWords().value(7, len(SALAD) + len("house "), text.encode()) == read(SEA + "lighthouse", " " + SALAD)
+    found = NewWords()
+    found.look(7, len(SALAD) + len("house "), text.encode())
+    assert found.new == read(SEA + "lighthouse", " " + SALAD)
 
 
 def test_each_fall_is_looked_at_anew() -> None:
     novelty = NewWords()
-    assert novelty.value(40, len(SALAD), (SEA + SALAD).encode()) > 0.8
-    assert novelty.value(41, len(SEA), (SEA + SALAD + SEA).encode()) == 0.0
+    novelty.look(40, len(SALAD), (SEA + SALAD).encode())
+    assert novelty.new > 0.8
+    novelty.look(41, len(SEA), (SEA + SALAD + SEA).encode())
+    assert novelty.new == 0.0
+
+
+def test_words_of_a_spoiled_cache_are_broken_and_in_many_ways() -> None:
+    found = look(SEA, NOISE)
+    assert found.broken > 0.2
+    assert found.kinds >= 5.0
+    assert look(SEA, SALAD[:MOST]).kinds == 1.0, "a capital within a word, and no more"
+    assert (look("", SEA).broken, look("", SEA).kinds) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("text", [CODE, "| Io | 1821.6 | 8.93 | 0.0041 |\n" * 8])
+def test_what_has_a_form_is_broken_in_no_way(text: str) -> None:
+    found = look(SEA, text)
+    assert (found.new, found.broken, found.kinds) == (0.0, 0.0, 0.0)
+
+
+def test_too_little_is_broken_in_an_unknown_way() -> None:
+    found = look(SEA, SEA[: LEAST - 1])
+    assert math.isnan(found.broken)
+    assert math.isnan(found.kinds)
