@@ -56,7 +56,7 @@ def half_of(prompt: str) -> Half:
 UNDECIDED = "undecided"
 
 
-class Trace(msgspec.Struct, frozen=True):
+class Trace(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     A recorded trace: one line of a file. `guard.lab.cases` tells of the fields not named here.
 
@@ -65,6 +65,7 @@ class Trace(msgspec.Struct, frozen=True):
         injected_at: Tokens relayed when the cache was spoiled; None without a fault. Unit: tokens.
         half: See `half_of`.
         chunks: `[text, tokens, accepted, drafted]` for each verify step.
+        continued_at: Where the first recording ended, and `guard.lab.trace_lengthen` had it go on. Unit: tokens.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Trace(msgspec.Struct, frozen=True):
     temperature: float
     engine: str
     chunks: list[list[str | int]]
+    continued_at: int | None = None
 
 
 class Label(msgspec.Struct, frozen=True):

@@ -15,10 +15,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 import msgspec
@@ -48,6 +48,9 @@ NUM_SLOTS = 4
 SEED = 1
 
 Chunks = list[list[str | int]]
+
+#: What a trace is made of: a plan, or a trace that is to go on.
+Wanted = TypeVar("Wanted")
 
 
 class Station(NamedTuple):
@@ -90,6 +93,38 @@ def chunks_of(samples: Sequence[Sample]) -> Chunks:
     return out
 
 
+async def read_steps(
+    client: httpx.AsyncClient,
+    url: str,
+    body: Mapping[str, Any],
+    passed: Callable[[TokenCounter], Awaitable[None]] | None = None,
+) -> Chunks:
+    """
+    Have something generated, and read its verify steps.
+
+    Args:
+        client: For the request.
+        url: A route that generates, in chat or as plain text.
+        body: The request; it must ask for a stream.
+        passed: Called with the tokens so far after each piece of the reply.
+
+    Raises:
+        SetupError: The backend refused the request.
+    """
+    parser, adapter, counter, samples = SseParser(), LlamaAdapter(), TokenCounter(), list[Sample]()
+    async with client.stream("POST", url, json=dict(body)) as reply:
+        if reply.status_code != 200:
+            raise SetupError(f"the backend answered {reply.status_code}: {(await reply.aread())[:200]!r}")
+        async for data in reply.aiter_bytes():
+            counter.feed(data)
+            for event in parser.feed(data):
+                if event.data is not None and not is_done(event.data):
+                    samples += adapter.observe(decode_chunk(event.data), sample_texts)
+            if passed is not None:
+                await passed(counter)
+    return chunks_of([*samples, *adapter.finish()])
+
+
 async def record(station: Station, plan: Plan) -> Trace:
     """
     Have one answer generated, spoil what the plan says while it runs, and read its verify steps.
@@ -98,29 +133,24 @@ async def record(station: Station, plan: Plan) -> Trace:
         SetupError: The backend refused the request, or the answer ended before the fault was due.
     """
     injected: int | None = None
+
+    async def spoil_draft(counter: TokenCounter) -> None:
+        nonlocal injected
+        if plan.draft_onset is not None and injected is None and counter.tokens >= plan.draft_onset:
+            injected = counter.tokens
+            await asyncio.to_thread(station.draft.spoil, station.slot, counter.context_tokens, SEED)
+
     if plan.fault is not None:
         station.replica.arm(plan.fault)
-    parser, adapter, counter, samples = SseParser(), LlamaAdapter(), TokenCounter(), list[Sample]()
-    async with station.client.stream(
-        "POST", f"{station.replica.url}/v1/chat/completions", json=_body(plan, station.slot)
-    ) as reply:
-        if reply.status_code != 200:
-            raise SetupError(f"the backend answered {reply.status_code}: {(await reply.aread())[:200]!r}")
-        async for data in reply.aiter_bytes():
-            counter.feed(data)
-            for event in parser.feed(data):
-                if event.data is not None and not is_done(event.data):
-                    samples += adapter.observe(decode_chunk(event.data), sample_texts)
-            if plan.draft_onset is not None and injected is None and counter.tokens >= plan.draft_onset:
-                injected = counter.tokens
-                await asyncio.to_thread(station.draft.spoil, station.slot, counter.context_tokens, SEED)
+    url = f"{station.replica.url}/v1/chat/completions"
+    chunks = await read_steps(station.client, url, _body(plan, station.slot), spoil_draft)
     if plan.fault is not None:
         if not station.replica.history:
             raise SetupError(f"{plan.id}: the answer ended before the fault was due")
         injected = station.replica.history.pop().token
     station.replica.disarm()
     await station.replica.heal()
-    return _trace(plan, chunks_of([*samples, *adapter.finish()]), injected)
+    return _trace(plan, chunks, injected)
 
 
 def _body(plan: Plan, slot: int) -> dict[str, Any]:
@@ -191,17 +221,23 @@ async def record_all(
             options = EmbeddedOptions(
                 num_slots=num_slots, allow_faults=True, num_speculative_tokens=depth, threads=threads
             )
-            await record_on(options, mine, out)
+            await record_on(options, mine, out, record)
 
 
-async def record_on(options: EmbeddedOptions, wanted: Sequence[Plan], out: Path) -> None:
+async def record_on(
+    options: EmbeddedOptions,
+    wanted: Sequence[Wanted],
+    out: Path,
+    make: Callable[[Station, Wanted], Awaitable[Trace]],
+) -> None:
     """
-    Record plans on one backend, as many at once as it has slots, and append each trace as soon as it is done.
+    Make traces on one backend, as many at once as it has slots, and append each as soon as it is done.
 
     Args:
         options: How to run the backend; `allow_faults` for corruption in a running request.
-        wanted: What to record.
+        wanted: What to make.
         out: File to append to.
+        make: Makes one of them.
     """
     with best_progress() as progress:
         backend = EmbeddedBackend(options, progress)
@@ -219,13 +255,15 @@ async def record_on(options: EmbeddedOptions, wanted: Sequence[Plan], out: Path)
         left = iter(wanted)
         async with asyncio.TaskGroup() as group:
             for station in stations:
-                group.create_task(_work(station, left, out))
+                group.create_task(_work(station, left, out, make))
 
 
-async def _work(station: Station, left: Iterator[Plan], out: Path) -> None:
-    """Record what is left, one plan after the other; the stations share the rest."""
-    for plan in left:
-        trace = await record(station, plan)
+async def _work(
+    station: Station, left: Iterator[Wanted], out: Path, make: Callable[[Station, Wanted], Awaitable[Trace]]
+) -> None:
+    """Make what is left, one after the other; the stations share the rest."""
+    for one in left:
+        trace = await make(station, one)
         with out.open("ab") as file:
             file.write(msgspec.json.encode(trace) + b"\n")
         print(trace.id, file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ import pytest
 from guard.lab.embedded import EmbeddedOptions
 from guard.lab.trace_labels import Trace, read_traces
 from guard.lab.trace_plans import Plan
-from guard.lab.traces import record_on
+from guard.lab.traces import record, record_on
 
 pytestmark = pytest.mark.embedded
 
@@ -34,7 +34,7 @@ def acceptance_length(trace: Trace, first: int, last: int) -> float:
 async def test_a_spoiled_draft_proposes_nonsense_and_the_text_is_the_same(tmp_path: Path) -> None:
     good = Plan("good", PROMPT, "prose", num_tokens=60)
     spoiled = msgspec.structs.replace(good, id="spoiled", draft_onset=24)
-    await record_on(EmbeddedOptions(num_slots=1, allow_faults=True), [good, spoiled], tmp_path / "raw.jsonl")
+    await record_on(EmbeddedOptions(num_slots=1, allow_faults=True), [good, spoiled], tmp_path / "raw.jsonl", record)
     recorded = {trace.id: trace for trace in read_traces(tmp_path / "raw.jsonl")}
     assert acceptance_length(recorded["good"], 30, 60) > 2
     assert acceptance_length(recorded["spoiled"], 1, 24) > 2
