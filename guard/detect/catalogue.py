@@ -110,6 +110,11 @@ _ALL = (
         "Whole repeats of a passage of marks, emoji and blanks alone; 0 where the prompt names as great a number.",
     ),
     _spec(
+        "repetition_figures", 0, math.inf, "times", (), False,
+        "Whole repeats of a passage without a letter, of 32 characters and six different figures at least; 0 where the "
+        "prompt may ask for figures.",
+    ),
+    _spec(
         "blank_lines", 0, math.inf, "lines", (), False,
         "Line ends that the text ends in, blank space between them allowed.",
     ),

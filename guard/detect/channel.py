@@ -32,6 +32,11 @@ _MARKS: Final = 144
 _SLACK: Final = 16
 #: Rounds of a passage up to which the prompt need not hold it for it to have been asked for.
 _FEW: Final = 3
+_FIGURES: Final = frozenset("0123456789")
+#: Characters of a passage of figures at least, and different figures in it: shorter ones are decimals, and poorer ones
+#: matrices, rules and masks.
+_LEAST_ROW: Final = 32
+_LEAST_FIGURES: Final = 6
 #: Largest token position that is remembered.
 _MOST_TOKENS: Final = 0xFFFF_FFFF
 
@@ -43,6 +48,7 @@ _LOOP: Final = {
     "repetition_tokens": "_loop_tokens",
     "repetition_letters": "_loop_letters",
     "repetition_marks": "_loop_marks",
+    "repetition_figures": "_loop_figures",
 }
 #: Further signals that look at the latest text.
 _READS_TEXT: Final = ("sameness", "fresh_words")
@@ -266,6 +272,16 @@ class TextChannel:
         if loop is None or not loop.period or loop.letters or any(map(str.isalnum, loop.passage)):
             return 0.0
         return loop.count if loop.count > self._prompt.times else 0.0
+
+    def _loop_figures(self) -> float:
+        loop = self._repetition
+        if loop is None or loop.period < _LEAST_ROW or loop.letters:
+            return 0.0
+        passage = loop.passage
+        # Digits without a blank are one number, of which a fraction may have any period.
+        if len(_FIGURES.intersection(passage)) < _LEAST_FIGURES or not any(map(str.isspace, passage)):
+            return 0.0
+        return 0.0 if self._prompt.figures else loop.count
 
     def feed(self, text: str, before: int, after: int) -> int:
         """

@@ -83,6 +83,14 @@ _PATTERN = re.compile(
     r"alphabet|numbers? from|melod(?:y|ies)|tunes?|drums?|rhythms?|tabs)\b",
     re.IGNORECASE,
 )
+#: What asks for figures, whose rows may all be the same.
+_FIGURED = re.compile(
+    r"\b(?:tables?|csv|tsv|json|ya?ml|xml|matri(?:x|ces)|arrays?|vectors?|tensors?|data\w*|midi|bars?|notes?|numbers?|"
+    r"numeric\w*|figures|bytes?|bits?|rows?|columns?|sequences?|series|coordinates|fractions?|expansions?|samples?|"
+    r"values?|readings?|measurements?|sensors?|codes?|scripts?|programs?|functions?|class(?:es)?|iterat\w*|converge\w*|"
+    r"fixed[- ]point|dumps?|calendars?|timetables?|schedules?|records?|placeholders?|fake|invent(?:ed)?)\b",
+    re.IGNORECASE,
+)
 #: What asks for something to be worked through or done round by round, whose frame comes back.
 _WORKED = re.compile(
     r"\b(?:hanoi|recurs\w+|factorials?|knit\w*|crochet\w*|moves|prints?|outputs?|simulat\w+|truth|mazes?|primes?|"
@@ -227,6 +235,14 @@ class Prompt:
     def uniform(self) -> bool:
         """True when text that is the same all over may have been asked for; also when that cannot be told."""
         return self.records or self.worked or _PATTERN.search(self._request) is not None
+
+    @cached_property
+    def figures(self) -> bool:
+        """True when figures that come again may have been asked for; also when that cannot be told."""
+        request = self._request
+        if _ENGLISH.search(request) is None or self.refrain or self.worked:
+            return True
+        return _FIGURED.search(request) is not None or _PATTERN.search(request) is not None
 
     def has_words(self, words: Collection[str]) -> bool:
         """

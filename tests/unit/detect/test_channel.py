@@ -143,6 +143,25 @@ def test_rounds_of_marks_alone_are_told_unless_the_prompt_names_as_many(
     assert channel.readers[0]() >= rounds if rounds else channel.readers[0]() == 0.0
 
 
+@pytest.mark.parametrize(
+    ("passage", "prompt", "rounds"),
+    [
+        ("-0.00000000000000001 - 10.2018-01-20 14:22:52.142 ", "Write what a server logs.", 6.0),
+        ("-0.00000000000000001 - 10.2018-01-20 14:22:52.142 ", "Write a table of what a server logs.", 0.0),
+        ("-0.00000000000000001 - 10.2018-01-20 14:22:52.142 ", "", 0.0),
+        ("010309278350515463917525773195876288659793", "What is the 97th part of a cake?", 0.0),
+        ("142857 ", "What is the seventh part of a cake?", 0.0),
+        ("0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0\n", "How do I walk in step?", 0.0),
+        ("at 14:22:52.142 of 2018-01-20, on 10.137 ", "Write what a server logs.", 0.0),
+    ],
+)
+def test_rounds_of_figures_are_told_where_none_were_asked_for(passage: str, prompt: str, rounds: float) -> None:
+    channel = TextChannel((SignalRef("repetition_figures"),), Prompt(prompt))
+    assert channel.readers[0]() == 0.0
+    channel.feed(passage * 8, 0, 8 * len(passage) // 2)
+    assert channel.readers[0]() >= rounds if rounds else channel.readers[0]() == 0.0
+
+
 def test_the_room_lasts_to_the_end_of_the_page_and_in_a_loop_of_the_block() -> None:
     channel = TextChannel((LOOP, SignalRef("garble", Window(PAGE, Unit.CHARACTERS))))
     assert channel.room == PAGE

@@ -130,6 +130,25 @@ def test_which_prompts_may_ask_for_text_that_is_the_same_all_over(text: str, uni
     assert (Prompt(text).uniform, Prompt(text).worked) == (uniform, worked)
 
 
+@pytest.mark.parametrize(
+    ("text", "figures"),
+    [
+        ("Write a server log in which a disk slowly fills up.", False),
+        ("Is honesty always best?", False),
+        ("What is a third of the decimals of pi?", True),
+        ("Dump the file to me in hex.", True),
+        ("Write the drums as MIDI.", True),
+        ("Invent a matrix.", True),
+        ("Show me how Newton's method converges.", True),
+        ("Say it twice.", True),
+        ("Opowiedz o starym zegarze.", True),
+        ("", True),
+    ],
+)
+def test_which_prompts_may_ask_for_rows_of_figures(text: str, figures: bool) -> None:
+    assert Prompt(text).figures == figures
+
+
 def test_whether_the_prompt_has_all_words_of_a_text() -> None:
     prompt = Prompt("Wish my aunt a Happy Birthday.")
     assert prompt.has_words(["happy", "birthday", "to", "you"])

@@ -154,6 +154,45 @@ ANSWERS = {
         "Which handlers are weak by default?",
         lines("#pragma weak _Handler{}\n", [(n,) for n in range(1, 41)]),
     ),
+    # Rows of figures that are the same to the letter: written before the rule on those was tried.
+    "a seventh": (
+        "Work out one divided by seven as exactly as you can.",
+        "0." + "142857" * 60 + "\n",
+    ),
+    "a ninety-seventh": (
+        "Divide 1 by 97 by hand and go on as long as you can.",
+        "0." + f"{10**96 // 97:096d}" * 6 + "\n",
+    ),
+    "midi": (
+        "Write the bass line as MIDI events: time, length, note and velocity.",
+        "0 120 36 100, 120 120 38 96, 240 120 41 90, 360 120 43 87\n" * 12,
+    ),
+    "hex dump": (
+        "Show me a hex dump of the test pattern in the card's memory.",
+        "01 23 45 67 89 01 23 45 67 89 10 32 54 76 98 10\n" * 16,
+    ),
+    "equal rows": (
+        "Write a matrix of ten rows that are all the same.",
+        "1.0 2.5 3.7 4.2 5.9 6.1 7.8 8.3 9.4\n" * 10,
+    ),
+    "settled": (
+        "Show how Newton's method finds the root of two, with the bounds before and after each iteration.",
+        "1.000000000000000 2.000000000000000\n1.500000000000000 1.416666666666667\n"
+        + "1.414213562373095 1.414213562373095\n" * 12,
+    ),
+    "drill": (
+        "How should the brass band march in the second half?",
+        "1 2 3 4 5 6 7 8, 1 2 3 4 5 6 7 8, 2 2 3 4 5 6 7 8\n" * 3,
+    ),
+    "sudoku": (
+        "Give me a finished sudoku.",
+        "".join(" ".join(str((3 * (row % 3) + row // 3 + n) % 9 + 1) for n in range(9)) + "\n" for row in range(9)),
+    ),
+    "bell": (
+        "In which order do the bells of a church with six bells ring?",
+        lines("{}\n", [("1 2 3 4 5 6",)] * 3) + "2 1 4 3 6 5\n2 4 1 6 3 5\n4 2 6 1 5 3\n4 6 2 5 1 3\n6 4 5 2 3 1\n"
+        "6 5 4 3 2 1\n5 6 3 4 1 2\n5 3 6 1 4 2\n3 5 1 6 2 4\n3 1 5 2 6 4\n1 3 2 5 4 6\n1 2 3 4 5 6\n",
+    ),
 }  # fmt: skip
 
 
