@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
 from guard.lab.cases import Case, CaseKind, read_cases, run_case
 from guard.lab.trace_labels import HALVES, Half, half_of, labelled, read_labels, read_traces
+from guard.lab.trace_lengthen import LEAST_AFTER, length, too_short
+from guard.lab.traces import SETS
 from guard.policy.judge import Judge
 from guard.shipped import find_policy
 
@@ -19,6 +22,7 @@ CASES: dict[Half, list[Case]] = {half: list(read_cases(file)) for half, file in 
 ALL = [case for cases in CASES.values() for case in cases]
 
 LEAST_TRACES = 120
+LENGTHENED = 113
 MOST_BYTES = 1_500_000
 
 
@@ -101,6 +105,22 @@ def test_a_spoiled_draft_lowers_acceptance_and_is_healthy() -> None:
 def test_every_onset_is_within_its_trace() -> None:
     for case in ALL:
         assert case.first_bad_token is None or case.first_bad_token < case.tokens
+
+
+def test_a_loop_goes_on_for_long_enough_to_be_found_unless_the_model_ends_it() -> None:
+    assert not too_short(trace for file in FILES.values() for trace in read_traces(file))
+
+
+def test_what_goes_on_does_so_where_the_recording_ended() -> None:
+    limits = {plan.id: plan.num_tokens for made in SETS.values() for plan in made()}
+    longer = [trace for file in FILES.values() for trace in read_traces(file) if trace.continued_at is not None]
+    assert len(longer) == LENGTHENED
+    for trace in longer:
+        assert trace.continued_at == limits[trace.id]
+        assert trace.first_bad_token is not None
+        assert trace.first_bad_token < trace.continued_at < length(trace) <= trace.first_bad_token + LEAST_AFTER
+        ends = list(accumulate(int(count) for _, count, *_ in trace.chunks))
+        assert trace.continued_at in ends
 
 
 def test_the_files_are_small_and_stand_outside_the_package() -> None:
