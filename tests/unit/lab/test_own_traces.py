@@ -142,6 +142,7 @@ def test_the_files_are_small_and_stand_outside_the_package() -> None:
         ("later-zero_half-all-at90-umbrella", {"same-again"}),
         ("fresh-loop-faq-t0-k2", {"circling", "going-round"}),
         ("fresh-loop-css-t0-k2", {"flood"}),
+        ("fresh-loop-log-t0-k5", {"same-figures"}),
         ("fresh-emoji-t0.2-k5", {"flood"}),
     ],
 )
