@@ -237,6 +237,8 @@ class Outgoing(abc.ABC):
 
     def _finish(self, *, whole: bool = True) -> list[Command]:
         self._phase = Phase.DONE
+        if self._delivery.started and not self.record.status:  # the head is out, and its answer was broken off
+            self.record.status = 200
         self._ledger.closed(self._now)
         return [Finish(whole)]
 

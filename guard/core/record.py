@@ -30,6 +30,8 @@ class Outcome(enum.StrEnum):
     CLIENT_GONE = "client_gone"
     RELAYED = "relayed"
     BEST = "best"
+    #: The guard was told to stop, and the time to drain was over: the answer was broken off.
+    SHUTDOWN = "shutdown"
 
 
 class AttemptRecord(msgspec.Struct):

@@ -25,8 +25,8 @@ ADDED = (0.0, *DELAYS)
 #: Most points of an answer.
 MOST_POINTS = 120
 
-#: Outcomes after which the client had no whole good answer although the guard tried.
-FAILED = (Outcome.BEST, Outcome.CUT, Outcome.EXHAUSTED, Outcome.UPSTREAM_ERROR)
+#: Outcomes after which the client had no whole good answer although the guard tried, or as it stopped.
+FAILED = (Outcome.BEST, Outcome.CUT, Outcome.EXHAUSTED, Outcome.UPSTREAM_ERROR, Outcome.SHUTDOWN)
 
 
 class _Of(msgspec.Struct):

@@ -15,7 +15,7 @@ from guard.core.record import ExchangeRecord, Outcome
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 #: Outcomes that an operator should see at the default level of most log pipelines.
-_LOUD = frozenset({Outcome.RESCUED, Outcome.CUT, Outcome.EXHAUSTED, Outcome.NOTED, Outcome.UPSTREAM_ERROR})
+_LOUD = frozenset(Outcome) - {Outcome.HEALTHY, Outcome.RELAYED, Outcome.CLIENT_GONE}
 
 
 def is_terminal() -> bool:

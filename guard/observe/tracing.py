@@ -33,7 +33,7 @@ CONTEXT = ("traceparent", "tracestate")
 #: Unit: milliseconds.
 FLUSH = 2000
 _COMPLETIONS = ("/completions", "/completion", "/generate")
-_FAILED = frozenset({Outcome.CUT, Outcome.EXHAUSTED, Outcome.UPSTREAM_ERROR})
+_FAILED = frozenset({Outcome.CUT, Outcome.EXHAUSTED, Outcome.UPSTREAM_ERROR, Outcome.SHUTDOWN})
 
 
 class TracingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

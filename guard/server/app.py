@@ -15,7 +15,7 @@ from aiohttp import web
 from guard.clock import Clock
 from guard.config import Config
 from guard.core.exchange import Exchange
-from guard.core.record import ExchangeRecord
+from guard.core.record import ExchangeRecord, Outcome
 from guard.core.settings import ExchangeSettings
 from guard.core.tape import Tapes
 from guard.errors import RequestError
@@ -93,7 +93,9 @@ class Guard:
             self.metrics.rescores = rescorer
             rescorer.revised = self._revised
         self.draining = False
-        #: Requests that were still open when the time to drain was over.
+        #: Whether the time to drain is over: what is open now is broken off.
+        self.stopping = False
+        #: Requests that were still open when it was.
         self.cut = 0
         self.metrics.store = store
         self.sharing = Sharing(
@@ -136,10 +138,12 @@ class Guard:
 
     async def drain(self) -> None:
         """Wait until no request is open, at most for `timeouts.drain`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.config.timeouts.drain):
-                await self.gate.empty()
-        self.cut = self.gate.inside
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.timeouts.drain):
+                    await self.gate.empty()
+        finally:  # a second signal ends the wait as well
+            self.stopping, self.cut = True, self.gate.inside
 
     async def _body(self, request: web.BaseRequest, held: Held) -> bytes:
         coding = coding_of(request.headers.get("Content-Encoding", ""))
@@ -229,6 +233,8 @@ class Guard:
     def _over(self, exchange: Exchange, driver: Driver, owner: str) -> None:
         record = exchange.record
         record.ended_at = time.time()
+        if self.stopping and record.outcome is Outcome.CLIENT_GONE:
+            record.outcome = Outcome.SHUTDOWN
         if exchange.attempt is not None:
             exchange.attempt.record.suspicion_peak = round(exchange.attempt.monitor.peak, 4)
         self.metrics.aborts_sent += driver.aborts_sent

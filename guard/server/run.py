@@ -123,6 +123,7 @@ async def running_guard(
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
         await asyncio.gather(rescorer.close(), guard.withdrawals.close())
+        await guard.sharing.close()
         await store.close()
         await pool.close()
         for closing in (recorder, tracing):

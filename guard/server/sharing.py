@@ -23,7 +23,7 @@ BASELINE_BEATS = 5
 #: Most of a reason that is told. Unit: characters.
 MAX_REASON = 300
 #: Outcomes that are told even when no rule spoke.
-_TOLD = frozenset({Outcome.EXHAUSTED, Outcome.CUT, Outcome.UPSTREAM_ERROR})
+_TOLD = frozenset({Outcome.EXHAUSTED, Outcome.CUT, Outcome.UPSTREAM_ERROR, Outcome.SHUTDOWN})
 
 
 def store_for(config: Config, clock: Clock, wall: Callable[[], float] = time.time) -> StateStore:
@@ -103,6 +103,11 @@ class Sharing:
         while self._ended:
             await self.store.note_verdict(self._ended.popleft())
         await self.store.beat(self._active())
+
+    async def close(self) -> None:
+        """Tell what has happened since the last beat; the store itself stays open."""
+        if self._ended:
+            await self.beat()
 
     async def run(self) -> None:
         """Beat until cancelled."""

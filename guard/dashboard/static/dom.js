@@ -61,6 +61,7 @@ const OUTCOMES = {
   exhausted: ["bad", "Retries exhausted"],
   upstream_error: ["bad", "Backend error"],
   client_gone: ["", "Client left"],
+  shutdown: ["bad", "Guard stopped"],
   relayed: ["", "Relayed"],
   open: ["info", "In flight"],
 };

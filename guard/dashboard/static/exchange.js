@@ -59,7 +59,7 @@ function story(found) {
     rescued: late ? `The client got the text up to there, and then its continuation: ${short(late)} bad tokens had left before suspicion rose, and stand in the answer.` : "The client got only healthy text.", healthy: "The client got it as it came.", exhausted: found.plan_reason ? "Nothing more was tried, and the answer was ended with an error." : "No attempt was left, so the answer was ended with an error.",
     best: "No attempt was good; the client got the healthy part of the best one, marked as cut short.",
     cut: "The answer was cut and ended with an error.", noted: "It was let pass, and noted.", upstream_error: "The client was told of a backend error.",
-    client_gone: "The client left before the end.", relayed: "It was passed on unwatched.",
+    client_gone: "The client left before the end.", shutdown: "The guard was stopped, and its time to drain was over: the answer was broken off.", relayed: "It was passed on unwatched.",
   }[found.open ? "" : found.outcome] ?? "");
   if (found.plan_reason) out.push(h("span", { class: "dim" }, ` (${found.plan_reason})`));
   return out;

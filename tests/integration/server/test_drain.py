@@ -11,9 +11,13 @@ import time
 import aiohttp
 import pytest
 
+from guard.config import TimeoutSettings
+from guard.core.record import ExchangeRecord, Outcome
+from guard.server.run import Running
+from tests.integration.server.conftest import guarded
 from tests.integration.server.process import Serving, guard_process
 from tests.integration.server.scripted import OK_SSE, backend
-from tests.unit.core.transcript import DONE, chunk
+from tests.unit.core.transcript import DONE, chunk, policy
 
 STREAMS = 100
 WORDS = 24
@@ -37,15 +41,16 @@ def endless(_: int) -> list[bytes | float | None]:
 class Client:
     """One stream, read to whatever end it has."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, name: str) -> None:
         self.begun = asyncio.Event()
         self.text = ""
         self.broken = False
-        self.task = asyncio.create_task(self._read(session, url))
+        self.task = asyncio.create_task(self._read(session, url, name))
 
-    async def _read(self, session: aiohttp.ClientSession, url: str) -> None:
+    async def _read(self, session: aiohttp.ClientSession, url: str, name: str) -> None:
+        headers = {"x-request-id": name}
         try:
-            async with session.post(url + "/v1/chat/completions", json=BODY) as answer:
+            async with session.post(url + "/v1/chat/completions", json=BODY, headers=headers) as answer:
                 async for data in answer.content.iter_any():
                     self.text += data.decode()
                     self.begun.set()
@@ -53,8 +58,8 @@ class Client:
             self.broken = True
 
 
-async def begin(session: aiohttp.ClientSession, url: str, count: int) -> list[Client]:
-    clients = [Client(session, url) for _ in range(count)]
+async def begin(session: aiohttp.ClientSession, url: str, count: int, name: str = "") -> list[Client]:
+    clients = [Client(session, url, name) for _ in range(count)]
     await asyncio.wait_for(asyncio.gather(*(client.begun.wait() for client in clients)), 20)
     return clients
 
@@ -105,6 +110,42 @@ async def test_streams_past_the_cap_are_cut_and_never_look_whole() -> None:
         assert client.broken
         assert "[DONE]" not in client.text
     assert sorted(upstream.closed_by_peer) == [1, 2, 3, 4, 5]
+
+
+def outcomes(running: Running) -> dict[str, float]:
+    families = {family.name: family for family in running.guard.metrics.collect()}
+    return {one.labels["outcome"]: one.value for one in families["guard_exchanges"].samples}
+
+
+def record(running: Running, name: str) -> ExchangeRecord:
+    found = running.guard.records.get(name)
+    assert found is not None
+    return found
+
+
+async def test_what_the_end_of_the_drain_cuts_is_not_the_clients_doing() -> None:
+    """One client leaves while the guard drains; one stream and one whole answer are still open at its end."""
+    drain = TimeoutSettings(drain=0.5)
+    async with aiohttp.ClientSession() as session, backend(endless) as upstream:
+        async with guarded(upstream.url, policy=policy(), timeouts=drain) as (running, _):
+            [leaving] = await begin(session, running.url, 1, "left")
+            [staying] = await begin(session, running.url, 1, "cut-stream")
+            whole = {**BODY, "stream": False}
+            asked = asyncio.create_task(
+                session.post(running.url + "/v1/chat/completions", json=whole, headers={"x-request-id": "cut-whole"})
+            )
+            await asyncio.sleep(0.1)
+            asyncio.get_running_loop().call_later(0.1, leaving.task.cancel)
+        with pytest.raises(aiohttp.ClientError):
+            await asked
+        await staying.task
+    assert staying.broken
+    assert outcomes(running) == {"client_gone": 1, "shutdown": 2}
+    left, stream, answer = (record(running, name) for name in ("left", "cut-stream", "cut-whole"))
+    assert (left.outcome, left.status) == (Outcome.CLIENT_GONE, 200)
+    assert (stream.outcome, stream.status) == (Outcome.SHUTDOWN, 200)
+    assert (answer.outcome, answer.status) == (Outcome.SHUTDOWN, 0)
+    assert running.guard.cut == 2
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

@@ -137,6 +137,35 @@ async def test_a_replica_that_one_guard_ejects_is_out_for_the_other_too(tmp_path
         server.kill()
 
 
+async def test_what_happened_just_before_a_guard_stopped_is_told_to_the_others(tmp_path: Path) -> None:
+    """An answer that the policy cut, and one that the end of the drain broke off: there is no further beat."""
+    server = Server(tmp_path)
+    store = StoreSettings(url=server.url, deadline=2.0)
+    try:
+        server.start()
+        async with (
+            backend(lambda n: [OK_SSE, chunk(BAD if n == 1 else "One "), None]) as upstream,
+            aiohttp.ClientSession() as client,
+            guard("http://127.0.0.1:1", store=store) as other,
+        ):
+            async with guard(upstream.url, store=store, budget=NO_RETRIES) as running:
+                url = running.url + "/v1/chat/completions"
+                async with client.post(url, json=CHAT, headers={"x-request-id": "cut"}) as response:
+                    await response.read()
+                await running.settled()
+                held = asyncio.create_task(client.post(url, json=CHAT, headers={"x-request-id": "open"}))
+                await asyncio.sleep(0.05)
+            with pytest.raises(aiohttp.ClientError):
+                await held
+            told = await other.guard.sharing.store.recent_verdicts(10)
+            assert [(one["request_id"], one["outcome"]) for one in told] == [
+                ("open", "shutdown"),
+                ("cut", "exhausted"),
+            ]
+    finally:
+        server.kill()
+
+
 async def test_two_guards_share_one_budget_through_redis(tmp_path: Path) -> None:
     server = Server(tmp_path)
     try:

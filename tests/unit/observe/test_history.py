@@ -74,6 +74,14 @@ def test_what_is_only_relayed_is_no_watched_exchange() -> None:
     assert (total["exchanges"], total["watched"], total["attempts"]) == (1, 0, 0)
 
 
+def test_an_answer_that_the_guard_broke_off_as_it_stopped_failed_and_one_that_its_client_left_did_not() -> None:
+    history = History()
+    history.count(record(NOW, outcome=Outcome.SHUTDOWN))
+    history.count(record(NOW, outcome=Outcome.CLIENT_GONE))
+    total: Any = history.answer(NOW, 60)["total"]
+    assert (total["exchanges"], total["failed"], total["outcome_shutdown"]) == (2, 1, 1)
+
+
 def test_a_clock_that_steps_back_loses_nothing() -> None:
     history = History()
     history.count(record(NOW))

@@ -37,6 +37,14 @@ def test_one_json_line_with_what_an_operator_needs(capfd: pytest.CaptureFixture[
     structlog.reset_defaults()
 
 
+@pytest.mark.parametrize("outcome", Outcome)
+def test_whatever_was_not_just_healthy_is_a_warning(outcome: Outcome, capfd: pytest.CaptureFixture[str]) -> None:
+    configure("info")
+    log_exchange(structlog.get_logger(), record(outcome))
+    quiet = outcome in (Outcome.HEALTHY, Outcome.RELAYED, Outcome.CLIENT_GONE)
+    assert json.loads(capfd.readouterr().err)["level"] == ("info" if quiet else "warning")
+
+
 def test_healthy_exchanges_are_quiet_at_warning(capfd: pytest.CaptureFixture[str]) -> None:
     configure("warning")
     log_exchange(structlog.get_logger(), record(Outcome.HEALTHY))

@@ -119,6 +119,14 @@ def test_failures_are_errors() -> None:
     assert (exchange.attributes or {})["error.type"] == "upstream_error"
 
 
+def test_an_answer_that_was_broken_off_as_the_guard_stopped_is_an_error_too() -> None:
+    made, exporter = tracing()
+    made.begin({}, ROUTE, "", "r-1").finish(record(Outcome.SHUTDOWN))
+    (exchange,) = exporter.get_finished_spans()
+    assert exchange.status.status_code is StatusCode.ERROR
+    assert (exchange.attributes or {})["error.type"] == "shutdown"
+
+
 def test_an_attempt_without_a_record_ends_with_its_exchange() -> None:
     made, exporter = tracing()
     trace = made.begin({}, ROUTE, "m", "r-1")
