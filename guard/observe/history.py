@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -110,10 +110,10 @@ class History:
     The rings.
 
     Args:
-        replicas: Names of the replicas that are configured.
+        replicas: Gives the names of the replicas that there are now.
     """
 
-    def __init__(self, replicas: Iterable[str] = ()) -> None:
+    def __init__(self, replicas: Callable[[], Iterable[str]] = tuple) -> None:
         self._rings = [(length, deque[Bin](maxlen=bins)) for length, bins in (FINE, COARSE)]
         self._replica = Bounded(MOST_REPLICAS, replicas)
         self._model = Bounded(MOST_MODELS)

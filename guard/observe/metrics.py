@@ -118,7 +118,7 @@ class Metrics(Collector):
         policies: Counts of the policies.
         recorder: Counts of the recorder.
         pool: Counts of the replicas.
-        replicas: Names of the replicas that are configured.
+        replicas: Gives the names of the replicas that there are now.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Metrics(Collector):
         policies: PolicyCounts | None = None,
         recorder: RecorderCounts | None = None,
         pool: PoolCounts | None = None,
-        replicas: Iterable[str] = (),
+        replicas: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._policies: PolicyCounts = policies or NoPolicies()
         self._recorder: RecorderCounts = recorder or NoRecorder()
@@ -147,7 +147,7 @@ class Metrics(Collector):
         #: The store of shared state, once there is one.
         self.store: StateStore | None = None
         self._model = Bounded(MOST_MODELS)
-        self._replica = Bounded(MOST_REPLICAS, replicas)
+        self._replica = Bounded(MOST_REPLICAS, replicas, self._forget)
         self._outcomes: Counter[str] = Counter()
         self._models: Counter[tuple[str, str]] = Counter()
         self._modes: Counter[str] = Counter()
@@ -205,6 +205,12 @@ class Metrics(Collector):
         if length is None:
             length = self._lengths[replica] = Histogram(LENGTHS)
         length.observe(1 + accepted / steps)
+
+    def _forget(self, replica: str) -> None:
+        """One that is gone: its series end, so that there are never more than can be told apart."""
+        self._lengths.pop(replica, None)
+        for key in [key for key in self._replicas if key[0] == replica]:
+            del self._replicas[key]
 
     def _observe(self, name: str, value: float | None) -> None:
         if value is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
@@ -29,21 +29,38 @@ class Bounded:
 
     Args:
         most: Values told apart.
-        first: Values that are known beforehand, which always have a place.
+        known: Values that are known now; each has a place. One that is known no longer keeps its own until a known one
+            needs it.
+        forget: Told of each value that has lost its place.
     """
 
-    def __init__(self, most: int, first: Iterable[str] = ()) -> None:
-        self._seen = set(first)
-        self._most = max(most, len(self._seen))
+    def __init__(
+        self, most: int, known: Callable[[], Iterable[str]] = tuple, forget: Callable[[str], None] | None = None
+    ) -> None:
+        self._seen: dict[str, None] = {}  # in the order in which they came
+        self._most = most
+        self._known = known
+        self._forget = forget
 
     def __call__(self, value: str) -> str:
         """The label for a value."""
         if value in self._seen:
             return value
-        if len(self._seen) >= self._most or not value or len(value) > 200:
+        if not value or len(value) > 200 or not self._has_place(value, set(self._known())):
             return OTHER
-        self._seen.add(value)
+        self._seen[value] = None
         return value
+
+    def _has_place(self, value: str, known: set[str]) -> bool:
+        """Whether a new value may have a place, once one that nobody knows any more has made room for it."""
+        if value not in known:
+            return len(known.union(self._seen)) < self._most
+        if len(self._seen) >= max(self._most, len(known)):
+            gone = next(one for one in self._seen if one not in known)
+            del self._seen[gone]
+            if self._forget is not None:
+                self._forget(gone)
+        return True
 
 
 class Histogram:

@@ -71,9 +71,8 @@ class Guard:
         self.policies = policies
         self.pool = pool
         self.clock = clock
-        names = [upstream.name for upstream in pool.upstreams]
-        self.metrics = Metrics(policies, recorder, pool, names)
-        self.history = History(names)
+        self.metrics = Metrics(policies, recorder, pool, self._replicas)
+        self.history = History(self._replicas)
         self.started_at = time.time()
         self.records = RecordStore()
         self.live = LiveHub(self.metrics)
@@ -102,7 +101,7 @@ class Guard:
             store,
             baselines,
             lambda: self.metrics.in_flight,
-            lambda: [upstream.name for upstream in pool.upstreams],
+            self._replicas,
             rescorer.floors if rescorer is not None else None,
         )
 
@@ -135,6 +134,9 @@ class Guard:
             return self._refusal(form, error, request_id)
         finally:
             self.gate.leave(owner)
+
+    def _replicas(self) -> list[str]:
+        return [upstream.name for upstream in self.pool.upstreams]
 
     async def drain(self) -> None:
         """Wait until no request is open, at most for `timeouts.drain`."""

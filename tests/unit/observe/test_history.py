@@ -29,7 +29,7 @@ def bad(replica: str = "a") -> AttemptRecord:
 
 
 def test_an_exchange_counts_in_the_bin_of_its_end() -> None:
-    history = History(["a"])
+    history = History(lambda: ["a"])
     history.count(record(NOW - 100, tokens_shown=5, tokens_burned=2, ttft_upstream=0.1, ttft_delivered=0.1))
     history.count(record(NOW, outcome=Outcome.RESCUED, attempts=[bad()], ttft_upstream=0.1, ttft_delivered=0.3))
     told: Any = history.answer(NOW, 300)
@@ -104,7 +104,7 @@ def test_what_comes_after_a_clock_was_put_back_grows_old_as_ever() -> None:
 @pytest.mark.parametrize("seconds", [60, 900, 86400])
 def test_the_sums_of_several_processes_are_those_of_one(seconds: int) -> None:
     """As they cross a wire: quantiles, lengths and all are of the whole, never of averages."""
-    together, parts = History(["a", "b"]), [History(["a", "b"]), History(["a", "b"]), History(["a", "b"])]
+    together, parts = History(lambda: ["a", "b"]), [History(lambda: ["a", "b"]), History(lambda: ["a", "b"]), History(lambda: ["a", "b"])]
     for number in range(200):
         one = record(
             NOW - 7 * (200 - number),
@@ -123,7 +123,7 @@ def test_the_sums_of_several_processes_are_those_of_one(seconds: int) -> None:
 
 @pytest.mark.parametrize(("mode", "retried"), [("restart", 1), ("whole", 0)])
 def test_a_second_look_is_no_retry(mode: str, retried: int) -> None:
-    history = History(["a"])
+    history = History(lambda: ["a"])
     history.count(record(NOW, attempts=[AttemptRecord(n, "a", "vllm", m) for n, m in ((1, "first"), (2, mode))]))
     told: Any = history.answer(NOW, 300)
     assert told["total"]["retried"] == retried

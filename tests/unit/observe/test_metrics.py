@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 import guard.observe
 from guard.clock import VirtualClock
 from guard.core.record import AttemptRecord, ExchangeRecord, Outcome
+from guard.observe.history import History
 from guard.observe.metrics import MOST_MODELS, MOST_REPLICAS, NAMES, Metrics, table
 from guard.retry.budget import Budget
 from guard.state.memory import MemoryFleet, MemoryStore
@@ -107,8 +109,30 @@ def test_a_streamed_answer_is_timed() -> None:
         assert line in text
 
 
+def test_replicas_that_come_and_go_are_told_apart_for_as_long_as_the_guard_runs() -> None:
+    """A service whose pods get a new address with each release: those of long ago are nobody's any more."""
+    now: list[str] = []
+    metrics, history = Metrics(replicas=lambda: now), History(lambda: now)
+    for release in range(MOST_REPLICAS):
+        now[:] = [f"10.0.{release}.{pod}" for pod in range(3)]
+        for replica in now:
+            attempt = AttemptRecord(1, replica, "vllm", "first", accepted=[1], drafted=[3])
+            done = record(attempts=[attempt], ended_at=1000.0 * release)
+            metrics.count(done)
+            history.count(done)
+    text = scrape(metrics)
+    for replica in now:
+        assert f'guard_replica_attempts_total{{replica="{replica}",result="good"}} 1.0' in text
+        assert f'guard_acceptance_length_count{{replica="{replica}"}} 1.0' in text
+    found = {line.split('replica="')[1].split('"')[0] for line in text.splitlines() if 'replica="' in line}
+    assert len(found) == MOST_REPLICAS
+    assert "other" not in found
+    told: Any = history.answer(1000.0 * release, 600)
+    assert sorted(told["replicas"]) == now
+
+
 def test_labels_stay_bounded_under_ten_thousand_exchanges() -> None:
-    metrics = Metrics(replicas=["a", "b"])
+    metrics = Metrics(replicas=lambda: ["a", "b"])
     outcomes, kinds = list(Outcome), [None, *Kind]
     for index in range(10_000):
         attempt = AttemptRecord(

@@ -18,10 +18,24 @@ def test_a_histogram_counts_on_the_right_side_of_its_bounds() -> None:
 
 
 def test_values_of_a_label_are_bounded_and_known_ones_always_have_a_place() -> None:
-    label = Bounded(3, ["a", "b"])
+    label = Bounded(3, lambda: ["a", "b"])
     assert [label(value) for value in ("x", "y", "b", "x", "a", "", "z" * 500)] == [
         "x", OTHER, "b", "x", "a", OTHER, OTHER,
     ]  # fmt: skip
+
+
+def test_values_that_are_no_longer_known_give_their_place_to_those_that_are() -> None:
+    known, forgotten = ["a", "b", "c"], []
+    label = Bounded(3, lambda: known, forgotten.append)
+    assert [label(value) for value in ("c", "a", "b")] == ["c", "a", "b"]
+    known[:] = ["b", "d"]
+    # One that is gone and still has its place keeps its series until somebody needs the place.
+    assert [label(value) for value in ("a", "x", "d", "a", "c")] == ["a", OTHER, "d", "a", OTHER]
+    assert forgotten == ["c"]
+    known[:] = ["d", "e", "f", "g"]
+    # More than the most are told apart where more are known.
+    assert [label(value) for value in ("d", "e", "f", "g", "a", "b")] == ["d", "e", "f", "g", OTHER, OTHER]
+    assert forgotten == ["c", "a", "b"]
 
 
 @pytest.mark.parametrize(
