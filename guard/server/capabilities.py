@@ -159,8 +159,11 @@ class CapabilityCache:
             replicas: Gives those there are now.
         """
         while True:
-            for replica, asker in list(replicas()):
+            there = list(replicas())
+            for replica, asker in there:
                 await self.refresh(replica, asker)
+            for gone in self._proven.keys() - {replica for replica, _ in there}:
+                del self._proven[gone]
             await asyncio.sleep(self._interval)
 
     def report(self) -> dict[ReplicaId, Capabilities]:

@@ -104,10 +104,11 @@ class Withdrawals:
             body = withdrawal(request)
             if body is None:
                 self.counts["route"] += 1
-            elif self._clock.now() - self._latest.get(upstream.name, -PAUSE) < PAUSE:
+            elif (now := self._clock.now()) - self._latest.get(upstream.name, -PAUSE) < PAUSE:
                 self.counts["pace"] += 1
             else:
-                self._latest[upstream.name] = self._clock.now()
+                # Without those that have had their pause, which may be of replicas long gone.
+                self._latest = {one: at for one, at in self._latest.items() if now - at < PAUSE} | {upstream.name: now}
                 self._start(upstream, record, request.route, body, headers)
 
     def _start(

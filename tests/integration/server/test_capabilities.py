@@ -49,6 +49,20 @@ async def test_a_replica_that_is_away_keeps_what_it_was_proven() -> None:
     assert cache.report()[A].version == "1"
 
 
+async def test_a_replica_that_is_there_no_longer_is_told_of_no_longer() -> None:
+    cache = CapabilityCache(interval=0.01)
+    async with engine() as scripted, aiohttp.ClientSession() as session:
+        there = [(A, AiohttpAsker(session, scripted.url))]
+        running = asyncio.create_task(cache.run(lambda: there))
+        async with asyncio.timeout(10):
+            while cache.of(A) is None:
+                await asyncio.sleep(0.01)
+            there.clear()
+            while cache.report():
+                await asyncio.sleep(0.01)
+        running.cancel()
+
+
 async def test_a_guard_that_proves_knows_its_replicas_and_tells_its_admin_port() -> None:
     async with engine() as scripted, aiohttp.ClientSession() as client:
         config = Config(
