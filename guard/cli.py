@@ -92,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("name", help="who gets it")
     key.set_defaults(command=_key)
     health = commands.add_parser("healthcheck", help="ask a guard on this machine whether it is ready")
-    health.add_argument("--url", help="its admin port (default: as the variables say, else http://127.0.0.1:8001)")
+    health.add_argument("--config", type=Path, help="its configuration file, for its admin port")
+    health.add_argument("--url", help="its admin port (default: as file or variables say, else http://127.0.0.1:8001)")
     health.add_argument(
         "--wait", type=float, default=0.0, metavar="SECONDS", help="ask again until then (default: once)"
     )
@@ -297,7 +298,7 @@ def _key(args: argparse.Namespace) -> int:
 def _healthcheck(args: argparse.Namespace) -> int:
     from guard.lab.healthcheck import healthcheck_command  # noqa: PLC0415
 
-    return healthcheck_command(args.url, args.wait)
+    return healthcheck_command(args.url, args.wait, args.config)
 
 
 def _demo(args: argparse.Namespace) -> int:

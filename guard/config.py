@@ -322,6 +322,12 @@ class Loaded(NamedTuple):
     document: Document
 
 
+class _Admin(msgspec.Struct, frozen=True):
+    """Of a configuration, the admin port alone."""
+
+    admin: AdminListen = AdminListen()
+
+
 Option = tuple[Sequence[str | int], Plain, str]
 
 
@@ -333,6 +339,28 @@ def load_config(path: Path) -> Config:
         ConfigError: With file, line and setting.
     """
     return load(path, {}).config
+
+
+def load_admin(path: Path | None, environ: Mapping[str, str]) -> AdminListen:
+    """
+    Where the admin port of a guard with this configuration is. The guard may have read it when all of it was right: what
+    is wrong elsewhere in it does not matter.
+
+    Args:
+        path: The file, if there is one.
+        environ: Environment variables.
+
+    Raises:
+        ConfigError: With file and line, or variable, and the setting.
+    """
+    document = Document(read_text(path) if path is not None else "", str(path) if path is not None else None)
+    apply(document, _Admin, environ)
+    if document.data is None:
+        document.data = {}
+    admin = to_struct(document, _Admin).admin
+    if not admin.port:
+        document.fail("admin.port", "a free port is taken for 0; give --url, as the guard tells it")
+    return admin
 
 
 def load(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import ssl
 import sys
 import time
 from pathlib import Path
 
 import httpx
 
-from guard.config import Config, load
+from guard.config import AdminListen, load_admin
 from guard.config_rules import url_problem
 from guard.errors import ConfigError
 
@@ -20,52 +21,86 @@ TIMEOUT = 3.0
 PAUSE = 0.1
 
 
-def healthcheck_command(url: str | None, wait: float = 0.0) -> int:
+def healthcheck_command(url: str | None, wait: float = 0.0, config: Path | None = None) -> int:
     """
     Ask `/readyz` of a guard on this machine.
 
     Args:
-        url: Its admin port; by the configuration that the environment names if None.
+        url: Its admin port; by the configuration if None.
         wait: For how long to ask again until it is ready: after a start. Unit: seconds.
+        config: Its configuration file; the one that the environment names, if there is one, if None.
 
     Returns:
         0 when it is ready, 1 when it is not or cannot be reached.
 
     Raises:
-        ConfigError: The URL is none, or the time is no length of time.
+        ConfigError: The URL is none, the file does not say where the port is, or the time is no length of time.
     """
+    if url and config is not None:
+        raise ConfigError("give it or --config, not both", where="--url")
     problem = url_problem(url) if url else ""
     if problem:
         raise ConfigError(problem, where="--url")
     if not 0 <= wait < math.inf:
         raise ConfigError("give a number of seconds from 0 on", where="--wait")
-    target = (url or admin_url()).rstrip("/") + "/readyz"
+    admin = AdminListen() if url else _admin(config)
+    target, context = (url or _url(admin)).rstrip("/") + "/readyz", _context(admin)
     deadline = time.monotonic() + wait
     while True:
-        is_ready, said = _ask(target)
+        is_ready, said = _ask(target, context)
         if is_ready or time.monotonic() >= deadline:
             print(said, file=sys.stdout if is_ready else sys.stderr)
             return 0 if is_ready else 1
         time.sleep(PAUSE)
 
 
-def _ask(target: str) -> tuple[bool, str]:
+def _ask(target: str, context: ssl.SSLContext) -> tuple[bool, str]:
     """Whether it is ready, and what it or the system said."""
     try:
-        # The certificate is for the name that others use, and this never leaves the machine.
-        answer = httpx.get(target, timeout=TIMEOUT, verify=False, trust_env=False)  # noqa: S501
+        answer = httpx.get(target, timeout=TIMEOUT, verify=context, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # of a host in the configuration, too
         return False, f"{target}: {error}"
     return answer.status_code == 200, answer.text
 
 
-def admin_url() -> str:
-    """Where the admin port is, by GUARD_CONFIG and the other variables."""
+def _context(admin: AdminListen) -> ssl.SSLContext:
+    """
+    How it is asked by HTTPS: the certificate is for the name that others use, and this never leaves the machine.
+
+    Raises:
+        ConfigError: The port wants to be shown a certificate, and the guard's own cannot be had.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if admin.tls is not None and admin.tls.client_ca is not None:
+        try:
+            context.load_cert_chain(admin.tls.cert, admin.tls.key)  # of those who may ask, the one that is at hand
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"{admin.tls.cert}: {error}", where="admin.tls") from error
+    return context
+
+
+def admin_url(config: Path | None = None) -> str:
+    """
+    Where the admin port is, by the configuration file and the variables.
+
+    Raises:
+        ConfigError: That file does not say.
+    """
+    return _url(_admin(config))
+
+
+def _admin(config: Path | None) -> AdminListen:
+    if config is not None:
+        return load_admin(config, os.environ)
     named = os.environ.get("GUARD_CONFIG")
     try:
-        admin = load(Path(named) if named else None, os.environ, own_upstream=True).config.admin
+        return load_admin(Path(named) if named else None, os.environ)
     except ConfigError:
-        admin = Config(upstreams=[]).admin
+        return AdminListen()
+
+
+def _url(admin: AdminListen) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(admin.host, admin.host)  # noqa: S104
     scheme = "http" if admin.tls is None else "https"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{admin.port}"

@@ -104,7 +104,10 @@ def test_what_comes_after_a_clock_was_put_back_grows_old_as_ever() -> None:
 @pytest.mark.parametrize("seconds", [60, 900, 86400])
 def test_the_sums_of_several_processes_are_those_of_one(seconds: int) -> None:
     """As they cross a wire: quantiles, lengths and all are of the whole, never of averages."""
-    together, parts = History(lambda: ["a", "b"]), [History(lambda: ["a", "b"]), History(lambda: ["a", "b"]), History(lambda: ["a", "b"])]
+    together, parts = (
+        History(lambda: ["a", "b"]),
+        [History(lambda: ["a", "b"]), History(lambda: ["a", "b"]), History(lambda: ["a", "b"])],
+    )
     for number in range(200):
         one = record(
             NOW - 7 * (200 - number),
