@@ -18,7 +18,7 @@ from pathlib import Path
 
 from guard import __version__
 from guard.compiled import build_name
-from guard.errors import ConfigError, GuardError
+from guard.errors import GuardError
 
 EXIT_GOOD = 0
 EXIT_FAILED = 1
@@ -312,18 +312,19 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _policy_check(args: argparse.Namespace) -> int:
-    from guard.shipped import find_policy  # noqa: PLC0415
+    from guard.shipped import find_policy, policy_faults  # noqa: PLC0415
 
     code = EXIT_GOOD
     for name in args.policies:
         if Path(name).stem.endswith("_test"):
             continue  # stands beside a policy; `guard policy test` reads it
-        try:
-            policy = find_policy(name)
-        except ConfigError as error:
-            print(error, file=sys.stderr)
+        faults = policy_faults(name)
+        for fault in faults:
+            print(fault, file=sys.stderr)
+        if faults:
             code = EXIT_FAILED
         else:
+            policy = find_policy(name)
             print(f"{name}: good ({policy.name}, {len(policy.rules)} rules)")
     return code
 

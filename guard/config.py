@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -322,12 +322,6 @@ class Loaded(NamedTuple):
     document: Document
 
 
-class _Admin(msgspec.Struct, frozen=True):
-    """Of a configuration, the admin port alone."""
-
-    admin: AdminListen = AdminListen()
-
-
 Option = tuple[Sequence[str | int], Plain, str]
 
 
@@ -339,28 +333,6 @@ def load_config(path: Path) -> Config:
         ConfigError: With file, line and setting.
     """
     return load(path, {}).config
-
-
-def load_admin(path: Path | None, environ: Mapping[str, str]) -> AdminListen:
-    """
-    Where the admin port of a guard with this configuration is. The guard may have read it when all of it was right: what
-    is wrong elsewhere in it does not matter.
-
-    Args:
-        path: The file, if there is one.
-        environ: Environment variables.
-
-    Raises:
-        ConfigError: With file and line, or variable, and the setting.
-    """
-    document = Document(read_text(path) if path is not None else "", str(path) if path is not None else None)
-    apply(document, _Admin, environ)
-    if document.data is None:
-        document.data = {}
-    admin = to_struct(document, _Admin).admin
-    if not admin.port:
-        document.fail("admin.port", "a free port is taken for 0; give --url, as the guard tells it")
-    return admin
 
 
 def load(
@@ -382,19 +354,46 @@ def load(
     Raises:
         ConfigError: With file and line, variable or option, and the setting.
     """
+    document = put_together(path, environ, options)
+    config = to_struct(document, Config)
+    for error in unfit(config, document, path, own_upstream=own_upstream):
+        raise error
+    return Loaded(config, document)
+
+
+def put_together(
+    path: Path | None, environ: Mapping[str, str], options: Iterable[Option], wrong: list[ConfigError] | None = None
+) -> Document:
+    """
+    File, variables and options as one document.
+
+    Args:
+        path: See `load`; so are the next two.
+        environ: Variables.
+        options: Of the command line.
+        wrong: Takes what is wrong with single variables, which are then left out; one raises if None.
+    """
     document = Document(read_text(path) if path is not None else "", str(path) if path is not None else None)
-    apply(document, Config, environ)
+    apply(document, Config, environ, wrong)
     for steps, value, source in options:
         document.put(steps, value, source)
+    return with_upstreams(document, path)
+
+
+def with_upstreams(document: Document, path: Path | None) -> Document:
+    """With an empty list where none are named, which `unfit` has its own words for."""
     if document.data is None or (isinstance(document.data, dict) and "upstreams" not in document.data):
         document.put(["upstreams"], [], "default" if path is None else str(path))
-    config = to_struct(document, Config)
+    return document
+
+
+def unfit(config: Config, document: Document, path: Path | None, *, own_upstream: bool) -> Iterator[ConfigError]:
+    """What the types do not say."""
     if not config.upstreams and not own_upstream:
         if path is None:
-            raise ConfigError(
-                "name a backend: --upstream URL, --config FILE, GUARD_UPSTREAMS_0_URL, or --backend embedded to try one"
-            )
-        document.fail("upstreams", "name at least one upstream")
+            ways = "--upstream URL, --config FILE, GUARD_UPSTREAMS_0_URL, or --backend embedded to try one"
+            yield ConfigError(f"name a backend: {ways}")
+        else:
+            yield document.error("upstreams", "name at least one upstream")
     for where, problem in problems(config):
-        document.fail(where, problem)
-    return Loaded(config, document)
+        yield document.error(where, problem)

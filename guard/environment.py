@@ -55,7 +55,9 @@ def variables(kind: type[msgspec.Struct]) -> list[Variable]:
     return list(_walk(kind, ()))
 
 
-def apply(document: Document, kind: type[msgspec.Struct], environ: Mapping[str, str]) -> None:
+def apply(
+    document: Document, kind: type[msgspec.Struct], environ: Mapping[str, str], wrong: list[ConfigError] | None = None
+) -> None:
     """
     Put what the environment says over what the file says. An empty variable counts as not set.
 
@@ -63,6 +65,7 @@ def apply(document: Document, kind: type[msgspec.Struct], environ: Mapping[str, 
         document: The file, or an empty one.
         kind: The struct that it becomes.
         environ: Variables.
+        wrong: Takes what is wrong with single ones, which then count as not set; raised if None.
 
     Raises:
         ConfigError: A value is not of the form that its setting has.
@@ -77,7 +80,12 @@ def apply(document: Document, kind: type[msgspec.Struct], environ: Mapping[str, 
                 found.append((_steps(variable.path, match.groups()), name, variable))
     # A whole list before its items, and items in their order.
     for steps, name, variable in sorted(found, key=lambda one: [(isinstance(s, str), s) for s in one[0]]):
-        document.put(steps, _read(environ[name], variable.kind, name), name)
+        try:
+            document.put(steps, _read(environ[name], variable.kind, name), name)
+        except ConfigError as error:
+            if wrong is None:
+                raise
+            wrong.append(error)
 
 
 def strangers(kind: type[msgspec.Struct], environ: Mapping[str, str]) -> list[str]:

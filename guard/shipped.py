@@ -7,7 +7,7 @@ from pathlib import Path
 from guard.data import data_dir, read_text
 from guard.detect.catalogue import CATALOGUE
 from guard.errors import ConfigError
-from guard.policy.load import load_policy
+from guard.policy.load import Resolve, find_faults, load_policy
 from guard.policy.schema import Policy
 from guard.yamldoc import nearest
 
@@ -41,6 +41,28 @@ def read_policy(name: str, files: list[Path]) -> Policy:
     Raises:
         ConfigError: There is none such, or it is wrong.
     """
+    resolve = _reader(files)
+    text, path = resolve(name, None)
+    return load_policy(text, CATALOGUE, path, resolve)
+
+
+def policy_faults(name: str) -> list[ConfigError]:
+    """
+    All that is wrong with a policy and those it extends, as far as one look can tell.
+
+    Args:
+        name: A path, or the bare name of a shipped policy.
+    """
+    resolve = _reader([])
+    try:
+        text, path = resolve(name, None)
+        return find_faults(text, CATALOGUE, path, resolve)
+    except ConfigError as error:
+        return [error]
+
+
+def _reader(files: list[Path]) -> Resolve:
+    """Reads policies by name, and adds the file of each to a list."""
 
     def resolve(wanted: str, beside: str | None) -> tuple[str, str]:
         try:
@@ -50,8 +72,7 @@ def read_policy(name: str, files: list[Path]) -> Policy:
         files.append(path)
         return read_text(path), str(path)
 
-    text, path = resolve(name, None)
-    return load_policy(text, CATALOGUE, path, resolve)
+    return resolve
 
 
 def _policy_path(name: str, folder: Path) -> Path:

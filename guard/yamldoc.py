@@ -47,6 +47,8 @@ class Document:
         self.path = path
         self._lines: dict[str, int] = {}
         self._sources: dict[str, str] = {}
+        #: By list, the places in it that were left out, counted as the file has them.
+        self._gone: dict[str, list[int]] = {}
         if len(text) > MAX_SIZE:
             raise ConfigError(f"the file has more than {MAX_SIZE} characters", path=path)
         try:
@@ -89,12 +91,70 @@ class Document:
 
     def error(self, where: str, message: str) -> ConfigError:
         """A ConfigError about the setting at a dotted path."""
-        place = where
+        place = where = self._as_written(where)
         while place and place not in self._sources and place not in self._lines:
             place = _outer(place)
         if place in self._sources:
             return ConfigError(message, path=self._sources[place], where=where)
         return ConfigError(message, path=self.path, line=self.line(where), where=where)
+
+    def leave_out(self, where: str) -> bool:
+        """Take a setting out, if there is one; errors go on naming places as the file has them."""
+        inner, at = self._holder(where)
+        if isinstance(inner, dict) and at in inner:
+            del inner[str(at)]
+        elif isinstance(inner, list) and isinstance(at, int):
+            del inner[at]
+            *outer, last = _steps(where)
+            self._gone.setdefault(dotted(outer), []).append(int(last))
+        else:
+            return False
+        return True
+
+    def rename(self, where: str, name: str) -> bool:
+        """Call a setting otherwise, if there is one and none of that name; its lines go with it."""
+        inner, at = self._holder(where)
+        if not isinstance(inner, dict) or at not in inner or name in inner:
+            return False
+        inner[name] = inner.pop(str(at))
+        new = dotted([*_steps(where)[:-1], name])
+        for place in [p for p in self._lines if p == where or p.startswith((f"{where}.", f"{where}["))]:
+            self._lines[new + place.removeprefix(where)] = self._lines.pop(place)
+        return True
+
+    def _holder(self, where: str) -> tuple[Plain, str | int]:
+        """What a setting stands in, and its name or its present place there; nothing where there is no such place."""
+        inner: Plain = self.data
+        steps = _steps(where)
+        for depth, step in enumerate(steps):
+            at = step
+            if isinstance(inner, list) and isinstance(at, int):
+                gone = self._gone.get(dotted(steps[:depth]), [])
+                at -= sum(other < at for other in gone)
+                if step in gone or at >= len(inner):
+                    break
+                following: Plain = inner[at]
+            elif isinstance(inner, dict) and at in inner:
+                following = inner[str(at)]
+            else:
+                break
+            if depth == len(steps) - 1:
+                return inner, at
+            inner = following
+        return None, ""
+
+    def _as_written(self, where: str) -> str:
+        """A path in what is left, as the file has it."""
+        if not self._gone:
+            return where
+        out: list[str | int] = []
+        for step in _steps(where):
+            place = step
+            if isinstance(place, int):
+                for gone in sorted(self._gone.get(dotted(out), [])):
+                    place += gone <= place
+            out.append(place)
+        return dotted(out)
 
     def put(self, steps: Sequence[str | int], value: Plain, source: str) -> None:
         """
@@ -174,6 +234,11 @@ class Document:
 def dotted(steps: Sequence[str | int]) -> str:
     """A path as errors write it, such as `upstreams[0].url`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+
+
+def _steps(where: str) -> list[str | int]:
+    """The parts of a path as `dotted` writes it."""
+    return [int(part[1:-1]) if part[0] == "[" else part for part in re.findall(r"\[\d+\]|[^.\[\]]+", where)]
 
 
 def _outer(where: str) -> str:

@@ -14,15 +14,18 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from guard.config import Config, Loaded
+from guard.config_faults import find_faults
 from guard.config_rules import doubts
 from guard.environment import is_secret, strangers
-from guard.errors import GuardError
-from guard.lab.serve import baselines_of, loaded
+from guard.errors import ConfigError, GuardError
+from guard.lab.serve import baselines_of, loaded, sources
+from guard.policy.schema import Policy
 from guard.server.doors import Doors
 from guard.server.drained import read_drained
 from guard.server.gate import Gate
 from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
+from guard.shipped import policy_faults
 from guard.state.settings import check_files
 from guard.yamldoc import dotted
 
@@ -45,24 +48,57 @@ def check_command(args: argparse.Namespace) -> int:
         0 when it would start and every variable means something; 1 otherwise.
     """
     try:
-        config = loaded(args).config
-        named = [config.policy] if isinstance(config.policy, str) else config.policy
-        policies = PolicySet(named, config.shadow_policy)
-        baselines_of(config)
-        Doors(config, Gate(config.access, config.limits), Outgoing(config.access, config.upstream_tls))
-        if config.pool.drained_file is not None:
-            read_drained(Path(config.pool.drained_file))
-        if config.store is not None:
-            check_files(config.store)
-    except GuardError as error:
-        print(error, file=sys.stderr)
-        return 1
+        config, found = find_faults(*sources(args), own_upstream=args.backend == "embedded")
+    except ConfigError as error:
+        config, found = None, [error]
+    wrong: list[GuardError] = [*found]
+    names = ""
+    if config is not None:
+        names = ", ".join(policy.name for policy in _policies(config, wrong))
+        _try_files(config, wrong)
     odd = strangers(Config, os.environ)
-    for sentence in [*odd, *doubts(config)]:
+    for sentence in dict.fromkeys([*map(str, wrong), *odd, *(doubts(config) if config is not None else ())]):
         print(sentence, file=sys.stderr)
-    names = ", ".join(policy.name for policy in policies.policies)
+    if config is None or wrong:
+        return 1
     print(f"{'not ' if odd else ''}good: {len(config.upstreams)} upstreams, policies: {names}")
     return 1 if odd else 0
+
+
+def _policies(config: Config, wrong: list[GuardError]) -> list[Policy]:
+    """The policies that are named; what is wrong with any of them is added."""
+    named = [config.policy] if isinstance(config.policy, str) else config.policy
+    shadow = [config.shadow_policy] if config.shadow_policy is not None else []
+    faults = [error for name in (*named, *shadow) for error in policy_faults(name)]
+    wrong += faults
+    if faults:
+        return []
+    try:
+        return PolicySet(named, config.shadow_policy).policies
+    except GuardError as error:
+        wrong.append(error)
+        return []
+
+
+def _try_files(config: Config, wrong: list[GuardError]) -> None:
+    """Read the other files that are named, each whatever is wrong with the others."""
+
+    def doors() -> None:
+        Doors(config, Gate(config.access, config.limits), Outgoing(config.access, config.upstream_tls))
+
+    def drained() -> None:
+        if config.pool.drained_file is not None:
+            read_drained(Path(config.pool.drained_file))
+
+    def store() -> None:
+        if config.store is not None:
+            check_files(config.store)
+
+    for read in (lambda: baselines_of(config), doors, drained, store):
+        try:
+            read()
+        except GuardError as error:
+            wrong.append(error)
 
 
 def show_command(args: argparse.Namespace) -> int:

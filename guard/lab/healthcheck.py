@@ -10,15 +10,28 @@ import time
 from pathlib import Path
 
 import httpx
+import msgspec
 
-from guard.config import AdminListen, load_admin
+from guard.config import AdminListen
 from guard.config_rules import url_problem
+from guard.data import read_text
+from guard.environment import apply
 from guard.errors import ConfigError
+from guard.yamldoc import Document, to_struct
 
 #: How long one question may take. Unit: seconds.
 TIMEOUT = 3.0
 #: Between two questions, where it waits. Unit: seconds.
 PAUSE = 0.1
+
+
+class _Admin(msgspec.Struct, frozen=True):
+    """
+    Of a configuration, the admin port alone. The guard may have read it when all of it was right: what is wrong
+    elsewhere in it does not matter.
+    """
+
+    admin: AdminListen = AdminListen()
 
 
 def healthcheck_command(url: str | None, wait: float = 0.0, config: Path | None = None) -> int:
@@ -92,12 +105,23 @@ def admin_url(config: Path | None = None) -> str:
 
 def _admin(config: Path | None) -> AdminListen:
     if config is not None:
-        return load_admin(config, os.environ)
+        return _read(config)
     named = os.environ.get("GUARD_CONFIG")
     try:
-        return load_admin(Path(named) if named else None, os.environ)
+        return _read(Path(named) if named else None)
     except ConfigError:
         return AdminListen()
+
+
+def _read(path: Path | None) -> AdminListen:
+    document = Document(read_text(path) if path is not None else "", str(path) if path is not None else None)
+    apply(document, _Admin, os.environ)
+    if document.data is None:
+        document.data = {}
+    admin = to_struct(document, _Admin).admin
+    if not admin.port:
+        document.fail("admin.port", "a free port is taken for 0; give --url, as the guard tells it")
+    return admin
 
 
 def _url(admin: AdminListen) -> str:

@@ -41,6 +41,16 @@ def configured(args: argparse.Namespace) -> Config:
 
 def loaded(args: argparse.Namespace) -> Loaded:
     """As `configured`, with where each setting came from."""
+    return load(*sources(args), own_upstream=args.backend == "embedded")
+
+
+def sources(args: argparse.Namespace) -> tuple[Path | None, dict[str, str], list[Option]]:
+    """
+    What a configuration is put together from: the file if there is one, variables, options.
+
+    Raises:
+        ConfigError: Two ways of naming a backend are mixed.
+    """
     embedded = args.backend == "embedded"
     if embedded and (args.upstream or args.config):
         raise ConfigError(
@@ -52,7 +62,7 @@ def loaded(args: argparse.Namespace) -> Loaded:
     environ = dict(os.environ)
     if args.upstream or embedded:
         environ = {name: text for name, text in environ.items() if not name.startswith("GUARD_UPSTREAMS")}
-    return load(path, environ, _options(args), own_upstream=embedded)
+    return path, environ, list(_options(args))
 
 
 def _options(args: argparse.Namespace) -> Iterator[Option]:

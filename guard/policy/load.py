@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 from msgspec import UnsetType
 
+from guard.errors import ConfigError
 from guard.policy.conditions import ConditionBuilder
 from guard.policy.convert import convert
 from guard.policy.reach import dead_end, implies
@@ -33,6 +34,7 @@ from guard.policy.source import (
 from guard.policy.units import parse_tokens
 from guard.types import Action, Kind, SignalSpec, WhenExhausted
 from guard.yamldoc import Document, nearest
+from guard.yamlfaults import Faults
 
 #: Most policies that may extend one another.
 MAX_LAYERS = 8
@@ -119,16 +121,62 @@ def load_policy(
     Raises:
         ConfigError: Anything at all is wrong with it.
     """
-    layers = _layers(text, path, resolve)
+    layers = _layers(text, path, resolve, {})
+    policy = _built(layers, catalogue)
+    for error in _idle(_merged(layers).rules, policy, catalogue):
+        raise error
+    return policy
+
+
+def find_faults(
+    text: str, catalogue: Mapping[str, SignalSpec], path: str | None = None, resolve: Resolve | None = None
+) -> list[ConfigError]:
+    """
+    As `load_policy`, for all that is wrong with a policy and those that it extends, as far as one look can tell.
+
+    Args:
+        text: See `load_policy`.
+        catalogue: See `load_policy`.
+        path: See `load_policy`.
+        resolve: See `load_policy`.
+    """
+    faults = Faults({"version": VERSION, "name": "?"})
+    read: dict[str | None, Document] = {}
+
+    def layers() -> list[tuple[Document, PolicySource]]:
+        return _layers(text, path, resolve, read)
+
+    def document_of(error: ConfigError) -> Document | None:
+        # Without what it extends nearly all of a policy would be wrong.
+        return None if error.where == "extends" else read.get(error.path)
+
+    if faults.look(layers, document_of) is None:
+        return faults.in_order
+    of_types = len(faults.found)
+    policy = faults.look(lambda: _built(layers(), catalogue), document_of, alone=False)
+    if policy is not None and not faults.left_out():
+        faults.found += _idle(_merged(layers()).rules, policy, catalogue)
+    if faults.left_out("rules"):  # one of them may have been of a kind of which there seems to be none
+        later = faults.found[of_types:]
+        faults.found[of_types:] = [one for one in later if one.where.split(".")[:-1] != ["kinds"]]
+    return faults.in_order
+
+
+def _merged(layers: list[tuple[Document, PolicySource]]) -> _Merged:
     merged = _Merged(layers[0][0])
     for document, source in layers:
         merged.lay(document, source)
+    return merged
+
+
+def _built(layers: list[tuple[Document, PolicySource]], catalogue: Mapping[str, SignalSpec]) -> Policy:
+    """A policy whose parts are right, each for itself."""
+    merged = _merged(layers)
     document, source = layers[-1]
     if not merged.rules:
         document.fail("rules", "a policy needs at least one rule")
     hold_back = build_hold_back(*merged.hold_back)
     rules = tuple(_rule(written, catalogue) for written in merged.rules)
-    _refuse_idle(merged.rules, rules, hold_back.act_at, catalogue)
     attempts, changes = build_kinds(*merged.kinds, [rule.kind for rule in rules])
     return Policy(
         name=source.name,
@@ -145,12 +193,14 @@ def load_policy(
     )
 
 
-def _layers(text: str, path: str | None, resolve: Resolve | None) -> list[tuple[Document, PolicySource]]:
-    """A policy and all it extends, the eldest first."""
+def _layers(
+    text: str, path: str | None, resolve: Resolve | None, read: dict[str | None, Document]
+) -> list[tuple[Document, PolicySource]]:
+    """A policy and all it extends, the eldest first; documents that are in `read` are taken from there as they are."""
     layers: list[tuple[Document, PolicySource]] = []
     seen: list[str | None] = []
     while True:
-        document = Document(text, path)
+        document = read[path] = read.get(path) or Document(text, path)
         source = _read_source(document)
         layers.insert(0, (document, source))
         seen.append(path)
@@ -204,22 +254,22 @@ def _rule(written: _Written, catalogue: Mapping[str, SignalSpec]) -> Rule:
     return Rule(name=source.name, kind=source.kind, action=source.action, when=when, persist=persist)
 
 
-def _refuse_idle(
-    written: list[_Written], rules: tuple[Rule, ...], act_at: float, catalogue: Mapping[str, SignalSpec]
-) -> None:
-    """Refuse rules that can never act, and those before which another always acts."""
+def _idle(written: list[_Written], policy: Policy, catalogue: Mapping[str, SignalSpec]) -> Iterator[ConfigError]:
+    """What is wrong with rules that can never act, and with those before which another always acts."""
+    rules = policy.rules
     for index, rule in enumerate(rules):
         document, where, _ = written[index]
-        reason = dead_end(rule.when, act_at, catalogue)
+        reason = dead_end(rule.when, policy.hold_back.act_at, catalogue)
         if reason:
-            document.fail(f"{where}.when", f"can never act: {reason}")
+            yield document.error(f"{where}.when", f"can never act: {reason}")
+            continue
         for number, other in enumerate(rules):
             if number != index and _always_before(other, rule, above=number < index):
                 same = "the same condition" if other.when == rule.when else "a wider condition"
                 order = "above" if number < index else "below"
-                document.fail(
-                    f"{where}.when", f"never decides: rule {other.name!r} {order} has {same} and acts no later"
-                )
+                text = f"never decides: rule {other.name!r} {order} has {same} and acts no later"
+                yield document.error(f"{where}.when", text)
+                break
 
 
 def _always_before(other: Rule, rule: Rule, *, above: bool) -> bool:

@@ -122,8 +122,7 @@ async def running_guard(
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
-        await asyncio.gather(rescorer.close(), guard.withdrawals.close())
-        await guard.sharing.close()
+        await asyncio.gather(rescorer.close(), guard.withdrawals.close(), guard.sharing.close())
         await store.close()
         await pool.close()
         for closing in (recorder, tracing):

@@ -80,6 +80,36 @@ def test_policy_check_names_file_line_and_remedy(tmp_path: Path, capsys: pytest.
     assert f"{file}:5: rules[0].knid: unknown setting 'knid'; did you mean 'kind'?" in capsys.readouterr().err
 
 
+def test_policy_check_names_all_that_one_look_can_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "version: 1\nname: base\nhold_back: {limit: 5}\n"
+        "rules:\n  - {name: long, kind: repetition, action: note, when: {signal: repetition_count, above: 3}}\n"
+    )
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "version: 1\n"
+        "name: p\n"
+        "extends: base.yaml\n"
+        "rules:\n"
+        "  - name: a\n"
+        "    knid: garbled\n"
+        "    action: rety\n"
+        "    when: {signal: acceptance_rte, above: 0.5}\n"
+        "  - {name: b, kind: garbled, action: note, when: {signal: garble, window: 32 tokens, above: 0.5}}\n"
+        "kinds: {garbled: {max_attempts: 30}, rare_chars: {action: note}}\n"
+    )
+    assert main(["policy", "check", str(file), "default"]) == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        f"{tmp_path}/base.yaml:3: hold_back.limit: a bare number has no unit; write for instance '48 tokens'",
+        f"{file}:6: rules[0].knid: unknown setting 'knid'; did you mean 'kind'?",
+        f"{file}:7: rules[0].action: 'rety' is not known here; did you mean 'retry'?",
+        f"{file}:9: rules[1].when.window: garble takes characters, not tokens; write '32 characters'",
+        f"{file}:10: kinds.garbled.max_attempts: 30 is outside 1 to 10",
+    ]
+    assert "default: good" in said.out
+
+
 def test_policy_check_of_a_whole_folder_leaves_the_tests_out(capsys: pytest.CaptureFixture[str]) -> None:
     files = [str(data_dir("policies") / name) for name in ("published.yaml", "published_test.yaml")]
     assert main(["policy", "check", *files]) == 0

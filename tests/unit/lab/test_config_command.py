@@ -81,6 +81,71 @@ def test_what_would_not_start_fails_the_check(
     assert says in capsys.readouterr().err
 
 
+def test_all_that_one_look_can_find_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, file = tmp_path / "live.yaml", tmp_path / "guard.yaml"
+    policy.write_text("version: 1\nname: p\nextends: default\nretry: {max_attempts: 30}\nwhen_exhausted: cutt\n")
+    file.write_text(
+        "upstreams: [{url: 'http://h:1'}, {url: 'http://h:1'}, {url: 'http://h:2', engine: vlm}]\n"
+        f"polcy: {policy}\n"
+        "timeouts: {drain: -3, idel: 5}\n"
+        "listen: {port: 8000, tls: {cert: /no.pem, key: /no.key}}\n"
+        "admin: {port: 8000}\n"
+        "pool: {drained_file: /no.txt}\n"
+    )
+    monkeypatch.setenv("GUARD_LOG_HEALTHY", "many")
+    monkeypatch.setenv("GUARD_LIMITS_RETRY_AFTER", "soon")
+    monkeypatch.setenv("GUARD_LISTEN_PROT", "1")
+    assert main(["config", "check", "--config", str(file), "--admin-port", "70000"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "--admin-port: admin.port: expected a whole number <= 65535",
+        f"{file}:1: upstreams[2].engine: 'vlm' is not known here; did you mean 'vllm'?",
+        f"{file}:2: polcy: unknown setting 'polcy'; did you mean 'policy'?",
+        f"{file}:3: timeouts.drain: expected a number > 0.0",
+        f"{file}:3: timeouts.idel: unknown setting 'idel'; did you mean 'idle'?",
+        "GUARD_LIMITS_RETRY_AFTER: limits.retry_after: expected a whole number, got text",
+        "GUARD_LOG_HEALTHY: log.healthy: expected a number, got text",
+        f"{policy}:4: retry.max_attempts: 30 is outside 1 to 10",
+        f"{policy}:5: when_exhausted: 'cutt' is not known here; did you mean 'cut'?",
+        "/no.pem: listen.tls: cannot be read: No such file or directory",
+        "/no.txt: pool.drained_file: cannot be read: No such file or directory",
+        "GUARD_LISTEN_PROT sets nothing; did you mean 'GUARD_LISTEN_PORT'?",
+    ]
+
+
+def test_what_goes_wrong_between_settings_is_named_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "guard.yaml"
+    file.write_text(
+        "upstreams: [{url: 'http://h:1'}, {url: 'http://h:1'}, {url: 'h:2'}]\n"
+        "listen: {port: 8000}\n"
+        "admin: {port: 8000}\n"
+        "access: {keys: [{name: a}]}\n"
+    )
+    assert main(["config", "check", "--config", str(file)]) == 1
+    said = capsys.readouterr().err
+    for one in (
+        f"{file}:1: upstreams[1].url: 'http://h:1' is upstreams[0] already",
+        f"{file}:1: upstreams[2].url: 'h:2' is not a base URL",
+        f"{file}:3: admin.port: 8000 is the client port already",
+        f"{file}:4: access.keys[0]: this must be given: 'sha256'",
+    ):
+        assert one in said
+    assert len(said.splitlines()) == 4
+
+
+def test_a_file_that_is_none_is_one_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "guard.yaml"
+    for text, says in (("a: [", "not valid YAML"), ("- 1\n", "found a list"), ("", "name at least one upstream")):
+        file.write_text(text)
+        assert main(["config", "check", "--config", str(file)]) == 1
+        said = capsys.readouterr().err
+        assert says in said
+        assert said.count("\n") == 1
+    assert main(["config", "check", "--config", "/nowhere.yaml"]) == 1
+    assert "/nowhere.yaml: cannot be read" in capsys.readouterr().err
+
+
 def test_the_table_of_variables(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "env"]) == 0
     assert "| `GUARD_LISTEN_PORT` | `listen.port` |" in capsys.readouterr().out
