@@ -131,7 +131,7 @@ def struct_of(kind: object) -> type[msgspec.Struct] | None:
 
 def item_of(kind: object) -> object:
     """The type of the items of a list type; None where it is no list."""
-    return next((get_args(part)[0] for part in _parts(kind) if get_origin(part) is list), None)
+    return next((get_args(part)[0] for part in _parts(kind) if get_origin(part) in (list, tuple)), None)
 
 
 def _walk(kind: type[msgspec.Struct], path: tuple[str, ...]) -> Iterator[Variable]:
@@ -203,7 +203,10 @@ def _read(text: str, kind: object, name: str) -> Plain:
     except ConfigError as error:
         raise ConfigError(f"not a value in YAML's form: {error.message}", path=name) from None
     assert isinstance(read, dict)
-    return read["value"]
+    value = read["value"]
+    if bool in parts and not lists and value in (0, 1):
+        return bool(value)  # as variables mostly say it
+    return value
 
 
 def _type(kind: object) -> str:
@@ -229,6 +232,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
         return ""
     if field.default is None or field.default == "":
         return "none"
+    if isinstance(field.default, tuple):
+        return ",".join(map(str, field.default)) or "none"
     return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
 
 

@@ -56,6 +56,8 @@ def test_every_setting_has_a_name_of_its_own_a_type_and_words() -> None:
     for variable in known:
         assert variable.help, variable.path
         assert "<class" not in variable.type, variable.path
+        assert "tuple[" not in variable.type, variable.path
+        assert not variable.default.startswith("("), variable.path
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,28 @@ def test_values_take_the_form_that_their_setting_has(environ: dict[str, str], da
     document = Document("", None)
     apply(document, Outer, environ)
     assert document.data == data
+
+
+@pytest.mark.parametrize(
+    ("environ", "section", "value"),
+    [
+        ({"GUARD_SECOND_LOOK": "0"}, "second_look", False),
+        ({"GUARD_RECORDING_FOLDER": "f", "GUARD_RECORDING_TEXT": "full", "GUARD_RECORDING_PROMPTS": "1"},
+         "recording.prompts", True),
+        ({"GUARD_ACCESS_FORWARD": "yes"}, "access.forward", True),
+        ({"GUARD_POOL_QUALITY_KINDS": "garbled, repetition"}, "pool.quality.kinds", ("garbled", "repetition")),
+        ({"GUARD_POOL_DNS_NAMESERVERS": "10.0.0.10"}, "pool.dns.nameservers", ("10.0.0.10",)),
+        ({"GUARD_POOL_DNS_NAMESERVERS": "['10.0.0.10:5353', '10.0.0.11']"}, "pool.dns.nameservers",
+         ("10.0.0.10:5353", "10.0.0.11")),
+    ],
+)  # fmt: skip
+def test_truth_values_and_lists_are_written_as_variables_mostly_are(
+    environ: dict[str, str], section: str, value: object
+) -> None:
+    found: object = load(None, URL | environ).config
+    for name in section.split("."):
+        found = getattr(found, name)
+    assert found == value
 
 
 def test_options_before_variables_before_the_file_before_the_defaults(tmp_path: Path) -> None:
