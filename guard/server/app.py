@@ -138,11 +138,16 @@ class Guard:
     def _replicas(self) -> list[str]:
         return [upstream.name for upstream in self.pool.upstreams]
 
-    async def drain(self) -> None:
-        """Wait until no request is open, at most for `timeouts.drain`."""
+    async def drain(self, spent: float = 0.0) -> None:
+        """
+        Wait until no request is open, at most for `timeouts.drain`.
+
+        Args:
+            spent: What of that is over. Unit: seconds.
+        """
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.config.timeouts.drain):
+                async with asyncio.timeout(max(self.config.timeouts.drain - spent, 0.0)):
                     await self.gate.empty()
         finally:  # a second signal ends the wait as well
             self.stopping, self.cut = True, self.gate.inside

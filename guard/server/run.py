@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,6 +41,11 @@ from guard.types import ReplicaId
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 #: What requests that are still open get when a port closes. Unit: seconds.
 CLOSING = 0.25
+#: How long connections without a request stay open when the drain begins: who keeps one may be sending on it now, and
+#: would not know whether that was read. Unit: seconds.
+LINGER = 1.0
+#: Between two looks whether there are any. Unit: seconds.
+LOOK = 0.02
 
 
 class Running(NamedTuple):
@@ -168,7 +174,28 @@ def _admin_runner(app: web.Application, config: Config) -> web.BaseRunner:
 
 def _client_runner(guard: Guard, config: Config) -> web.BaseRunner:
     """One handler for every path and method: nothing of an application is needed, and each request is spared it."""
-    return web.ServerRunner(web.Server(guard.handle, **_http_options(config)), shutdown_timeout=CLOSING)
+
+    class ClientRequest(web.BaseRequest):
+        """While the guard drains, each answer says that it is the last on its connection."""
+
+        @property
+        def keep_alive(self) -> bool:
+            return bool(super().keep_alive) and not guard.draining
+
+    made = functools.partial(ClientRequest, loop=asyncio.get_running_loop())
+    server = web.Server(guard.handle, request_factory=made, **_http_options(config))
+    return web.ServerRunner(server, shutdown_timeout=CLOSING)
+
+
+async def _let_go(server: web.Server | None, longest: float) -> None:
+    """Wait until nobody keeps a connection any more, but not for long; then close those without a request."""
+    if server is None:
+        return
+    for _ in range(round(longest / LOOK)):
+        if not server.connections:
+            break
+        await asyncio.sleep(LOOK)
+    server.pre_shutdown()  # the others are closed after their request
 
 
 @contextlib.asynccontextmanager
@@ -177,7 +204,7 @@ async def _port(
     doors: Doors,
     config: Config,
     setting: Literal["listen", "admin"],
-    drain: Callable[[], Awaitable[None]] | None = None,
+    drain: Callable[[float], Awaitable[None]] | None = None,
     *,
     shared: bool = False,
 ) -> AsyncIterator[str]:
@@ -188,10 +215,11 @@ async def _port(
         host, port = runner.addresses[0][:2]
         yield f"{'http' if context is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
         if drain is not None:
+            await asyncio.sleep(0)  # who waits to be accepted is, and not reset
             await site.stop()
-            if runner.server is not None:
-                runner.server.pre_shutdown()  # connections without a request close now, the others after it
-            await drain()
+            began = asyncio.get_running_loop().time()
+            await _let_go(runner.server, min(LINGER, config.timeouts.drain))
+            await drain(asyncio.get_running_loop().time() - began)
     finally:
         await runner.cleanup()
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import aiohttp
 
-from guard.server.run import Running
 from tests.integration.deploy import front
 from tests.integration.server.conftest import guarded
 from tests.integration.server.scripted import Backend, backend
@@ -37,11 +36,12 @@ http {{
 
 
 @contextlib.asynccontextmanager
-async def nginx(running: Running, folder: Path) -> AsyncIterator[str]:
-    """The example in front of a guard, on a free port."""
+async def nginx(urls: list[str], folder: Path) -> AsyncIterator[str]:
+    """The example in front of guards, on a free port."""
     port = front.free_port()
     text = EXAMPLE.replace("listen 80;", f"listen 127.0.0.1:{port};")
-    text = text.replace("server 127.0.0.1:8000;", f"server {running.url.removeprefix('http://')};", 1)
+    servers = [f"server {url.removeprefix('http://')} max_fails=1 fail_timeout=5s;" for url in urls]
+    text = text.replace("server 127.0.0.1:8000;", "\n".join(servers), 1)
     (folder / "guard.conf").write_text(text)
     # Its workers would be nobody, who may not look into this folder.
     user = "user root;" if os.geteuid() == 0 else ""
@@ -55,7 +55,7 @@ async def stack(script: object, folder: Path) -> AsyncIterator[tuple[str, Backen
     async with (
         backend(script) as upstream,  # type: ignore[arg-type]
         guarded(upstream.url, policy=policy()) as (running, client),
-        nginx(running, folder) as url,
+        nginx([running.url], folder) as url,
     ):
         yield url, upstream, client
 
@@ -77,3 +77,29 @@ async def test_requests_of_two_clients_share_connections_to_the_guard_and_pass_l
             assert answer.status == 200
             await answer.read()
         assert len(upstream.requests[0].body) > 5_000_000
+
+
+async def test_what_a_guard_took_is_not_asked_of_another(tmp_path: Path) -> None:
+    """It takes a request and goes without a word, as one that was killed: it may have been generated already."""
+    async with (
+        backend(lambda _: []) as one,
+        backend(lambda _: []) as two,
+        nginx([one.url, two.url], tmp_path) as url,
+        aiohttp.ClientSession() as client,
+        client.post(url + front.CHAT, json=front.BODY) as answer,
+    ):
+        assert answer.status == 502
+    assert len(one.requests) + len(two.requests) == 1
+
+
+async def test_a_guard_that_is_not_there_is_passed_over(tmp_path: Path) -> None:
+    answer = [*front.slow_words(1)[:2], b"data: [DONE]\n\n"]
+    gone = f"http://127.0.0.1:{front.free_port()}"
+    async with (
+        backend(lambda _: list(answer)) as upstream,
+        nginx([gone, upstream.url], tmp_path) as url,
+        aiohttp.ClientSession() as client,
+    ):
+        for _ in range(2):
+            async with client.post(url + front.CHAT, json=front.BODY) as reply:
+                assert reply.status == 200

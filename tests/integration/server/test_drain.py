@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -146,6 +147,46 @@ async def test_what_the_end_of_the_drain_cuts_is_not_the_clients_doing() -> None
     assert (stream.outcome, stream.status) == (Outcome.SHUTDOWN, 200)
     assert (answer.outcome, answer.status) == (Outcome.SHUTDOWN, 0)
     assert running.guard.cut == 2
+
+
+async def answer_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """The head of an answer to one more request on a connection, once all of it has come; empty where it is gone."""
+    writer.write(b"GET /v1/models HTTP/1.1\r\nHost: guard\r\n\r\n")
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    await reader.readexactly(int(length[1]) if length else 0)
+    return head
+
+
+async def test_a_request_that_crosses_the_beginning_of_the_drain_is_answered_and_told_to_be_the_last() -> None:
+    """A proxy sends it on a connection that it keeps, and does not yet know; it would not send it again elsewhere."""
+    models = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    async with backend(lambda _: [models]) as upstream:
+        async with guarded(upstream.url, policy=policy(), timeouts=TimeoutSettings(drain=5.0)) as (running, _):
+            host, port = running.url.removeprefix("http://").split(":")
+            kept = [await asyncio.open_connection(host, int(port)) for _ in range(3)]
+            heads = [await answer_on(*one) for one in kept[:2]]
+            assert all(head and b"Connection: close" not in head for head in heads)
+
+            async def later() -> list[bytes]:
+                while not running.guard.draining:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.2)
+                with pytest.raises(ConnectionRefusedError):
+                    await asyncio.open_connection(host, int(port))
+                return [await answer_on(*one) for one in kept[1:]]
+
+            late, began = asyncio.create_task(later()), time.monotonic()
+        took = time.monotonic() - began
+    assert [b"Connection: close" in head for head in await late] == [True, True]
+    # The one that stays silent holds nobody up for long.
+    assert took < 3.0
+    assert await kept[0][0].read() == b""
+    for _, writer in kept:
+        writer.close()
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
