@@ -11,6 +11,7 @@ import time
 
 import structlog
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from guard.clock import Clock
 from guard.config import Config
@@ -34,6 +35,7 @@ from guard.server.baselines import Baselines
 from guard.server.driver import Driver
 from guard.server.gate import PREFLIGHT, Gate, Held
 from guard.server.live import LiveHub
+from guard.server.outlet import reset_unless_ended
 from guard.server.passthrough import relay
 from guard.server.policies import PolicySet
 from guard.server.preflight import METHOD, is_preflight, said
@@ -107,6 +109,12 @@ class Guard:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of a client, whatever its path and method; see aiohttp.web.Server."""
+        if request.version >= HttpVersion11:
+            return await self._handle(request)
+        with reset_unless_ended(request):
+            return await self._handle(request)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request_id = self._request_id(request)
         path = plain_path(request.path)
         family = family_at(path, request.method)

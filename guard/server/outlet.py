@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -36,8 +36,8 @@ class ClientLeft(Exception):
     """Writing to the client failed: its connection is gone."""
 
 
-#: On, and no time: the connection is closed with a reset.
-_RESET = struct.pack("ii", 1, 0)
+#: On, and no time: the connection is closed with a reset; and off.
+_RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 def break_off(request: web.BaseRequest, response: web.StreamResponse | None) -> None:
@@ -55,13 +55,31 @@ def break_off(request: web.BaseRequest, response: web.StreamResponse | None) -> 
     if transport is None:
         return
     if response is not None and not {"Content-Length", "Transfer-Encoding"} & response.headers.keys():
-        # The loop's own socket object may not know how; another one on the same connection does.
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as same,
-        ):
-            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        _reset_at_close(transport, on=True)
     transport.abort()
+
+
+@contextlib.contextmanager
+def reset_unless_ended(request: web.BaseRequest) -> Iterator[None]:
+    """
+    For an HTTP/1.0 client's request, while it is answered: should the connection be closed before the answer has ended,
+    it is with a reset, whoever closes it; the server as it stops, after a defect, or the system for a killed process.
+    """
+    transport = request.transport
+    if transport is not None:
+        _reset_at_close(transport, on=True)
+    yield
+    if transport is not None and not transport.is_closing():
+        _reset_at_close(transport, on=False)
+
+
+def _reset_at_close(transport: asyncio.Transport, *, on: bool) -> None:
+    # The loop's own socket object may not know how; another one on the same connection does.
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as same,
+    ):
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET if on else _NO_RESET)
 
 
 def joined(commands: list[Command]) -> list[Command]:

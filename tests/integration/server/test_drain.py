@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -147,6 +148,26 @@ async def test_what_the_end_of_the_drain_cuts_is_not_the_clients_doing() -> None
     assert (stream.outcome, stream.status) == (Outcome.SHUTDOWN, 200)
     assert (answer.outcome, answer.status) == (Outcome.SHUTDOWN, 0)
     assert running.guard.cut == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
+async def test_an_old_client_does_not_take_the_end_of_the_drain_for_that_of_its_answer(path: str) -> None:
+    """HTTP/1.0 has no other end than that of the connection: only a reset says that there was more to come."""
+    body = json.dumps(BODY).encode()
+    head = f"POST {path} HTTP/1.0\r\nHost: guard\r\nContent-Length: {len(body)}\r\n\r\n"
+    scripts = {1: [OK_SSE, chunk("One "), chunk("two.", finish="stop"), DONE]}
+    async with backend(lambda number: scripts.get(number) or endless(number)) as upstream:
+        async with guarded(upstream.url, policy=policy()) as (running, _):
+            host, port = running.url.removeprefix("http://").split(":")
+            for whole in (True, False):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(head.encode() + body)
+                await asyncio.wait_for(reader.readuntil(b"One "), 10)
+                if whole:
+                    assert (await asyncio.wait_for(reader.read(), 10)).endswith(DONE)
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
 
 
 async def answer_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
