@@ -28,6 +28,8 @@ from guard.observe.redaction import first_letters
 
 #: Latest lines kept in memory to be looked at, those with a verdict only. Unit: bytes.
 KEPT_BYTES = 8 * 1024 * 1024
+#: Read at once when the end of the last whole line is looked for. Unit: bytes.
+_PIECE = 64 * 1024
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -219,7 +221,7 @@ class RotatingFile:
         try:
             self._put(line)
         except OSError:
-            # Half a line would spoil the next one; a file that cannot be cut gets a line end when reopened.
+            # Half a line would spoil the next one; a file that cannot be cut now is when it is opened again.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._handle, self._size)
             self.close()
@@ -261,12 +263,30 @@ class RotatingFile:
         try:
             os.fchmod(self._handle, 0o600)
             self._size = os.fstat(self._handle).st_size
-            if self._size and os.pread(self._handle, 1, self._size - 1) != b"\n":
-                self._put(b"\n")
-                self._size += 1
+            self._end_with_a_line(self._handle)
         except OSError:
             self.close()
             raise
+
+    def _end_with_a_line(self, handle: int) -> None:
+        """See to the end of a file that a crash may have left in the middle of a line."""
+        begun = self._size
+        while begun:
+            start = max(begun - _PIECE, 0)
+            ended = os.pread(handle, begun - start, start).rfind(b"\n")
+            begun = start + ended + 1
+            if ended >= 0:
+                break
+        if begun == self._size:
+            return
+        try:
+            msgspec.json.decode(os.pread(handle, self._size - begun, begun))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            os.ftruncate(handle, begun)  # it would keep whoever reads the file from all its other lines
+            self._size = begun
+        else:
+            self._put(b"\n")
+            self._size += 1
 
     def _rotate(self) -> None:
         self.close()

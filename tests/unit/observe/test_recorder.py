@@ -185,17 +185,39 @@ def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
     folder = tmp_path / "rec"
     path = folder / "exchanges.jsonl"
     folder.mkdir()
-    path.write_bytes(b"whole\nhalf a li")  # what a crash left
+    path.write_bytes(b"whole\n" + b"half a li" * 10_000)  # what a crash left
     path.chmod(0o644)
     file = RotatingFile(made)
     file.write(b"next\n")
     file.close()
-    assert path.read_bytes() == b"whole\nhalf a li\nnext\n"
+    # A line that is none would keep `guard backtest` from reading all the others.
+    assert path.read_bytes() == b"whole\nnext\n"
     assert mode(path) == 0o600
     again = RotatingFile(made)
     again.write(b"x" * 30 + b"\n")
     again.close()
     assert (folder / "exchanges.1.jsonl").read_bytes().endswith(b"next\n")
+
+
+@pytest.mark.parametrize(
+    ("left", "then"),
+    [
+        (b"", b"next\n"),
+        (b'{"id": "a", "chu', b"next\n"),
+        (b'{"id": "a"}', b'{"id": "a"}\nnext\n'),  # whole, but for its end
+        (b'{"id": "a"}\n{"id": 1}\n', b'{"id": "a"}\n{"id": 1}\nnext\n'),
+        (b'{"id": "a"}\n{', b'{"id": "a"}\nnext\n'),
+    ],
+)
+def test_only_what_is_no_line_is_cut_off(left: bytes, then: bytes, tmp_path: Path) -> None:
+    made = settings(tmp_path)
+    path = tmp_path / "rec" / "exchanges.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(left)
+    file = RotatingFile(made)
+    file.write(b"next\n")
+    file.close()
+    assert path.read_bytes() == then
 
 
 def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
