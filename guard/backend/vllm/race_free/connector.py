@@ -46,6 +46,24 @@ class Notices:
         return Notices(self.messages + other.messages, self.gone + other.gone)
 
 
+class StepReport:
+    """
+    What the worker's side sends in each step, so that the scheduler's side hears of each.
+
+    Args:
+        inner: What the connector itself has to say; most steps of most connectors have nothing.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def aggregate(self, other: StepReport) -> StepReport:
+        """Those of two ranks. The connector's own are put together by its own rules, and only where both have some."""
+        if self.inner is None or other.inner is None:
+            return StepReport(other.inner if self.inner is None else self.inner)
+        return StepReport(self.inner.aggregate(other.inner))
+
+
 class VllmBlocks:
     """
     References on vLLM's blocks.
@@ -191,6 +209,8 @@ class RaceFree:
 
     def update_connector_output(self, connector_output: Any) -> None:
         """A step's notices: the ledger hears all of them, vLLM those that it waits for."""
+        if isinstance(connector_output.kv_connector_worker_meta, StepReport):
+            connector_output.kv_connector_worker_meta = connector_output.kv_connector_worker_meta.inner
         super().update_connector_output(connector_output)  # type: ignore[misc]
         state, now = self.guard_scheduling, time.monotonic()
         state.processed += 1
@@ -234,12 +254,15 @@ class RaceFree:
         return bool(mine) or bool(super().has_pending_push_work())  # type: ignore[misc]
 
     def get_kv_connector_stats(self) -> Any:
-        """The connector's own, or a snapshot of the books, once a second."""
+        """The connector's own; where it never has any, a snapshot of the books, once a second."""
         found = super().get_kv_connector_stats()  # type: ignore[misc]
         now = time.monotonic()
         if found is not None or self._guard is None or now < self._guard.snapshot:
             return found
         self._guard.snapshot = now + _SNAPSHOT_SECONDS
+        # Its own classes would be given the books' numbers, in the scheduler and in the front end, and fail on them.
+        if super().build_kv_connector_stats() is not None:  # type: ignore[misc]
+            return None
         ledger = self._guard.ledger
         handshakes, ledger.handshakes = ledger.handshakes, []
         return stats_type()(data={**ledger.stats(), "handshakes": handshakes})
@@ -259,9 +282,8 @@ class RaceFree:
     # Worker side
 
     def build_connector_worker_meta(self) -> Any:
-        """Something in each step, so that the scheduler's side hears of each step."""
-        found = super().build_connector_worker_meta()  # type: ignore[misc]
-        return Notices() if found is None else found
+        """The connector's own, or nothing, and that in each step."""
+        return StepReport(super().build_connector_worker_meta())  # type: ignore[misc]
 
     def _guard_written(self, blocks: Any, local: int, external: int) -> tuple[BlockId, ...]:
         """Blocks that a load of these tokens may write; where that cannot be told, all of the request's."""

@@ -10,7 +10,7 @@ import pytest
 from guard.backend.kv.effects import Send
 from guard.backend.kv.ids import Owner, Party
 from guard.backend.kv.messages import Abort, Destination, Done, Drained, Hello
-from guard.backend.vllm.race_free.connector import Notices, RaceFree, wrap
+from guard.backend.vllm.race_free.connector import Notices, RaceFree, StepReport, wrap
 
 P = Party("P", 0, 5)
 
@@ -246,7 +246,19 @@ def test_notices_of_two_ranks_are_all_heard() -> None:
     two = Notices([Drained(*Owner("r", 1), *P)])
     both = one.aggregate(two)
     assert (len(both.messages), both.gone) == (2, (P,))
-    assert wrap(Plain).build_connector_worker_meta(Engine(Plain).connector).messages == ()
+
+
+def test_every_step_is_reported_and_the_connector_hears_its_own_part_of_it() -> None:
+    connector = Engine(Plain).connector
+    nothing = connector.build_connector_worker_meta()
+    assert (nothing.inner, nothing.aggregate(nothing).inner) == (None, None)
+    said = StepReport(Notices([Hello(*P)]))
+    for both in (said.aggregate(nothing), nothing.aggregate(said)):
+        assert both.inner is said.inner
+    assert len(said.aggregate(said).inner.messages) == 2
+    engine = Engine(Carrier)
+    engine.step(said)
+    assert engine.connector.guard_scheduling.ledger.peers == {(P.name, P.rank): P}
 
 
 def test_a_connector_that_never_got_the_pool_says_so() -> None:
