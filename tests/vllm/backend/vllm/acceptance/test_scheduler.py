@@ -20,6 +20,7 @@ from guard.backend.vllm.acceptance.outputs import steps_of
 from guard.backend.vllm.acceptance.scheduler import record_type
 from guard.backend.vllm.acceptance.steps import Steps, pack, unpack
 
+BLOCK = 32
 PROMPT = "def read(path):\n    return open(path).read()\n"
 
 
@@ -50,7 +51,7 @@ class Observed:
 
         monkeypatch.setattr(engine.scheduler, "make_spec_decoding_stats", counting)
 
-    def ask(self, name: str, prompt: str = PROMPT, *, asked: int | None = 1, **params: Any) -> None:
+    def ask(self, name: str, prompt: Any = PROMPT, *, asked: int | None = 1, **params: Any) -> None:
         settings = {"temperature": 0.0, "max_tokens": 40, "ignore_eos": True, **params}
         extra = None if asked is None else {"guard_acceptance": asked}
         self.engine.engine.add_request(
@@ -120,6 +121,17 @@ def test_a_prompt_computed_in_pieces_or_found_in_the_cache_is_one_undrafted_step
         seen.agree(name)
     assert seen.told["pieces"] == seen.told["cached"]
     assert [tried for _, tried in seen.told["pieces"]].count(0) == 1
+
+
+def test_a_prompt_that_is_cached_but_for_its_last_token_has_no_draft_either(seen: Observed) -> None:
+    prompt = {"prompt_token_ids": [300 + number for number in range(2 * BLOCK + 1)]}
+    for name in ("computed", "cached"):
+        seen.ask(name, prompt, max_tokens=20)
+        seen.finish_all()
+    assert seen.counted["cached"] == [(0, 3), *seen.counted["computed"]], "vLLM pads that step, and bills the padding"
+    assert seen.told["cached"] == seen.told["computed"]
+    assert seen.told["cached"][0] == (0, 0)
+    assert seen.own["cached"].per_step_drafted[0] == 3, "its own record stays as it is"
 
 
 def test_preempted_requests_lose_no_step(seen: Observed) -> None:
