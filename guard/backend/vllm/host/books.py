@@ -10,7 +10,7 @@ Plain Python: the connector brings what vLLM says, and carries the orders to the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from guard.backend.kv.host import Copy, HostTier
@@ -137,6 +137,19 @@ class HostBooks:
         # The end of a prefix first, so that it is also the first to be evicted.
         for number in sorted(ended, reverse=True):
             self._end(number)
+
+    def not_loaded(self, blocks: Collection[int]) -> None:
+        """
+        Content that vLLM counts on has not come, or was not waited for.
+
+        A step that was launched before this is known saves blocks that it computes on top of it: they do not enter.
+
+        Args:
+            blocks: vLLM's blocks.
+        """
+        if blocks:
+            loads = (copy for copy in self._copies.values() if copy.kind is Kind.LOAD)
+            self.withdraw([copy.key for copy in loads if copy.block in blocks])
 
     def withdraw(self, keys: Iterable[Key]) -> None:
         """Take these and all that descends from them out of host memory."""

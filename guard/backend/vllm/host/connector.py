@@ -24,7 +24,7 @@ from vllm.v1.metrics.stats import CacheHitSource
 
 from guard.backend.kv.ids import Key
 from guard.backend.vllm.host.books import HostBooks, Order
-from guard.backend.vllm.host.support import HostTierError, slots_of
+from guard.backend.vllm.host.support import HostTierError, draft_layers, slots_of
 from guard.backend.vllm.host.worker import HostWorker
 from guard.backend.vllm.race_free import lineage
 from guard.backend.vllm.race_free.connector import VllmBlocks
@@ -180,7 +180,8 @@ class HostTierConnector(KVConnectorBase_V1):  # type: ignore[misc]
         return Orders(loads, saves)
 
     def update_connector_output(self, connector_output: Any) -> None:
-        """Copies that are over."""
+        """Loads that failed, and copies that are over."""
+        self.books.not_loaded(connector_output.invalid_block_ids)
         reports = connector_output.kv_connector_worker_meta
         if isinstance(reports, Reports):
             self.books.over(reports.done, reports.failed)
@@ -211,7 +212,7 @@ class HostTierConnector(KVConnectorBase_V1):  # type: ignore[misc]
         blocks = self._kv_cache_config.num_blocks
         if odd := [name for name, cache in kv_caches.items() if cache.shape[0] != blocks]:
             raise HostTierError(f"guard: the host tier does not work with kernel blocks of another size ({odd[0]})")
-        self._worker = HostWorker(kv_caches, self._slots)
+        self._worker = HostWorker(kv_caches, self._slots, draft_layers(self._vllm_config, kv_caches))
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         """See HostWorker. Where there are loads vLLM calls this before the forward pass."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 RELEASE: Final = "0.32"
 #: Caches in which a block keeps its content for as long as the request runs.
 SPECS: Final = frozenset({"FullAttentionSpec", "MLAAttentionSpec"})
 SETTING: Final = "host_bytes"
+_DRAFT_PREFIX: Final = "draft_model."
 
 
 class HostTierError(ValueError):
@@ -40,6 +41,24 @@ def slots_of(config: Any, caches: Any, version: str) -> int:
     if reasons:
         raise HostTierError(f"guard: the host tier does not work with {'; '.join(reasons)}")
     return int(asked // size)
+
+
+def draft_layers(config: Any, names: Iterable[str]) -> frozenset[str]:
+    """
+    Which of these layers are a draft's: vLLM gives them a prefix of their own, or numbers after the model's last one.
+
+    Args:
+        config: A `VllmConfig`.
+        names: vLLM's names of layers, like model.layers.0.self_attn.attn.
+    """
+    if config.speculative_config is None:
+        return frozenset()
+    count = config.model_config.get_num_layers(config.parallel_config)
+    return frozenset(name for name in names if name.startswith(_DRAFT_PREFIX) or _number(name) >= count)
+
+
+def _number(name: str) -> int:
+    return next((int(part) for part in name.split(".") if part.isdecimal()), -1)
 
 
 def _block_bytes(caches: Any) -> int:

@@ -8,7 +8,8 @@ other are the scheduler's leases; here they are ordered against the forward pass
 - a load starts after the mark of all compute work queued before it: earlier steps that use the block it writes, and
   the zeroing of fresh blocks (H2, H4, H5);
 - a layer is attended to after its load (H1); a pass that does not wait for a layer is found out (H8), and its blocks
-  are reported as invalid.
+  are reported as invalid. A draft's layers are waited for too, but vLLM leaves the draft out of a step in which there
+  is no room for its tokens; and what a draft reads decides no token.
 
 A slot knows which save filled it. A load that wants another generation is not made, and its block is reported.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,11 +73,13 @@ class HostWorker:
     Args:
         caches: Each layer's tensor, blocks first; all on one device.
         slots: How many host slots.
+        drafts: Layers of a draft, whose pass comes after the model's, or not at all.
     """
 
-    def __init__(self, caches: Mapping[str, Any], slots: int) -> None:
+    def __init__(self, caches: Mapping[str, Any], slots: int, drafts: Collection[str] = ()) -> None:
         device = next(iter(caches.values())).device
         self._caches = dict(caches)
+        self._drafts = frozenset(drafts)
         # Pinned, or copies to and from an accelerator would not run beside its compute work.
         self.slots = {
             name: torch.empty((slots, *cache.shape[1:]), dtype=cache.dtype, pin_memory=device.type != "cpu")
@@ -91,17 +94,21 @@ class HostWorker:
         self._arriving: dict[str, Mark] = {}
         self._loading: list[int] = []
         self._invalid: set[int] = set()
+        #: This step's pass was fed wrongly.
+        self._spoilt = False
         self._failed: list[int] = []
 
     def load(self, orders: Sequence[Order]) -> None:
         """Start this step's loads; the forward pass has not begun."""
         good = []
+        self._spoilt = False
         for order in orders:
             if self._generations.get(order.slot) == order.generation:
                 good.append(order)
                 continue
             _log.error("guard: host slot %d does not have content %d; not loaded", order.slot, order.generation)
             self._invalid.add(order.block)
+            self._spoilt = True
             self._failed.append(order.number)
         self._loading = [order.block for order in good]
         self._arriving = self._start(self.loads, self.slots, self._caches, good, [(o.slot, o.block) for o in good])
@@ -114,12 +121,10 @@ class HostWorker:
 
     def save(self, orders: Sequence[Order]) -> None:
         """Start this step's saves; its forward pass is queued. Nothing is kept of a pass that was fed wrongly."""
-        if self._arriving:
-            _log.error("guard: the forward pass did not wait for the loads of %s", ", ".join(self._arriving))
-            self._invalid.update(self._loading)
-            self.loads.wait(self._arriving.values())
+        self._check()
+        self.loads.wait(self._arriving.values())
         self._arriving, self._loading = {}, []
-        if self._invalid:
+        if self._spoilt:
             self._failed += [order.number for order in orders]
             return
         for order in orders:
@@ -127,7 +132,8 @@ class HostWorker:
         self._start(self.saves, self._caches, self.slots, orders, [(order.block, order.slot) for order in orders])
 
     def invalid(self) -> set[int]:
-        """Blocks whose content did not come, told once."""
+        """Blocks whose content did not come, told once. The model's pass is queued, a draft's perhaps not yet."""
+        self._check()
         invalid, self._invalid = self._invalid, set()
         return invalid
 
@@ -147,6 +153,14 @@ class HostWorker:
         """Return when nothing is under way."""
         self.saves.close()
         self.loads.close()
+
+    def _check(self) -> None:
+        missed = [layer for layer in self._arriving if layer not in self._drafts]
+        if missed:
+            _log.error("guard: the forward pass did not wait for the loads of %s", ", ".join(missed))
+            self._invalid.update(self._loading)
+            self._spoilt = True
+            self.loads.wait([self._arriving.pop(layer) for layer in missed])
 
     def _start(
         self,

@@ -130,3 +130,16 @@ def test_clearing_takes_all_of_it() -> None:
     books.clear()
     end(books, under_way)
     assert (books.found([A]), books.found([OTHER])) == (0, 0)
+
+
+def test_what_is_saved_on_top_of_a_load_that_failed_does_not_enter() -> None:
+    _, books = made()
+    end(books, saved(books, 1, A, None), saved(books, 2, OTHER, None))
+    loads = [books.load("r", 3, A, None), books.load("s", 4, OTHER, None)]
+    on_top, beside = saved(books, 5, AB, A), saved(books, 6, Key("other b"), OTHER)
+    books.not_loaded(())
+    books.not_loaded({3, 7})
+    end(books, *loads, on_top, beside)
+    assert (books.found([A]), books.found([AB])) == (0, 0)
+    assert books.found([OTHER, Key("other b")]) == 2
+    assert books.copying() == ()

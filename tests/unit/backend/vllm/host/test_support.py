@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from guard.backend.vllm.host.support import HostTierError, slots_of
+from guard.backend.vllm.host.support import HostTierError, draft_layers, slots_of
 
 
 class FullAttentionSpec:
@@ -66,3 +66,13 @@ def test_what_is_refused_is_named(settings: Any, found: Any, version: str, reaso
 def test_all_reasons_are_told_at_once() -> None:
     with pytest.raises(HostTierError, match=r"vLLM 0\.33\.0.*switched off.*host_bytes"):
         slots_of(config({}, caching=False), ONE, "0.33.0")
+
+
+def test_a_drafts_layers_have_a_prefix_or_numbers_after_the_models() -> None:
+    model = SimpleNamespace(get_num_layers=lambda parallel: 30)
+    settings = SimpleNamespace(speculative_config=object(), model_config=model, parallel_config=None)
+    names = [f"model.layers.{number}.self_attn.attn" for number in (0, 29, 30)]
+    names += ["draft_model.model.layers.0.self_attn.attn", "model.embed"]
+    assert draft_layers(settings, names) == {names[2], names[3]}
+    settings.speculative_config = None
+    assert draft_layers(settings, names) == frozenset()

@@ -7,12 +7,15 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from guard.backend.kv.integrity import check_integrity
 from guard.backend.kv.rules import ALL, Rules
 from guard.backend.testbed.engine import InprocessEngine, inprocess_engine
+from guard.backend.testbed.tiny import ensure_tiny
 from guard.backend.vllm.host.books import HostBooks
 from guard.backend.vllm.race_free.connector import VllmBlocks
-from tests.vllm.backend.vllm.push.bed import BLOCK_SIZE, options, prompts, switched
+from tests.vllm.backend.vllm.push.bed import BLOCK_SIZE, SHAPE, options, prompts, switched
 
 BLOCKS = 40
 SLOTS = 200
@@ -110,9 +113,12 @@ def closed(transfer: Any) -> threading.Event:
 
 
 @contextlib.contextmanager
-def bed(*, host: bool = True, blocks: int = BLOCKS) -> Iterator[Bed]:
+def bed(*, host: bool = True, blocks: int = BLOCKS, draft: bool = False) -> Iterator[Bed]:
     """The engine, ended afterwards; without a host tier it is the one that tells what is right."""
     settings = options()
+    if draft:
+        speculative = {"method": "draft_model", "model": str(ensure_tiny(SHAPE).draft), "num_speculative_tokens": 3}
+        settings = msgspec.structs.replace(settings, speculative=speculative)
     made_of: dict[str, Any] = {
         "num_gpu_blocks_override": blocks,
         "enable_prefix_caching": True,

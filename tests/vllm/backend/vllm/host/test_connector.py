@@ -154,6 +154,9 @@ def test_a_pass_that_does_not_wait_is_found_out(engine: Bed, right: list[list[in
     assert engine.books.saved - saved <= 1
     # The same without the check: layers that are not there yet are read.
     engine.forget()
+    assert engine.run(PROMPTS[0]) == (right[0], 0), "what the load came from is not trusted any more"
+    assert engine.settled()
+    engine.forget()
     gate = closed(worker.loads.transfer)
     with monkeypatch.context() as patch:
         patch.setattr(worker, "wait", lambda layer: worker._arriving.pop(layer, None))
