@@ -15,7 +15,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from guard.backend.vllm.releases import Hook
 
@@ -23,6 +23,19 @@ from guard.backend.vllm.releases import Hook
 Maker = Callable[[ModuleType, Callable[..., Any]], Any]
 #: Attribute of a replacement: the name of its hook.
 MARK: Final = "__guard_hook__"
+
+
+class _Change(NamedTuple):
+    """
+    Something to be done to a module.
+
+    Args:
+        make: Does it.
+        keep: Also when all else is undone.
+    """
+
+    make: Callable[[ModuleType], None]
+    keep: bool = False
 
 
 class HookMismatch(Exception):
@@ -39,7 +52,7 @@ class Patches:
 
     def __init__(self, refused: Callable[[str], None]) -> None:
         self._refused = refused
-        self._waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
+        self._waiting: dict[str, list[_Change]] = {}
         self._undo: list[Callable[[], None]] = []
         self._over = False
 
@@ -52,9 +65,10 @@ class Patches:
             hook: What to replace.
             make: Makes the replacement.
         """
-        self._waiting.setdefault(hook.module, []).append(lambda module: self._replace(module, name, hook, make))
+        change = _Change(lambda module: self._replace(module, name, hook, make))
+        self._waiting.setdefault(hook.module, []).append(change)
 
-    def define(self, hook: Hook, name: str, value: Any) -> None:
+    def define(self, hook: Hook, name: str, value: Any, *, keep: bool = False) -> None:
         """
         Plan a new attribute.
 
@@ -62,8 +76,10 @@ class Patches:
             hook: Any hook on the class that gets it.
             name: Of the attribute.
             value: What it is.
+            keep: It is there even if all else is undone: other processes may be patched and rely on it.
         """
-        self._waiting.setdefault(hook.module, []).append(lambda module: self._define(module, hook, name, value))
+        change = _Change(lambda module: self._define(module, hook, name, value, keep=keep), keep)
+        self._waiting.setdefault(hook.module, []).append(change)
 
     def install(self) -> None:
         """Make the replacements in modules already imported, and wait for the others."""
@@ -80,19 +96,21 @@ class Patches:
 
     def imported(self, module: ModuleType) -> None:
         """Patch a module; if one of its hooks is not as expected, undo everything."""
-        for patch in self._waiting.pop(module.__name__, ()):
-            if self._over:
-                return
+        for change in self._waiting.pop(module.__name__, ()):
+            if self._over and not change.keep:
+                continue
             try:
-                patch(module)
+                change.make(module)
             except HookMismatch as mismatch:
-                self.undo()
-                self._refused(str(mismatch))
+                if not self._over:
+                    self.undo()
+                    self._refused(str(mismatch))
 
     def undo(self) -> None:
-        """Put vLLM back as it was; nothing more is patched."""
+        """Put vLLM back as it was; nothing more is patched, save what is to be kept."""
         self._over = True
-        self._waiting.clear()
+        kept = {module: [change for change in changes if change.keep] for module, changes in self._waiting.items()}
+        self._waiting = {module: changes for module, changes in kept.items() if changes}
         while self._undo:
             self._undo.pop()()
 
@@ -111,13 +129,14 @@ class Patches:
         setattr(owner, hook.name, replacement)
         self._undo.append(lambda: setattr(owner, hook.name, original))
 
-    def _define(self, module: ModuleType, hook: Hook, name: str, value: Any) -> None:
+    def _define(self, module: ModuleType, hook: Hook, name: str, value: Any, *, keep: bool) -> None:
         owner = getattr(module, hook.owner, None)
         if owner is None:
             raise HookMismatch(f"{name}: there is no {hook.module}:{hook.owner}")
         if name not in owner.__dict__:
             setattr(owner, name, value)
-            self._undo.append(lambda: delattr(owner, name))
+            if not keep:
+                self._undo.append(lambda: delattr(owner, name))
 
 
 def _parameters(function: Any) -> tuple[str, ...]:

@@ -28,7 +28,9 @@ def plan(hooks: Mapping[str, Hook], switch: Switch, refused: Callable[[str], Non
     """
     makers = _makers(switch)
     patches = Patches(refused)
-    patches.define(hooks["outputs.new_completion"], "spec_decode_metrics", outputs.metrics_property())
+    # The engine core may be patched where this process is not: what it sends must not pass for vLLM's own.
+    receiver = hooks["outputs.new_completion"]
+    patches.define(receiver, "spec_decode_metrics", outputs.metrics_property(), keep=True)
     for name, hook in hooks.items():
         if hook.patched:
             patches.replace(name, hook, makers[name])

@@ -116,3 +116,18 @@ def test_a_class_that_is_gone_is_refused(package: str) -> None:
     patches.install()
     importlib.import_module(f"{package}.one")
     assert refusals == [f"depth: there is no {package}.one:Motor"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_other_processes_rely_on_stays_when_the_rest_is_undone(package: str, late: bool) -> None:
+    refusals: list[str] = []
+    patches = Patches(refusals.append)
+    patches.define(hook(f"{package}.one"), "depth", 3, keep=True)
+    patches.replace("engine.step", hook(f"{package}.one"), doubled)
+    patches.replace("engine.other", hook(f"{package}.two", "stepped"), doubled)
+    patches.install()
+    for name in ("two", "one") if late else ("one", "two"):
+        importlib.import_module(f"{package}.{name}")
+    one = importlib.import_module(f"{package}.one")
+    assert (one.Engine().step(1), one.Engine.depth) == ([1], 3)
+    assert len(refusals) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -102,3 +104,29 @@ def test_vllms_own_record_is_where_it_was() -> None:
     assert state.spec_decode_metrics == own
     state.spec_decode_metrics = pack(RequestSpecDecodeMetrics, Steps([2], [3]), None)
     assert state.spec_decode_metrics == own
+
+
+#: An API server in which another plugin has replaced the stream of chunks: this process refuses, the engine core cannot
+#: know of it.
+_REPLACED = """
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.v1.engine.output_processor import RequestState
+from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
+from guard.backend.vllm.acceptance.steps import Steps, pack
+from guard.backend.vllm.plugin import install_acceptance
+
+OpenAIServingChat.chat_completion_stream_generator = lambda *arguments: None
+assert not install_acceptance("0.32.0", environ={})
+state, own = RequestState.__new__(RequestState), RequestSpecDecodeMetrics.new(3)
+state.spec_decode_metrics = None
+state.spec_decode_metrics = pack(RequestSpecDecodeMetrics, Steps([1], [3]), None)
+assert state.spec_decode_metrics is None, state.spec_decode_metrics
+state.spec_decode_metrics = pack(RequestSpecDecodeMetrics, Steps([0], [3]), own)
+assert state.spec_decode_metrics == own, state.spec_decode_metrics
+"""
+
+
+def test_steps_do_not_pass_for_vllms_own_record_where_this_process_has_refused() -> None:
+    done = subprocess.run([sys.executable, "-c", _REPLACED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "guard: REFUSED to patch" in done.stdout + done.stderr
