@@ -20,6 +20,8 @@ from typing import Any
 _log = logging.getLogger("vllm.plugins.guard")
 ASK = "guard_withdraw"
 _PLACE = "_guard_lineage"
+#: On a request: it has run on withdrawn content.
+_TAINTED = "_guard_tainted"
 #: Links kept for each block of the cache before those of forgotten content are swept.
 _LINKS_PER_BLOCK = 8
 
@@ -36,6 +38,8 @@ class Lineage:
         self._pool = pool
         self._children: dict[bytes, set[bytes]] = {}
         self._links = 0
+        #: Links at which they are swept.
+        self._least = self._enough = _LINKS_PER_BLOCK * len(pool.blocks)
         self._groups: set[int] = set()
         #: Withdrawn blocks that a request may still hold.
         self._withdrawn: set[int] = set()
@@ -50,8 +54,12 @@ class Lineage:
             if hashes[position] not in children:
                 children.add(hashes[position])
                 self._links += 1
-        if self._links > _LINKS_PER_BLOCK * len(self._pool.blocks):
-            self._sweep()
+        if self._links > self._enough:
+            self.sweep()
+
+    def links(self) -> int:
+        """How many links are kept."""
+        return self._links
 
     def is_tainted(self, blocks: Iterable[Any]) -> bool:
         """Whether a request with these blocks runs on withdrawn content."""
@@ -97,15 +105,22 @@ class Lineage:
                 gone += 1
         return gone
 
-    def _sweep(self) -> None:
-        """Forget links to content that is not cached and has no descendants."""
-        kept: dict[bytes, set[bytes]] = {}
+    def sweep(self) -> None:
+        """Forget links to content that is not cached and has no descendants that are."""
+        parents: dict[bytes, list[bytes]] = {}
         for parent, children in self._children.items():
-            alive = {each for each in children if each in self._children or self._is_cached(each)}
-            if alive:
-                kept[parent] = alive
+            for child in children:
+                parents.setdefault(child, []).append(parent)
+        kept: dict[bytes, set[bytes]] = {}
+        todo = [child for child in parents if self._is_cached(child)]
+        while todo:
+            child = todo.pop()
+            for parent in parents.pop(child, ()):
+                kept.setdefault(parent, set()).add(child)
+                todo.append(parent)
         self._children = kept
         self._links = sum(map(len, kept.values()))
+        self._enough = max(self._least, 2 * self._links)
 
     def _is_cached(self, content: bytes) -> bool:
         return any(self._pool.get_cached_block(content, [group]) for group in self._groups)
@@ -140,7 +155,9 @@ def cache_full_blocks(module: Any, original: Callable[..., None]) -> Callable[..
         block_mask: Any = None,
     ) -> None:
         lineage = of(pool)
-        if lineage.is_tainted(blocks[:num_full_blocks]):
+        # Its blocks may leave it before its end (a window that slides); what it computes stays what it is.
+        if request.__dict__.get(_TAINTED) or lineage.is_tainted(blocks[:num_full_blocks]):
+            request.__dict__[_TAINTED] = True
             return
         rest = (num_cached_blocks, num_full_blocks, block_size, kv_cache_group_id)
         original(pool, request, blocks, *rest, block_mask=block_mask)
