@@ -7,6 +7,9 @@ engines, under one room:
     prefill engine   max_tokens 1, kv_transfer_params {"push": "send", "room": R}
     decode engine    kv_transfer_params {"push": "receive", "room": R, "from": NAME}
 
+Content is given once: of a request with n > 1 one choice receives it, and the others are told at once that it is lost
+to them. With kv_load_failure_policy "recompute" they find it in the cache; with "fail" they fail.
+
 The two may have another number of tensor-parallel ranks (`givers`). With LayerSplit, which works on the side that
 sends, each rank gives the layers that it owns, from its own cache; the request is complete with the last rank's.
 
@@ -183,11 +186,7 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
         if params.get("push") != SEND:
             return False, None
         blocks = tuple(block_ids[: self._full_blocks(request)])
-        if (
-            request.num_output_tokens > 0
-            and blocks
-            and request.status.name in {"FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED"}
-        ):
+        if request.num_output_tokens > 0 and blocks and request.status.name in _COMPLETE:
             self._contents.append(Content(self.guard_room(request), request.request_id, blocks))
             return True, None
         self._given_up.append(self.guard_room(request))

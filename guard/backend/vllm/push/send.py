@@ -336,3 +336,6 @@ class Sending:
             peer = self._peers.get(job.key)
             if peer is not None:
                 self._perform(peer, peer.sender.finish(job.owner))
+            if self._shelf.is_closed(job.content.room):
+                # Other choices of the request (n > 1) have asked for the same content, which is given once.
+                self._drop(job.content.room)

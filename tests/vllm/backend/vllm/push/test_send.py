@@ -118,6 +118,21 @@ def test_more_blocks_than_there_are_is_a_loss(pair: Pair) -> None:
     assert pair.until(lambda: pair.sent == {"r"})
 
 
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_content_is_given_once_and_another_choice_of_the_request_is_told_so(pair: Pair, asked_first: bool) -> None:
+    """It then computes the rest of its prompt, or finds it in its own cache; it does not wait for its deadline."""
+    content = Content("room", "r", (5, 6))
+    if not asked_first:
+        pair.sending.offer(content)
+    pair.ask("room", 1, 1, 2)
+    pair.ask("room", 2, 3, 4)
+    if asked_first:
+        pair.sending.offer(content)
+    assert pair.until(lambda: Drained("room", 2, *P) in pair.heard)
+    assert pair.until(lambda: Done("room", 1, *P) in pair.heard and pair.sent == {"r"})
+    assert not pair.cache[0][[3, 4]].any()
+
+
 def test_content_that_nobody_asks_for_is_let_go(tmp_path: Path) -> None:
     pair = Pair(tmp_path, keep=0.05)
     pair.sending.offer(Content("room", "r", (5,)))
