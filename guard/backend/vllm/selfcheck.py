@@ -12,7 +12,7 @@ import ast
 import json
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,20 @@ def installed() -> Reader:
         A reader; it finds no file where vLLM is not installed as plain files.
     """
     spec = find_spec("vllm")
-    folders = [Path(each).parent for each in (spec.submodule_search_locations or ())] if spec is not None else []
+    return unpacked([Path(each).parent for each in (spec.submodule_search_locations or ())] if spec is not None else [])
+
+
+def unpacked(folders: Sequence[Path]) -> Reader:
+    """
+    Read plain files.
+
+    Args:
+        folders: Each may hold the package; the first that has a file counts.
+    """
 
     def read(path: str) -> str | None:
-        for folder in folders:
-            file = folder / path
-            if file.is_file():
-                return file.read_text(encoding="utf-8")
-        return None
+        file = next((folder / path for folder in folders if (folder / path).is_file()), None)
+        return None if file is None else file.read_text(encoding="utf-8")
 
     return read
 
@@ -152,8 +158,7 @@ def main(arguments: list[str]) -> int:
     place = Path(arguments[0])
     version = arguments[1] if len(arguments) > 1 else place.name.split("-")[1]
     hooks = RELEASES[line_of(version)]
-    folder = place if place.is_dir() else None
-    found = findings(hooks, packed(place) if folder is None else lambda path: (folder / path).read_text("utf-8"))
+    found = findings(hooks, unpacked([place]) if place.is_dir() else packed(place))
     wrong = problems(hooks, found)
     print(json.dumps({"version": version, "hooks": found, "problems": wrong}, indent=1))
     return 1 if wrong else 0

@@ -84,6 +84,13 @@ def test_a_wheel_and_a_folder_read_the_same(tmp_path: Path, capsys: pytest.Captu
     assert any("takes (self, req), expected (self, request)" in each for each in record["problems"])
 
 
+def test_a_folder_without_some_of_the_files_is_told_like_a_wheel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path), "0.32.9"]) == 1
+    assert "there is no vllm.v1.core.sched.scheduler:Scheduler.add_request" in capsys.readouterr().out
+
+
 def test_where_vllm_is_not_installed_nothing_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "vllm").mkdir()
     (tmp_path / "vllm" / "__init__.py").write_text("raise RuntimeError('never imported')")
