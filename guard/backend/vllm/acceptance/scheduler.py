@@ -64,7 +64,8 @@ def record_type(base: Any) -> Any:
             steps = self._unsent
             if output.new_token_ids and not steps.accepted:
                 steps.add(0, 0)
-            own = self._own if output.finish_reason is not None else None
+            # vLLM sends it with the output of the last step, and not where a request fails.
+            own = self._own if output.spec_decode_metrics is self else None
             if steps.accepted:
                 self._unsent = Steps([], [])
                 output.spec_decode_metrics = pack(base, steps, own)

@@ -181,6 +181,17 @@ def test_a_stop_token_ends_in_the_engine_and_all_is_told(seen: Observed) -> None
     seen.agree("stopped")
 
 
+def test_a_request_that_fails_told_all_until_then_and_has_no_record_as_ever(seen: Observed) -> None:
+    for name, asked in (("stock", 0), ("fails", 1)):
+        seen.ask(name, asked=asked)
+        for _ in range(4):
+            seen.step()
+        seen.engine.scheduler.grammar_compile_error_reqs.update(seen.engine.scheduler.requests)
+        seen.finish_all()
+        assert (seen.finish[name], seen.own[name]) == ("error", None)
+    assert [step for step in seen.told["fails"] if step[1]] == seen.counted["fails"]
+
+
 @pytest.mark.parametrize("asked", [None, 0])
 def test_who_does_not_ask_gets_nothing_and_vllms_own_record_as_ever(seen: Observed, asked: int | None) -> None:
     seen.ask("quiet", asked=asked)
