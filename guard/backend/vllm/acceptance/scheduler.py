@@ -4,8 +4,7 @@ Engine core: writes down what each verify step kept and sends it with the step's
 The scheduler itself tells a request's record of every step that had a draft
 (`request.spec_decode_metrics.observe`), with the counts it bills. The plugin gives the request a
 record that also keeps the steps since the last output. A step whose output comes without such a
-call had no draft. Neither had a step in which a request is admitted: where all of its prompt but
-the last token is cached, vLLM pads the step to the size of a verify step, and bills the padding.
+call had no draft.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ from guard.backend.vllm.acceptance.switch import Switch
 
 _RECORDS = "_guard_records"
 _LEFT_OVER = 64
-#: In the place of a draft token; also of those that only the workers know yet.
-_PADDING = -1
 
 
 @functools.cache
@@ -48,11 +45,6 @@ def record_type(base: Any) -> Any:
             self._unsent.add(num_accepted, num_draft_tokens)
             if self._own is not None:
                 self._own.observe(num_draft_tokens, num_accepted, detailed)
-
-        def was_padded(self) -> None:
-            """The step just observed had padding in the place of a draft."""
-            if self._unsent.accepted and not self._unsent.accepted[-1]:
-                self._unsent.drafted[-1] = 0
 
         def sent_with(self, output: Any) -> None:
             """
@@ -114,21 +106,10 @@ class SchedulerHooks:
             by_client = original(scheduler, scheduler_output, model_runner_output)
             records = scheduler.__dict__.get(_RECORDS)
             if records:
-                _tell_padding(records, scheduler_output)
                 _send(records, by_client, scheduler.requests)
             return by_client
 
         return update_from_output
-
-
-def _tell_padding(records: dict[str, Any], scheduled: Any) -> None:
-    drafts = scheduled.scheduled_spec_decode_tokens
-    if not drafts:
-        return
-    admitted = [each.req_id for each in scheduled.scheduled_new_reqs]
-    for request_id in (*admitted, *scheduled.scheduled_cached_reqs.resumed_req_ids):
-        if request_id in records and request_id in drafts and all(token == _PADDING for token in drafts[request_id]):
-            records[request_id].was_padded()
 
 
 def _send(records: dict[str, Any], by_client: dict[int, Any], alive: dict[str, Any]) -> None:

@@ -123,15 +123,16 @@ def test_a_prompt_computed_in_pieces_or_found_in_the_cache_is_one_undrafted_step
     assert [tried for _, tried in seen.told["pieces"]].count(0) == 1
 
 
-def test_a_prompt_that_is_cached_but_for_its_last_token_has_no_draft_either(seen: Observed) -> None:
+def test_padding_of_a_prompts_last_token_is_told_as_vllm_bills_it(seen: Observed) -> None:
     prompt = {"prompt_token_ids": [300 + number for number in range(2 * BLOCK + 1)]}
     for name in ("computed", "cached"):
         seen.ask(name, prompt, max_tokens=20)
         seen.finish_all()
-    assert seen.counted["cached"] == [(0, 3), *seen.counted["computed"]], "vLLM pads that step, and bills the padding"
-    assert seen.told["cached"] == seen.told["computed"]
-    assert seen.told["cached"][0] == (0, 0)
-    assert seen.own["cached"].per_step_drafted[0] == 3, "its own record stays as it is"
+    assert seen.counted["cached"] == [(0, 3), *seen.counted["computed"]]
+    assert seen.told["computed"][0] == (0, 0)
+    assert seen.told["cached"] == [(0, 3), *seen.told["computed"][1:]]
+    for name in ("computed", "cached"):
+        seen.agree(name)
 
 
 def test_preempted_requests_lose_no_step(seen: Observed) -> None:
