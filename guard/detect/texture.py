@@ -39,6 +39,8 @@ _IDEOGRAPHS: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]{2,}")
 _LEAST_PAIRS: Final = 2 / 3
 #: Share of letters up to which a text is one of figures and marks.
 _FEW_LETTERS: Final = 0.25
+#: Share of digits from which they are one long number.
+_MOST_DIGITS: Final = 0.95
 #: Characters of which letters are counted at a time.
 _GLANCE: Final = 96
 
@@ -177,7 +179,7 @@ class TextureWindow:
         """
         Characters that, with the two before them, the window already had; 0 where it is no row of figures and marks.
 
-        Tables and matrices of figures have line ends, and prose has letters.
+        Tables and matrices of figures have line ends, prose has letters, and one long number has no marks.
         """
         text = self._text()
         if len(text) < self._characters or "\n" in text:
@@ -187,6 +189,8 @@ class TextureWindow:
             letters += sum(map(str.isalpha, text[start : start + _GLANCE]))
             if letters > most:
                 return 0.0
+        if sum(map(str.isdigit, text)) > _MOST_DIGITS * len(text):
+            return 0.0
         return 1.0 - len(set(zip(text, text[1:], text[2:], strict=False))) / (len(text) - 2)
 
     def special_tokens(self) -> float:

@@ -57,6 +57,15 @@ def test_prose_is_not_even_counted() -> None:
     assert read("The ferry left at nine; nobody (not even the pilot) had seen it come. " * 4) == 0.0
 
 
+def test_a_long_number_is_no_salad_of_figures() -> None:
+    number = (
+        "1/97 is 0."
+        + "010309278350515463917525773195876288659793814432989690721649484536082474226804123711340206185567" * 3
+    )
+    assert read(number, share=TextureWindow.figure_salad) == 0.0
+    assert read(number.replace("7", " 7) "), share=TextureWindow.figure_salad) > 0.0
+
+
 def test_figures_and_marks_without_a_line_end() -> None:
     dice = random.Random(5)
     salad = " ".join(dice.choice(["5", "0", "45", "**", ")", "5.5", "***", "00"]) for _ in range(120))
