@@ -22,7 +22,7 @@ CASES: dict[Half, list[Case]] = {half: list(read_cases(file)) for half, file in 
 ALL = [case for cases in CASES.values() for case in cases]
 
 LEAST_TRACES = 120
-LENGTHENED = 113
+LENGTHENED = 120
 MOST_BYTES = 1_500_000
 
 
