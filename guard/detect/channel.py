@@ -50,6 +50,14 @@ _LOOP: Final = {
     "repetition_marks": "_loop_marks",
     "repetition_figures": "_loop_figures",
 }
+#: And of each signal on the text since acceptance fell.
+_SINCE: Final = {
+    "topic_break": "_broke",
+    "sentence_break": "_broke_off",
+    "new_words": "_new_words",
+    "broken_words": "_broken_words",
+    "joint_kinds": "_joint_kinds",
+}
 #: Further signals that look at the latest text.
 _READS_TEXT: Final = ("sameness", "fresh_words")
 
@@ -134,19 +142,9 @@ class TextChannel:
         name = self._refs[index].name
         if name == "blank_lines":
             return self._blank_lines
-        if name == "topic_break":
-            return self._broke
-        if name == "sentence_break":
-            return self._broke_off
-        if name == "new_words":
-            return self._new_words
-        if name == "broken_words":
-            return self._broken_words
-        if name == "joint_kinds":
-            return self._joint_kinds
         if name == "sameness":
             return partial(self._sameness, self._refs[index].window)
-        return getattr(self, _LOOP[name])  # type: ignore[no-any-return]
+        return getattr(self, _LOOP.get(name) or _SINCE[name])  # type: ignore[no-any-return]
 
     def pages_in(self, blocks: int) -> int:
         """Pages that the latest blocks completed."""
