@@ -726,7 +726,17 @@ static PyObject *clash(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ss
     return tuple_of((long[]){functional, found}, 2);
 }
 
+/* Let go of the words met of late: who measures what a stream holds leaves out what all share. */
+static PyObject *forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    for (int place = 0; place < MET; place++) {
+        Py_CLEAR(met[place]);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
+    {"forget", forget, METH_NOARGS, "Let go of the words met of late."},
     {"joints", (PyCFunction)joints, METH_O, "Joints in a stretch of text given as classes."},
     {"glance", (PyCFunction)(void (*)(void))glance, METH_FASTCALL, "What is counted in every page given as classes."},
     {"recur", (PyCFunction)recur, METH_O, "How many words are on pages, and how many different ones."},

@@ -18,7 +18,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 
 from guard.core.monitor import Monitor
-from guard.detect import familiar
+from guard.detect import familiar, pages
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
@@ -173,6 +173,13 @@ def whole(judge: Judge, chunks: list[Sample]) -> None:
         monitor.observe((chunk,))
 
 
+def forget_shared() -> None:
+    """Let go of the words that are kept for all streams."""
+    familiar._PLACES.clear()
+    if pages._pages is not None:
+        pages._pages.forget()
+
+
 def memory(judge: Judge, text: Callable[[int], str]) -> float:
     """KiB that one stream holds after MEMORY_TOKENS tokens, without what all streams share."""
     chunks = samples(text(MEMORY_TOKENS * TOKEN), MEMORY_TOKENS)
@@ -180,14 +187,14 @@ def memory(judge: Judge, text: Callable[[int], str]) -> float:
     for chunk in chunks:
         warm.observe((chunk,))
     del warm
-    familiar._PLACES.clear()
+    forget_shared()
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     monitor = Monitor(judge, None, "Tell me of the ferry.")
     for chunk in chunks:
         monitor.observe((chunk,))
-    familiar._PLACES.clear()
+    forget_shared()
     gc.collect()
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

@@ -248,6 +248,10 @@ def test_a_word_met_before_is_the_same_object_and_none_is_taken_for_another() ->
             assert tokens == [word, word]
             assert last == word
             assert (tokens[0] is tokens[1]) == (len(word) <= 16)
+    kept = C.scan("harbour ", "")[0]
+    C.forget()
+    assert C.scan("harbour ", "")[0] == kept
+    assert C.scan("harbour ", "")[0][0] is not kept[0]
 
 
 def test_nothing_stays() -> None:
