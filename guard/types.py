@@ -114,6 +114,8 @@ class Cadence(enum.IntEnum):
 
 #: Signals read from the text, at the place where acceptance fell.
 AT_FALL: Final = ("topic_break", "sentence_break", "new_words", "broken_words", "joint_kinds")
+#: What is worked out from the text whenever it is read, by how much work that is; the rest of AT_FALL is above 1.
+_COSTS: Final = {"broken_words": 1, "function_words": 1, "new_words": 3, "sameness": 3}
 
 
 class SignalRef(msgspec.Struct, frozen=True, gc=False):
@@ -142,6 +144,11 @@ class SignalRef(msgspec.Struct, frozen=True, gc=False):
     def of_logprobs(self) -> bool:
         """Whether it reads the log-probabilities of the tokens."""
         return self.name.startswith("logprob_")
+
+    @property
+    def cost(self) -> int:
+        """How much is worked out from the text when it is read, by rank; 0 where its reading is kept."""
+        return _COSTS.get(self.name, 2 if self.name in AT_FALL else 0)
 
     def __str__(self) -> str:
         return self.name if self.window is None else f"{self.name} over {self.window}"

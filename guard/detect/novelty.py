@@ -11,7 +11,7 @@ models put line ends into what they say from a spoiled cache as well, but their 
 Words that are joined by right are joined in one or two ways: names of code by capitals, formulas by figures, rows of
 values by their comma. Pieces of words drawn at random meet in most of the ways there are.
 
-Nothing is counted before it is read, which is done only while the draft fails.
+Nothing is counted before it is read, which is done only while the draft fails or soon may.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final
 
 from guard.detect.glance import kinds_in
 from guard.detect.sentences import joints_a_word
-from guard.detect.shape import code_of
+from guard.detect.shape import code_of, shape_of
 from guard.detect.texture import closed
 
 #: Text since the fall from which there is a reading, and the latest of it that is looked at. Unit: characters.
@@ -86,17 +86,20 @@ class NewWords:
     """
     What one fall of acceptance did to the words of one channel.
 
-    `new` is how many of the words, numbers and runs of marks since then, in the latest 256 characters, are words that
-    never stood before; `broken` how many broken joints each word has there, and `kinds` of how many kinds they are. All
-    are 0 where these have the form of code, tables, notation or data, and nan while there is too little to tell.
+    Each reading is worked out when it is asked for, the form of the text only where it matters: most often a cheaper
+    one has decided before. All are nan while there is too little to tell.
     """
 
-    __slots__ = ("_back", "_onset", "broken", "kinds", "new")
+    __slots__ = ("_after", "_back", "_before", "_broken", "_formed", "_kinds", "_new", "_onset")
 
     def __init__(self) -> None:
         #: Token of the fall that was looked at last, and characters since then.
         self._onset = self._back = -1
-        self.new = self.broken = self.kinds = math.nan
+        #: The text before and after it; the latter is empty while there is too little.
+        self._before = self._after = ""
+        #: What was worked out of these; negative while it was not.
+        self._new = self._broken = self._kinds = -1.0
+        self._formed: bool | None = None
 
     def look(self, onset: int, back: int, latest: bytes) -> None:
         """
@@ -110,9 +113,35 @@ class NewWords:
         if onset == self._onset and back == self._back:
             return
         self._onset, self._back = onset, back
-        self.new = self.broken = self.kinds = math.nan
+        self._before = self._after = ""
+        self._new = self._broken = self._kinds = -1.0
+        self._formed = None
         if not 0 <= back < LEAST:
-            self._look(latest.decode("utf-8", "ignore"), back)
+            self._cut(latest.decode("utf-8", "ignore"), back)
+
+    @property
+    def new(self) -> float:
+        """
+        How many of the words, numbers and runs of marks since then, in the latest 256 characters, are words that never
+        stood before; 0 where these have the form of code, tables, notation or data.
+        """
+        if self._new < 0.0:
+            self._new = self._unless_formed(self._count_new()) if self._after else math.nan
+        return self._new
+
+    @property
+    def broken(self) -> float:
+        """How many broken joints each word has there; 0 as above."""
+        if self._broken < 0.0:
+            self._broken = self._unless_formed(min(1.0, joints_a_word(self._after))) if self._after else math.nan
+        return self._broken
+
+    @property
+    def kinds(self) -> float:
+        """Of how many kinds these joints are; 0 as above."""
+        if self._kinds < 0.0:
+            self._kinds = self._unless_formed(float(kinds_in(shape_of(self._after)))) if self._after else math.nan
+        return self._kinds
 
     def why(self, name: str) -> str:
         """One of the readings, by its name, in a clause."""
@@ -122,20 +151,26 @@ class NewWords:
             return f"words since then are broken in {self.kinds:.0f} ways, in no form as of code"
         return f"{self.new:.0%} of words and marks since then are words that never stood before, in no form as of code"
 
-    def _look(self, text: str, back: int) -> None:
+    def _cut(self, text: str, back: int) -> None:
+        """Part the text, unless there is too little of it to tell anything."""
         cut = len(text) - (MOST if back < 0 else min(back, MOST))
         cut = max(cut, 0)
         while 0 < cut < len(text) and text[cut - 1].isalpha() and text[cut].isalpha():
             cut += 1
         after = text[cut:]
+        # Between blanks stands one of them at least.
+        if len(after.split()) >= _LEAST_TOKENS or len(_TOKEN.findall(after)) >= _LEAST_TOKENS:
+            self._before, self._after = text[:cut], after
+
+    def _unless_formed(self, value: float) -> float:
+        if value <= 0.0:
+            return value
+        if self._formed is None:
+            self._formed = formed(self._after)
+        return 0.0 if self._formed else value
+
+    def _count_new(self) -> float:
         # The last word may go on in the next page.
-        words, tokens = _WORD.findall(after.lower())[:-1], len(_TOKEN.findall(after))
-        if tokens < _LEAST_TOKENS:
-            return
-        if formed(after):
-            self.new = self.broken = self.kinds = 0.0
-            return
-        new = set(words).difference(_WORD.findall(text[:cut].lower()))
-        self.new = sum(not word.isdigit() for word in new) / tokens
-        self.broken = min(1.0, joints_a_word(after))
-        self.kinds = float(kinds_in(bytes(map(code_of, after))))
+        words = _WORD.findall(self._after.lower())[:-1]
+        new = set(words).difference(_WORD.findall(self._before.lower()))
+        return sum(not word.isdigit() for word in new) / len(_TOKEN.findall(self._after))

@@ -21,7 +21,7 @@ from guard.detect.garble import GarbleScan
 from guard.detect.glance import REACH, glance
 from guard.detect.languages import function_share
 from guard.detect.prompt import Prompt
-from guard.detect.shape import ascii_shape, code_of
+from guard.detect.shape import shape_of
 
 #: Text after the fall from which there is a reading, and more that changes it no more. Unit: characters.
 STRETCH: Final = 320
@@ -61,7 +61,7 @@ def joints_a_word(text: str) -> float:
     scan, joints, shape = GarbleScan(), 0, b""
     for start in range(0, len(text), _PAGE):
         page = text[start : start + _PAGE]
-        tail, shape = shape[-REACH:], ascii_shape(page) if page.isascii() else bytes(map(code_of, page))
+        tail, shape = shape[-REACH:], shape_of(page)
         scan.feed(page, tail, shape, glance(tail, shape)[3])
         joints += scan.joints
     return _WORD_SIZE * joints / len(text)

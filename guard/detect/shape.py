@@ -74,3 +74,8 @@ def code_of(character: str) -> int:
     if not script:
         return _SYMBOL
     return _LETTER if script in AT_HOME else _FOREIGN
+
+
+def shape_of(text: str) -> bytes:
+    """Classes of any text, a byte for each character."""
+    return ascii_shape(text) if text.isascii() else bytes(map(code_of, text))

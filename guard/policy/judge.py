@@ -316,7 +316,7 @@ def _compile(condition: Condition, shared: dict[SignalRef, SignalRef]) -> Score:
             return 1.0 - inner(read, tokens)
 
         return negated
-    parts = tuple(_compile(part, shared) for part in condition.parts)
+    parts = tuple(_compile(part, shared) for part in _cheap_first(condition.parts))
     return _least(parts) if isinstance(condition, All) else _greatest(parts)
 
 
@@ -333,11 +333,20 @@ def _ceiling(condition: Condition, shared: dict[SignalRef, SignalRef]) -> Score 
         if condition.signal.cadence is Cadence.STEP:
             return None
         return _compile_leaf(msgspec.structs.replace(condition, after=0), shared[condition.signal])
-    parts = [_ceiling(part, shared) for part in condition.parts]
+    parts = [_ceiling(part, shared) for part in _cheap_first(condition.parts)]
     known = tuple(part for part in parts if part is not None)
     if not known or (len(known) < len(parts) and not isinstance(condition, All)):
         return None
     return _least(known) if isinstance(condition, All) else _greatest(known)
+
+
+def _cheap_first(parts: Iterable[Condition]) -> list[Condition]:
+    """
+    Parts that read what is kept before those that read what is worked out from the text when it is read.
+
+    The least and the greatest of them are the same in any order, and most often the first ones decide.
+    """
+    return sorted(parts, key=lambda part: max(leaf.signal.cost for leaf in leaves(part)))
 
 
 def _least(parts: tuple[Score, ...]) -> Score:
