@@ -87,8 +87,10 @@ class Texture:
         self._marks: list[int] = []
         #: The latest so many pages in one, of those asked for since the newest came.
         self._joined: dict[int, str] = {}
-        #: Pages in a row of nothing but ASCII, and since the last in which a long run of small letters stands or ends.
-        self._plain = self._short = 0
+        #: Pages in a row in which no pair of ideographs or kana stands or ends, and in which no long run of small
+        #: letters does.
+        self._narrow = self._short = 0
+        self._last = ""
 
     def window(self, pages: int) -> TextureWindow:
         """The latest so many pages."""
@@ -105,7 +107,8 @@ class Texture:
             longest: Small letters in the longest row of them that ends in it.
         """
         pages, counts = self._pages, self._marks
-        self._plain = self._plain + 1 if page.isascii() else 0
+        self._narrow = self._narrow + 1 if page.isascii() or not _IDEOGRAPHS.search(self._last + page) else 0
+        self._last = page[-1:]
         self._short = 0 if longest >= _LEAST_RUN else self._short + 1
         if len(pages) == self._limit:
             del pages[0]
@@ -122,9 +125,9 @@ class Texture:
             text = self._joined[pages] = "".join(self._pages[-pages:])
         return text
 
-    def ascii(self, pages: int) -> bool:
-        """Whether they hold nothing but ASCII."""
-        return self._plain >= pages or self._plain >= len(self._pages)
+    def narrow(self, pages: int) -> bool:
+        """Whether no two ideographs or kana stand side by side in them."""
+        return self._narrow >= pages or self._narrow >= len(self._pages)
 
     def long(self, pages: int) -> bool:
         """Whether they may hold a run of small letters longer than a word."""
@@ -201,7 +204,7 @@ class TextureWindow:
 
     def pair_recurrence(self) -> float:
         """Pairs of ideographs or kana that the window already had, of all; nan while there are few."""
-        if self._texture.ascii(self._pages):
+        if self._texture.narrow(self._pages):
             return math.nan
         text = self._text()
         pairs = [pair for run in _IDEOGRAPHS.findall(text) for pair in pairwise(run)]
