@@ -30,8 +30,8 @@ class Half(enum.StrEnum):
     """
     Whether a policy may be tuned on a trace, or is only tried on it.
 
-    FRESH is the third set, recorded after the rules of that time were made; LATER, FIFTH, SIXTH and SEVENTH are those
-    after it, each recorded after the set before it had been read.
+    FRESH is the third set, recorded after the rules of that time were made; LATER, FIFTH, SIXTH, SEVENTH and EIGHTH are
+    those after it, each recorded after the set before it had been read.
     """
 
     TUNING = "tuning"
@@ -41,6 +41,7 @@ class Half(enum.StrEnum):
     FIFTH = "fifth"
     SIXTH = "sixth"
     SEVENTH = "seventh"
+    EIGHTH = "eighth"
 
 
 #: The two halves of what was recorded first.

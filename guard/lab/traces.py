@@ -32,6 +32,7 @@ from guard.lab.progress import best_progress
 from guard.lab.relay import TokenCounter
 from guard.lab.trace_labels import Trace, half_of, read_labels, read_traces, write_halves
 from guard.lab.trace_plans import Plan, plans
+from guard.lab.trace_plans_eighth import eighth_plans
 from guard.lab.trace_plans_fifth import fifth_plans
 from guard.lab.trace_plans_fresh import fresh_plans
 from guard.lab.trace_plans_later import later_plans
@@ -192,6 +193,7 @@ SETS = {
     "fifth": fifth_plans,
     "sixth": sixth_plans,
     "seventh": seventh_plans,
+    "eighth": eighth_plans,
 }
 
 
