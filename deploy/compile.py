@@ -40,7 +40,11 @@ MODULES = (
     *(f"guard/signals/{name}.py" for name in ("llama", "sglang", "text", "vllm")),
 )
 #: Extensions in C: module -> source. See its head for what it does; without it the same is done in Python.
-IN_C = {"guard.server._lane": "guard/server/_lane.c", "guard.detect._pages": "guard/detect/_pages.c"}
+IN_C = {
+    "guard.server._lane": "guard/server/_lane.c",
+    "guard.detect._pages": "guard/detect/_pages.c",
+    "guard.detect._steps": "guard/detect/_steps.c",
+}
 #: What the compilation itself needs; msgspec for its types.
 REQUIRES = ("mypy>=1.13,<3", "setuptools>=65", "msgspec>=0.19,<1")
 #: Name of the library that all compiled modules share.

@@ -9,17 +9,24 @@ A step of unknown depth (`drafted` = -1) counts as ended by a rejection unless i
 the deepest step of the stream so far (or the baseline's k). A step without any draft then reads as
 a rejection too: the probability comes out too low, never too high. That is why no shipped rule
 acts on acceptance alone. It is left out of `acceptance_rate`, which needs the number drafted.
+
+Where `_steps.c` is compiled, it does what `Acceptance` and its windows do, number by number (`measured`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from guard.detect.baseline import Baseline
 from guard.detect.step_window import Slack, StepWindow, step_of
-from guard.types import StepAcceptance, Window
+from guard.types import StepAcceptance, Unit, Window
+
+try:
+    from guard.detect import _steps
+except ImportError:
+    _steps = None  # type: ignore[assignment]
 
 #: Evidence for a fall from which what is measured is no measure. Unit: nats.
 DOUBT: Final = 5.0
@@ -124,30 +131,21 @@ class Acceptance:
                 for window in self._all:
                     window.doubt = self._doubts
 
-    def slack(self, name: str, window: Window | None, bound: float, ahead: int, *, rising: bool) -> Slack:
+    def take(self, steps: tuple[StepAcceptance, ...], before: int, after: int) -> None:
         """
-        How far a reading is from its bound, whatever leaves the window while the next tokens come.
+        Take in verify steps of one chunk.
 
         Args:
-            name: Of the signal.
-            window: The same.
-            bound: Of its reading.
-            ahead: Most tokens that will come. Unit: tokens.
-            rising: Whether it passes the bound when it rises above it, not when it sinks below.
-
-        Returns:
-            Slack and share: while the slack, to which each step adds accepted - share * judged, is not below 0, the
-            reading has not passed its bound. The slack is infinite where it cannot, below 0 where nothing is known.
+            steps: In their order.
+            before: Tokens of the choice before the chunk.
+            after: The same after it.
         """
-        if name == "acceptance_fall" and rising:
-            return self.windows[window].fall_slack(bound, ahead)
-        if name == "acceptance_drop" and rising:
-            return self.windows[window].drop_slack(bound, ahead)
-        if name == "acceptance_probability":
-            steps = self.windows[window]
-            # What is rejected takes it away from a bound above it.
-            return steps.rise_slack(bound, ahead) if rising else steps.slack(bound, 0.0, ahead)
-        return -1.0, 0.0
+        end = before
+        for step in steps[:-1]:  # of a step among several the end is not told, but it is this or a little later
+            end += step.tokens
+            self.add(step, end if end < after else after)
+        if steps:
+            self.add(steps[-1], after)
 
     @property
     def evidence(self) -> float:
@@ -164,4 +162,48 @@ class Acceptance:
         onset = self._change.onset
         if onset is not None:
             return min(onset, tokens)
-        return max(0, tokens - self.windows[window].tally.tokens) if window is not None else 0
+        return max(0, tokens - self.windows[window].tokens) if window is not None else 0
+
+
+def measured(windows: Windows, falls: Windows, baseline: Baseline | None) -> Measured:
+    """The acceptance windows of one choice, in C where that is compiled. Arguments as of Acceptance."""
+    if _steps is None:
+        return Acceptance(windows, falls, baseline)
+    usable = baseline is not None and baseline.usable
+    probability = baseline.probability if baseline is not None and usable else math.nan
+    first = next((windows.index(window) for window in falls if window is not None), -1)
+    specs = tuple(
+        (window, window.size if window else 0, window is not None and window.unit is Unit.TOKENS, window in falls)
+        for window in windows
+    )
+    deepest = baseline.k if baseline is not None and usable else 0
+    return _steps.Acceptance(specs, probability, first if math.isnan(probability) else -1, deepest)
+
+
+def slack_of(name: str, window: Readings, *, rising: bool) -> Callable[[float, int], Slack] | None:
+    """
+    How far a reading is from a bound, whatever leaves its window while the next tokens come.
+
+    Args:
+        name: Of the signal.
+        window: The same.
+        rising: Whether it passes the bound when it rises above it, not when it sinks below.
+
+    Returns:
+        From the bound and the most tokens that will come: slack and share. While the slack, to which each step adds
+        accepted - share * judged, is not below 0, the reading has not passed its bound. The slack is infinite where it
+        cannot, below 0 where nothing is known. None where nothing ever is.
+    """
+    if not rising:
+        return window.sink_slack if name == "acceptance_probability" else None
+    if name == "acceptance_fall":
+        return window.fall_slack
+    if name == "acceptance_drop":
+        return window.drop_slack
+    return window.rise_slack if name == "acceptance_probability" else None
+
+
+if TYPE_CHECKING:
+    #: All windows of one choice, and one of them.
+    Measured = Acceptance | _steps.Acceptance
+    Readings = StepWindow | _steps.Window

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from guard.detect.acceptance import Acceptance
+from guard.detect.acceptance import measured, slack_of
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
 from guard.detect.channel import BLOCK, PAGE, Reader, TextChannel
 from guard.detect.prompt import Prompt
 from guard.detect.rare import RESTING
-from guard.detect.step_window import LEAST_HISTORY, Slack, StepWindow
+from guard.detect.step_window import LEAST_HISTORY, Slack
 from guard.types import AT_FALL, Cadence, Channel, Finding, Sample, SignalRef, Unit, Window
+
+if TYPE_CHECKING:
+    from guard.detect.acceptance import Measured, Readings
 
 _ACCEPTANCE: Final = frozenset(name for name, spec in CATALOGUE.items() if spec.needs_acceptance) - {*AT_FALL}
 #: Those that are measured against what was before.
@@ -86,7 +89,7 @@ class _Plan:
         return plan
 
 
-_MEASURES: Final[dict[str, Callable[[StepWindow], Reader]]] = {
+_MEASURES: Final[dict[str, Callable[[Readings], Reader]]] = {
     "acceptance_drop": lambda window: window.drop,
     "acceptance_fall": lambda window: window.fall,
     "acceptance_length": lambda window: window.length,
@@ -101,11 +104,11 @@ def _never() -> int | None:
     return None
 
 
-def _fell_of(acceptance: Acceptance) -> Callable[[], int | None]:
+def _fell_of(acceptance: Measured) -> Callable[[], int | None]:
     return lambda: acceptance.fell
 
 
-def _fails_of(acceptance: Acceptance, usual: StepWindow) -> Callable[[], int | None]:
+def _fails_of(acceptance: Measured, usual: Readings) -> Callable[[], int | None]:
     def fails() -> int | None:
         fell = acceptance.fell
         # What has nothing to fall from, as yet or because it was low from the first token on, fails from there.
@@ -142,8 +145,11 @@ class DetectorBank:
         #: Readers of the only channel there is, and the channel; None with none or several.
         self._only: tuple[Reader, ...] | None = None
         self._sole: TextChannel | None = None
-        self._acceptance = Acceptance(plan.windows, plan.falls, baseline) if plan.windows else None
+        self._acceptance = measured(plan.windows, plan.falls, baseline) if plan.windows else None
         self._steps = tuple(map(self._step_reader, plan.step_refs))
+        #: How far each of these is from a bound above it, and below it.
+        self._rises = tuple([self._slack_of(ref, True) for ref in plan.step_refs])
+        self._sinks = tuple([self._slack_of(ref, False) for ref in plan.step_refs])
         # Readings of text since they last changed, which they do a block or a page at a time.
         self._values: list[float | None] = [None] * len(plan.text_refs)
         self._any_value = False
@@ -168,11 +174,13 @@ class DetectorBank:
         return PAGE - sum([len(text) for text, _, _ in self._early.get(name, ())])
 
     def slack(self, ref: SignalRef, bound: float, ahead: int, rising: bool) -> Slack:
-        """How far a reading of acceptance is from a bound, for the next tokens; see `Acceptance.slack`."""
-        acceptance = self._acceptance
-        if acceptance is None:
-            return -1.0, 0.0
-        return acceptance.slack(ref.name, ref.window, bound, ahead, rising=rising)
+        """How far a reading of acceptance is from a bound, for the next tokens; see `slack_of`."""
+        place = self._plan.by_id.get(id(ref))
+        if place is None:
+            place = self._plan.place.get(ref, 0)
+        known = self._rises if rising else self._sinks
+        slack: Any = known[-1 - place] if place < 0 else None
+        return (-1.0, 0.0) if slack is None else slack(bound, ahead)
 
     def observe(self, sample: Sample) -> None:
         """Take in the choice's share of one chunk. Never raises, whatever the text."""
@@ -183,11 +191,7 @@ class DetectorBank:
         if tokens or steps:
             self._version += 1
         if steps and self._acceptance is not None:
-            end = before
-            for step in steps[:-1]:  # of a step among several the end is not told, but it is this or a little later
-                end += step.tokens
-                self._acceptance.add(step, end if end < after else after)
-            self._acceptance.add(steps[-1], after)
+            self._acceptance.take(steps, before, after)
         if not self._plan.text_refs:
             return
         for name, text in sample.texts:
@@ -312,6 +316,12 @@ class DetectorBank:
             return lambda: acceptance.evidence
         return _MEASURES[ref.name](acceptance.windows[ref.window])
 
+    def _slack_of(self, ref: SignalRef, rising: bool) -> Callable[[float, int], Slack] | None:
+        acceptance = self._acceptance
+        if acceptance is None or ref.name not in _MEASURES:
+            return None
+        return slack_of(ref.name, acceptance.windows[ref.window], rising=rising)
+
     def _worst_channel(self, index: int, middle: float | None) -> Channel:
         worst, found = -math.inf, next(iter(self._channels))
         for name, readers in self._readers.items():
@@ -326,11 +336,11 @@ class DetectorBank:
         if acceptance is None:
             return f"{ref} is {value:.3g}"
         window = acceptance.windows[ref.window]
-        tally = window.tally
+        probability, length = window.told()
         if ref.name in _FALLS:
             reference = window.own if ref.name == "acceptance_drop" else window.reference()
             return (
-                f"acceptance probability fell from {reference:.2f} to {tally.probability():.2f}"
-                f" at token {onset} (length {tally.length():.2f})"
+                f"acceptance probability fell from {reference:.2f} to {probability:.2f}"
+                f" at token {onset} (length {length:.2f})"
             )
         return f"{ref.name.replace('_', ' ')} is {value:.2f}" + (f" over {ref.window}" if ref.window else "")

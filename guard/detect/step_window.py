@@ -29,7 +29,7 @@ _DEEP: Final = 8
 Step = tuple[int, int, int, int]
 #: A step as it is kept: of a known type, a compiled build would take it apart and make another tuple each time.
 Kept = Any
-#: Slack and share, see `guard.detect.acceptance.Acceptance.slack`.
+#: Slack and share, see `guard.detect.acceptance.slack_of`.
 Slack = tuple[float, float]
 
 #: Steps met so far, by what they hold.
@@ -189,6 +189,15 @@ class StepWindow:
         return self._below(self.own, LEAST_HISTORY)
 
     @property
+    def tokens(self) -> int:
+        """Tokens in the window."""
+        return self.tally.tokens
+
+    def told(self) -> tuple[float, float]:
+        """Probability and length as they are, also of a window that is not full."""
+        return self.tally.probability(), self.tally.length()
+
+    @property
     def own(self) -> float:
         """What this stream's own earlier part was like; nan while unknown."""
         return self.history.reference if self.history is not None else math.nan
@@ -204,7 +213,7 @@ class StepWindow:
         return 0.0 if fallen < 0.0 else min(fallen, 1.0)
 
     def fall_slack(self, bound: float, ahead: int) -> Slack:
-        """See `Acceptance.slack`, for a fall above `bound`: the higher the reference, the deeper the fall."""
+        """See `slack_of`, for a fall above `bound`: the higher the reference, the deeper the fall."""
         reference, history = self._baseline, self.history
         if history is not None and (self._alone or self.reference() != reference):
             highest = history.highest()
@@ -225,8 +234,12 @@ class StepWindow:
         share = (1.0 - bound) * reference
         return self.slack(share, PRIOR * (reference - share), ahead)
 
+    def sink_slack(self, bound: float, ahead: int) -> Slack:
+        """The same for a probability below `bound`: what is rejected takes it there."""
+        return self.slack(bound, 0.0, ahead)
+
     def slack(self, share: float, base: float, ahead: int) -> Slack:
-        """See `Acceptance.slack`: for accepted + base < share * judged, by the worst that may leave the window."""
+        """See `slack_of`: for accepted + base < share * judged, by the worst that may leave the window."""
         if self._bounded and self._size < ahead:
             return -1.0, 0.0  # what comes would leave as well
         if self._bounded and self._by_tokens and self.tally.tokens + ahead < self._size:
@@ -234,7 +247,7 @@ class StepWindow:
         return base + self._extremes(share, ahead)[0], share
 
     def rise_slack(self, share: float, ahead: int) -> Slack:
-        """See `Acceptance.slack`: for a probability above `share`, all that comes accepted and the worst gone."""
+        """See `slack_of`: for a probability above `share`, all that comes accepted and the worst gone."""
         if self._bounded and self._size < ahead:
             return -1.0, 0.0
         return (-1.0 if self._extremes(share, ahead)[1] + (1.0 - share) * ahead > 0.0 else math.inf), 0.0

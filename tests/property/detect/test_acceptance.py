@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.detect.acceptance import Acceptance
+from guard.detect.acceptance import Acceptance, slack_of
 from guard.detect.baseline import Baseline
 from guard.types import StepAcceptance, Unit, Window
 
@@ -53,7 +53,9 @@ def test_while_it_lasts_no_reading_passes_its_bound(
             one = step(kept, drafted)
             end += one.tokens
             acceptance.add(one, end)
-    slack, share = acceptance.slack(name, window, bound, AHEAD, rising=rising)
+    found = slack_of(name, acceptance.windows[window], rising=rising)
+    assert found is not None
+    slack, share = found(bound, AHEAD)
     tokens = 0 if slack >= 0 else AHEAD  # else nothing is promised
     for kept, drafted in after:
         one = step(kept, drafted)
@@ -65,7 +67,7 @@ def test_while_it_lasts_no_reading_passes_its_bound(
             slack += one.accepted - share * (one.accepted + (one.accepted < one.drafted))
         if slack < 0:
             return
-        found = acceptance.windows[window]
-        readings = {"acceptance_drop": found.drop, "acceptance_fall": found.fall}
-        reading = readings.get(name, found.probability)()
+        read = acceptance.windows[window]
+        readings = {"acceptance_drop": read.drop, "acceptance_fall": read.fall}
+        reading = readings.get(name, read.probability)()
         assert not (reading - bound if rising else bound - reading) > 1e-9
