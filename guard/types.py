@@ -115,7 +115,9 @@ class Cadence(enum.IntEnum):
 #: Signals read from the text, at the place where acceptance fell.
 AT_FALL: Final = ("topic_break", "sentence_break", "new_words", "broken_words", "joint_kinds")
 #: What is worked out from the text whenever it is read, by how much work that is; the rest of AT_FALL is above 1.
-_COSTS: Final = {"broken_words": 1, "function_words": 1, "new_words": 3, "sameness": 3}
+_COSTS: Final = {
+    "broken_words": 1, "function_words": 1, "nested_again": 2, "counted_words": 2, "new_words": 3, "sameness": 3,
+}  # fmt: skip
 
 
 class SignalRef(msgspec.Struct, frozen=True, gc=False):

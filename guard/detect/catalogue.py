@@ -106,6 +106,10 @@ _ALL = (
         "Letters in the repeated passage; 0 for rules, blank space and tables of figures.",
     ),
     _spec(
+        "repetition_plain", 0, 1, "share", (), False,
+        "Letters, figures, blanks and marks of sentences in the repeated passage; code and markup 0.7 to 0.95.",
+    ),
+    _spec(
         "repetition_marks", 0, math.inf, "times", (), False,
         "Whole repeats of a passage of marks, emoji and blanks alone; 0 where the prompt names as great a number.",
     ),
@@ -221,6 +225,11 @@ _ALL = (
         "asks for records, for code or for a refrain, or is not in English. Where it asks for five rows or more and "
         "half as many again have come: rows in a row that stood there before, figures aside.",
     ),
+    _spec(
+        "renumbered", 0, math.inf, "rows", (), False,
+        "Rows in a row that are a row of the same list or table which had no figures (`red`, then `red 1`, `red 2`), "
+        "but for their figures; 0 where the prompt names as great a number, or may ask for stand-ins.",
+    ),
     SignalSpec(
         "sameness", 0, 1, "share", (Unit.TOKENS,), False,
         "1 less the bytes for each of the latest tokens that it takes to write them down for who knows half as many "
@@ -229,7 +238,18 @@ _ALL = (
     ),
     _spec(
         "counting", 0, math.inf, "numbers", (), False,
-        "Numbers in a row that count up by one with no word between; 0 unless the prompt is known and has no number.",
+        "Numbers in a row that count up by one with no word between, those of items in which nothing stands a third "
+        "more; 0 unless the prompt is known and has no number.",
+    ),
+    _spec(
+        "counted_words", 0, math.inf, "sentences", (), False,
+        "Sentences or lines in a row that are the same but for a numeral in words (`the third`); 0 unless the prompt "
+        "is known and has no number.",
+    ),
+    _spec(
+        "nested_again", 0, math.inf, "levels", (), False,
+        "Levels that lines are indented deeper and never back, all having stood there less deep, two and more on each; "
+        "0 where the prompt speaks of nesting.",
     ),
 )  # fmt: skip
 

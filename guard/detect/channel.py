@@ -13,7 +13,7 @@ from guard.detect.blank import BlankRun
 from guard.detect.novelty import NewWords
 from guard.detect.parts import Parts
 from guard.detect.prompt import Prompt
-from guard.detect.repetition import Repetition
+from guard.detect.repetition import Repetition, plainness
 from guard.detect.sameness import MOST, sameness
 from guard.detect.sentences import SentenceBreak
 from guard.detect.stretch import Pages
@@ -49,6 +49,7 @@ _LOOP: Final = {
     "repetition_letters": "_loop_letters",
     "repetition_marks": "_loop_marks",
     "repetition_figures": "_loop_figures",
+    "repetition_plain": "_loop_plain",
 }
 #: And of each signal on the text since acceptance fell.
 _SINCE: Final = {
@@ -59,7 +60,7 @@ _SINCE: Final = {
     "joint_kinds": "_joint_kinds",
 }
 #: Further signals that look at the latest text.
-_READS_TEXT: Final = ("sameness", "fresh_words")
+_READS_TEXT: Final = ("sameness", "fresh_words", "nested_again", "counted_words", "counting")
 
 
 def pages_in(window: Window | None) -> int | None:
@@ -280,6 +281,9 @@ class TextChannel:
         if len(_FIGURES.intersection(passage)) < _LEAST_FIGURES or not any(map(str.isspace, passage)):
             return 0.0
         return 0.0 if self._prompt.figures else loop.count
+
+    def _loop_plain(self) -> float:
+        return plainness(self._repetition.passage) if self._repetition is not None else 0.0
 
     def feed(self, text: str, before: int, after: int) -> int:
         """

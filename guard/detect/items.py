@@ -8,6 +8,9 @@ Where the prompt says how many items or rows it wants, and half as many again ha
 are no better, and items that take turns neither: then rows count, whatever marks them, that stood in the list before,
 figures aside. Rows of nothing but figures all do; of them those count whose first figure is one more than that of the
 row before, and only where what was asked for is not to be multiplied: ten rows for each, five years month by month.
+
+Whoever has run out of names puts figures to one that stood there without (red, blue, red 1, red 2), or to the words
+over the columns. Such rows are counted apart.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ _MARKER: Final = re.compile(r"[\s#>*_-]{0,8}[0-9]{1,4}[*_]{0,2}[.):][\s*_\"'`]{1
 #: What an item or a row of any kind begins with.
 _ROW: Final = re.compile(r"\s{0,8}[|*+#0-9-]")
 _FIGURES: Final = re.compile(r"[0-9]+")
+#: What is left out of a row that is compared with others but for its figures.
+_LEFT_OUT: Final = re.compile(r"[0-9\s_]+")
 #: Characters from which a line that is no row will be none.
 _DECIDED: Final = 16
 #: Longest row that is compared; two that are longer are never the same.
@@ -34,6 +39,9 @@ _LEAST: Final = 10
 _FEW: Final = 4
 #: Longest number of a row.
 _DIGITS: Final = 9
+#: Letters of a row without figures at least, and rows with figures put to it that are not worth a look at the prompt.
+_LEAST_NAME: Final = 8
+_FEW_AGAIN: Final = 6
 #: Rows of a list that are remembered.
 _KEPT: Final = 32
 #: Rows for each that the prompt asks for, and so many more, from which there are too many.
@@ -54,8 +62,8 @@ class ItemRun:
     """
 
     __slots__ = (
-        "_last", "_line", "_number", "_prompt", "_said", "_size", "_skip", "characters", "figures", "rows", "run",
-        "stale",
+        "_bare", "_last", "_line", "_number", "_prompt", "_said", "_size", "_skip", "again", "characters", "figures",
+        "rows", "run", "stale",
     )  # fmt: skip
 
     def __init__(self, size: int, prompt: Prompt) -> None:
@@ -65,10 +73,12 @@ class ItemRun:
         self._line = self._last = ""
         #: Hashes of the rows without their figures.
         self._said = array("I")
+        #: Those of them that had no figures.
+        self._bare = array("I")
         self._skip = False
         #: First figure of the row before; -1 where it had none.
         self._number = -1
-        self.run = self.stale = self.figures = self.characters = 0
+        self.run = self.stale = self.figures = self.again = self.characters = 0
         #: Rows of the list or table.
         self.rows = 0
 
@@ -97,7 +107,8 @@ class ItemRun:
         if skipped or _ROW.match(line) is None:
             self._last = ""
             del self._said[:]
-            self.run = self.stale = self.figures = self.characters = self.rows = 0
+            del self._bare[:]
+            self.run = self.stale = self.figures = self.again = self.characters = self.rows = 0
             self._number = -1
             return
         marker = _MARKER.match(line)
@@ -116,14 +127,20 @@ class ItemRun:
 
     def _again(self, line: str) -> bool:
         """Whether a row stood in the list before, figures aside; it does from now on."""
-        row = _FIGURES.sub("", line.strip().casefold())
+        row = _LEFT_OUT.sub("", line.casefold())
         if len(line) >= _LONGEST or not any(map(str.isalpha, row)):
+            self.again = 0
             return False
         key, said = crc32(row.encode("utf-8", "replace")), self._said
         if key in said:
+            self.again = self.again + 1 if key in self._bare and _FIGURES.search(line) is not None else 0
             return True
+        self.again = 0
         said.append(key)
         del said[:-_KEPT]
+        if _FIGURES.search(line) is None and sum(map(str.isalpha, row)) >= _LEAST_NAME:
+            self._bare.append(key)
+            del self._bare[:-_KEPT]
         return False
 
     def _numbered(self, line: str) -> bool:
@@ -142,6 +159,13 @@ class ItemRun:
         if prompt.rows and self.rows > _MOST * prompt.rows + _MORE:
             return float(most if prompt.multiplied else max(most, self.figures))
         return 0.0 if prompt.records else float(self.run)
+
+    def renumbered(self) -> float:
+        """Rows in a row that are one without figures, but for those; 0 where the prompt may want as many."""
+        count, prompt = self.again, self._prompt
+        if count > _FEW_AGAIN and (prompt.times >= count or prompt.stand_ins):
+            return 0.0
+        return float(count)
 
     def pages(self) -> int:
         """Pages that all but the first of them cover, rounded up."""

@@ -23,8 +23,11 @@ _WHY: Final = {
     "pair_recurrence": "{value:.1%} of the pairs of ideographs come again",
     "special_tokens": "{value:.0f} special tokens stand written out",
     "glued_words": "{value:.0%} of characters are words glued together",
+    "renumbered": "{value:.0f} rows in a row are one that stood there, with figures put to it",
     "same_items": "{value:.0f} list items in a row say nothing new",
     "counting": "{value:.0f} numbers in a row count up by one",
+    "counted_words": "{value:.0f} sentences in a row differ in a numeral alone",
+    "nested_again": "{value:.0f} levels nested in each other say the same",
     "cycle_words": "the latest {value:.0f} words are one passage over and over",
 }
 _NAMED: Final = {

@@ -101,10 +101,11 @@ _WORKED = re.compile(
 _ROUNDS = re.compile(
     r"\b(?:([0-9]{1,4}|[a-z]+)\s+(?:(?:more|full|identical)\s+)?(?:times|copies)|twice)\b", re.IGNORECASE
 )
-#: So many rows, or a list of so many things.
+#: So many rows, or a list of so many things; the table of 7 has as many rows as one likes.
 _NUMBERED_ROWS = re.compile(
     r"\b(?:lists?|tables?|csv|tsv|json|xml|html|ya?ml|files?|arrays?|menus?|glossary|catalog(?:ue)?|inventory)\b"
     r"(?:\s+[a-z]+){0,2}\s+(?:of|with|for|containing)\s+(?:the\s+)?([0-9]{1,4}|[a-z]+)\s+"
+    r"(?!(?:as|for|up|to|in|on|from|by|and|or|with|at)\b)"
     r"(?!(?:[a-z-]+\s+){0,2}(?:columns?|fields?|keys?|parts?|sections?|levels?|groups?|categories|tables?|lists?|words?)\b)"
     r"[a-z]"
     r"|\b([0-9]{1,4}|[a-z]+)\s+(?:rows|items|entries|records|bullets|bullet points)\b",
@@ -148,7 +149,19 @@ _EXTENT = re.compile(
 )
 #: Words that show the patterns above can be trusted: the prompt is in English.
 _ENGLISH = re.compile(r"\b(?:the|a|an|of|to|in|is|are|and|with|for|how|what|please|me)\b", re.IGNORECASE)
-_COUNTING = re.compile(r"\b(?:count|number|list|table|enumerate|sequence|range|integer|digit|index|to)", re.IGNORECASE)
+#: What asks for rows that only stand for those to come.
+_STAND_INS = re.compile(
+    r"\b(?:placeholders?|templates?|skeletons?|dummy|mock\w*|fake|generic|samples?|examples?|test data|invent(?:ed)?|"
+    r"made[- ]up|blank|empty|forms?|labels?|stubs?|lorem|fixtures?)\b",
+    re.IGNORECASE,
+)
+#: What asks for things in things of the same kind.
+_NESTED = re.compile(
+    r"\b(?:nest(?:s|ed|ing)?|recurs\w+|depths?|deep(?:ly|er)?|levels?|trees?|fractals?)\b", re.IGNORECASE
+)
+_COUNTING = re.compile(
+    r"\b(?:count|number|numeral|ordinal|list|table|enumerate|sequence|range|integer|digit|index|to)", re.IGNORECASE
+)
 
 
 class Prompt:
@@ -235,6 +248,16 @@ class Prompt:
     def uniform(self) -> bool:
         """True when text that is the same all over may have been asked for; also when that cannot be told."""
         return self.records or self.worked or _PATTERN.search(self._request) is not None
+
+    @cached_property
+    def stand_ins(self) -> bool:
+        """True when rows that stand for others may have been asked for; also when the prompt is not known."""
+        return not self._text or _STAND_INS.search(self._request) is not None
+
+    @cached_property
+    def nested(self) -> bool:
+        """True when things nested in each other may have been asked for."""
+        return _NESTED.search(self._request) is not None
 
     @cached_property
     def figures(self) -> bool:

@@ -15,6 +15,7 @@ Everything is done on slices at C speed: a few comparisons a block, no work per 
 
 from __future__ import annotations
 
+import re
 from sys import getsizeof
 from typing import Final
 
@@ -33,6 +34,8 @@ _WIDE: Final = 3
 _ENDING: Final = 192
 _PIECE: Final = 12
 _LEAST_PIECES: Final = 4
+#: Marks of code, markup and tables.
+_CODE: Final = re.compile(r"[^\w\s.,;:!?'\"()-]|_")
 #: Text kept beyond that before it is trimmed. Unit: characters.
 _SLACK: Final = 256
 
@@ -58,6 +61,11 @@ def round_of(text: str) -> int:
         return 0
     found.sort()
     return found[len(found) // 2]
+
+
+def plainness(passage: str) -> float:
+    """Share of letters, figures, blanks and the marks of sentences; 0 for nothing at all."""
+    return 1.0 - len(_CODE.findall(passage)) / len(passage) if passage else 0.0
 
 
 class Repetition:

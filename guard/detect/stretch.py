@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -9,11 +10,13 @@ from guard.detect.cycle import WordCycle
 from guard.detect.familiar import FamiliarScan, FamiliarWindow
 from guard.detect.garble import GarbleScan, GarbleWindow
 from guard.detect.items import ItemRun
+from guard.detect.nesting import levels
+from guard.detect.numerals import alike
 from guard.detect.parts import Parts
 from guard.detect.plain import PlainRun
 from guard.detect.prompt import Prompt
 from guard.detect.rare import RESTING, CharacterScan, NamesWindow, ScriptWindow
-from guard.detect.repetition import Repetition, round_of
+from guard.detect.repetition import MAX_ROUND, Repetition, round_of
 from guard.detect.texture import Texture
 from guard.detect.window import BlockSum
 from guard.detect.words import WordScan, WordWindow
@@ -26,6 +29,11 @@ _LITTLE: Final = 0.3
 _HARDLY: Final = 0.1
 #: Words in a row without a mark that are worth asking the prompt about.
 _MANY_WORDS: Final = 24
+#: Numbers in a row up to which it does not matter what they are of, and how much more those of items count in which
+#: nothing stands: no seats, wheels and calendars are written so.
+_MANY_NUMBERS: Final = 24
+_BARE: Final = 4 / 3
+_BARE_ITEMS: Final = re.compile(r"(?:\s[0-9]{1,4}[.)](?=\s)){8}")
 
 
 class _Unless:
@@ -207,6 +215,20 @@ class Pages:
         run = self._items = self._items or ItemRun(self._size, self._prompt)
         return Parts(run, run.pages)
 
+    def _renumbered(self, _: int | None) -> Parts:
+        run = self._items = self._items or ItemRun(self._size, self._prompt)
+        return Parts(run.renumbered, run.pages)
+
+    def _latest(self, value: Callable[[str], int], asked: str) -> Parts:
+        """What is worked out from the latest text when it is read, up to the latest page."""
+        loop, prompt = self._loop, self._prompt
+
+        def read() -> float:
+            found = value(loop.latest) if loop is not None else 0
+            return float(found) if found and not getattr(prompt, asked) else 0.0
+
+        return Parts(read, MAX_ROUND // self._size)
+
     def _say(self, pages: int | None, share: str) -> Parts:
         size = self._usual(pages)
         window = self._word_window(size)
@@ -227,8 +249,14 @@ class Pages:
         return window
 
     def _counting(self, _: int | None) -> Parts:
-        scan = self._scan_words()
-        return Parts(_Unless(scan.counted, self._prompt, "counting"), lambda: -(-3 * scan.run // self._size))
+        scan, loop = self._scan_words(), self._loop
+
+        def counted() -> float:
+            value = scan.counted()
+            bare = value > _MANY_NUMBERS and loop is not None and _BARE_ITEMS.search(loop.latest[-_USUAL:]) is not None
+            return value * _BARE if bare else value
+
+        return Parts(_Unless(counted, self._prompt, "counting"), lambda: -(-3 * scan.run // self._size))
 
     def _cycle_words(self, _: int | None) -> Parts:
         scan = self._scan_words()
@@ -334,12 +362,15 @@ _MAKERS: Final[dict[str, Callable[[Pages, int | None], Parts]]] = {
     "pair_recurrence": lambda self, pages: self._side_by_side(pages, "pair_recurrence"),
     "unpunctuated": Pages._unpunctuated,
     "same_items": Pages._same_items,
+    "renumbered": Pages._renumbered,
     "word_recurrence": lambda self, pages: self._say(pages, "value"),
     "recurrence_fall": lambda self, pages: self._say(pages, "fall"),
     "function_words": lambda self, pages: self._say(pages, "function_words"),
     "stutter": Pages._stutter,
     "word_clash": lambda self, pages: self._say(pages, "clash"),
     "counting": Pages._counting,
+    "counted_words": lambda self, _: self._latest(alike, "counting"),
+    "nested_again": lambda self, _: self._latest(levels, "nested"),
     "cycle_words": Pages._cycle_words,
     "familiar_words": Pages._familiar_words,
     "fresh_words": Pages._fresh_words,

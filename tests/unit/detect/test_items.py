@@ -139,3 +139,49 @@ def test_what_the_prompt_may_ask_for_is_no_fault(prompt: str, told: bool) -> Non
         pages.feed(text[start : start + PAGE])
     assert (part.value() > 12) is told
     assert 4 <= part.pages_back() <= 7
+
+
+def renumbered(text: str, prompt: str = "Write down all colours you know.", page: int = PAGE) -> float:
+    items = ItemRun(page, Prompt(prompt))
+    for start in range(0, len(text), page):
+        items.feed(text[start : start + page])
+    return items.renumbered()
+
+
+RED = "#define COLOUR_RED\n#define COLOUR_BLUE\n" + "".join(f"#define COLOUR_RED_{n}\n" for n in range(1, 21))
+COLUMNS = "| Column  | Row  |\n|---|---|\n" + "".join(f"| Column {n} | Row {n + 1} |\n" for n in range(1, 21))
+
+
+@pytest.mark.parametrize("text", [RED, COLUMNS])
+@pytest.mark.parametrize("page", [1, 7, 64, 500])
+def test_figures_put_to_a_row_that_stood_there_are_counted(text: str, page: int) -> None:
+    assert renumbered(text, page=page) == 20.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [
+        ("Write 16 constants for colours.", 20.0),
+        ("Write 24 constants for colours.", 0.0),
+        ("Write a template for constants.", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_the_prompt_may_want_as_many(prompt: str, found: float) -> None:
+    assert renumbered(RED, prompt) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RED.replace("#define COLOUR_RED\n", ""),
+        RED.replace("#define COLOUR_RED\n", "#define COLOUR_RED 0\n"),
+        "- Day\n" + "".join(f"- Day {n}\n" for n in range(20)),
+        "- Monday morning\n" * 20,
+        RED + "And that is all.\n",
+        RED + "#define COLOUR_GREEN\n",
+        "",
+    ],
+)
+def test_names_that_had_figures_from_the_first_are_names(text: str) -> None:
+    assert renumbered(text) == 0.0

@@ -220,6 +220,27 @@ def test_how_often_a_passage_may_have_been_asked_for(text: str, rounds: float) -
     assert Prompt(text).rounds == rounds
 
 
+@pytest.mark.parametrize(
+    ("prompt", "nested"),
+    [("Write a deeply nested object.", True), ("Draw the tree of files.", True), ("Write a big configuration.", False)],
+)
+def test_which_prompts_may_ask_for_things_within_things(prompt: str, nested: bool) -> None:
+    assert Prompt(prompt).nested is nested
+
+
+@pytest.mark.parametrize(
+    ("prompt", "stand_ins"),
+    [
+        ("Make a template of a table of guests.", True),
+        ("Show me an example of a Markdown table.", True),
+        ("", True),
+        ("Write an enum of all colours.", False),
+    ],
+)
+def test_which_prompts_may_ask_for_rows_that_stand_for_others(prompt: str, stand_ins: bool) -> None:
+    assert Prompt(prompt).stand_ins is stand_ins
+
+
 def test_what_the_prompt_says_is_known_by_its_rows_of_words() -> None:
     prompt = Prompt("Copy this: The Harbour  office opens\nat seven in the morning.")
     assert prompt.says(["the", "harbour", "office", "opens", "at", "seven"])
@@ -233,6 +254,8 @@ def test_what_the_prompt_says_is_known_by_its_rows_of_words() -> None:
     [
         ("Make a table of ten vegetables with their price for each kilogram.", 10),
         ("Compare tea and coffee in a Markdown table with five rows.", 5),
+        ("Write the multiplication table of 7 as a table.", 0),
+        ("Write out the table of 12 for my son.", 0),
         ("Write a CSV file of 12 tools with price and stock.", 12),
         ("Give me 15 records of invented weather.", 15),
         ("Make a table with six short columns.", 0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guard.detect.repetition import MAX_PERIOD, Repetition, round_of
+from guard.detect.repetition import MAX_PERIOD, Repetition, plainness, round_of
 
 PROSE = (
     "The lighthouse keeper wrote down the weather every evening, and once a week she walked to the "
@@ -30,6 +30,21 @@ def test_any_period_is_found_exactly(period: int) -> None:
 def test_the_loop_that_defeats_last_seen_positions() -> None:
     loop = follow("a b a c " * 20)
     assert (loop.period, loop.count) == (8, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("passage", "least", "most"),
+    [
+        (PROSE, 1.0, 1.0),
+        ("A. A\nB. B\n(It's 12:30 - no, 'later'!)\n", 1.0, 1.0),
+        ("| Plums | 5 |\n", 0.7, 0.9),
+        ('<p class="note">It rains.</p>\n', 0.7, 0.9),
+        ("self._names[place] = {name: n}\n", 0.6, 0.9),
+        ("", 0.0, 0.0),
+    ],
+)
+def test_code_and_markup_are_told_by_their_marks(passage: str, least: float, most: float) -> None:
+    assert least <= plainness(passage) <= most
 
 
 def test_prose_does_not_repeat() -> None:

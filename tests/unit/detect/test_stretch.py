@@ -9,6 +9,7 @@ from guard.detect.repetition import Repetition
 from guard.detect.stretch import Pages
 
 PAGE = 32
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh")
 NAMES = [
     "rare_characters", "odd_characters", "script_salad", "glued_scripts", "garble", "symbol_salad", "word_recurrence",
     "recurrence_fall", "familiar_words", "fresh_words", "stutter", "word_clash", "counting",
@@ -63,6 +64,53 @@ def test_numbers_count_only_where_none_was_asked_for() -> None:
         value = pages.part("counting", None).value
         feed(pages, " ".join(map(str, range(1, 90))))
         assert (value() > 40) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ("".join(f"{n}. " for n in range(90)), True),
+        ("".join(f"{n}.\n" for n in range(90)), True),
+        ("".join(f"{n}, " for n in range(90)), False),
+        ("".join(f"{n}.5; " for n in range(90)), False),
+    ],
+)
+def test_numbers_of_items_in_which_nothing_stands_count_more(text: str, more: bool) -> None:
+    loop = Repetition()
+    with_text, without = Pages(Prompt("How do boats float?"), PAGE, loop), Pages(Prompt("How do boats float?"), PAGE)
+    parts = [pages.part("counting", None) for pages in (with_text, without)]
+    for start in range(0, len(text) - PAGE, PAGE):
+        loop.feed(text[start : start + PAGE])
+        for pages in (with_text, without):
+            feed(pages, text[start : start + PAGE])
+        values = [part.value() for part in parts]
+        assert (values[0] > values[1]) is (more and values[1] > 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "asked", "text"),
+    [
+        (
+            "counted_words", "Pray for us.", "Count for us.",
+            "".join(f"The {word} word is a word.\n" for word in ORDINALS),
+        ),
+        ("nested_again", "Show me JSON.", "Show me nested JSON.",
+         "".join(f"{' ' * n}\"kind\": \"a machine\",\n{' ' * n}\"machine\": {{\n" for n in range(19))),
+    ],
+)  # fmt: skip
+def test_what_is_worked_out_from_the_latest_text_is_nothing_where_it_was_asked_for(
+    name: str, prompt: str, asked: str, text: str
+) -> None:
+    for wish, expected in ((prompt, True), (asked, False)):
+        loop = Repetition()
+        pages = Pages(Prompt(wish), PAGE, loop)
+        part = pages.part(name, None)
+        for start in range(0, len(text) - PAGE, PAGE):
+            loop.feed(text[start : start + PAGE])
+            pages.feed(text[start : start + PAGE])
+        assert (part.value() > 4.0) is expected
+        assert part.why(name, 8.0)
+    assert Pages(Prompt(prompt), PAGE).part(name, None).value() == 0.0
 
 
 def test_a_refrain_is_expected_of_a_song_and_a_frame_of_a_list() -> None:

@@ -144,6 +144,12 @@ def test_the_files_are_small_and_stand_outside_the_package() -> None:
         ("fresh-loop-css-t0-k2", {"flood"}),
         ("fresh-loop-log-t0-k5", {"same-figures"}),
         ("fresh-emoji-t0.2-k5", {"flood"}),
+        ("fresh-loop-prayer-t0.6-k5", {"counting-in-words"}),
+        ("fresh-splice-all-at110-history-tea", {"counting"}),
+        ("fifth-loop-json-config-t0-k3", {"nested-again"}),
+        ("fifth-seven-table-t0.6-k3", {"same-item"}),
+        ("sixth-loop-enum-t0.4-k3", {"same-item"}),
+        ("shuffle-all-at0-python-t0-k3", {"said-twice"}),
     ],
 )
 def test_what_was_learnt_of_the_sets_is_found(name: str, rules: set[str]) -> None:
