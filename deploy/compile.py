@@ -28,8 +28,8 @@ MODULES = (
         f"guard/detect/{name}.py"
         for name in (
             *("acceptance", "bank", "blank", "channel", "cycle", "familiar", "garble", "glance", "items", "logprob"),
-            *("nesting", "novelty", "numerals", "parts", "plain", "rare", "reference", "repetition", "sentences"),
-            *("shape", "step_window", "stretch", "texture", "told", "topic", "window", "words"),
+            *("misplaced", "nesting", "novelty", "numerals", "parts", "plain", "rare", "reference", "repetition"),
+            *("sentences", "shape", "step_window", "stretch", "texture", "told", "topic", "window", "words"),
         )
     ),
     *("guard/policy/gates.py", "guard/policy/judge.py"),

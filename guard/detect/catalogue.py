@@ -67,13 +67,13 @@ _ALL = (
     ),
     _spec(
         "broken_words", 0, 1, "joints per word", (), True,
-        "Broken joints of the words since acceptance fell, in the latest 256 characters of them; 0 and unknown where "
-        "`new_words` is.",
+        "Broken joints of the words since acceptance fell, and marks and signs where they never stand, in the latest "
+        "256 characters of them; 0 and unknown where `new_words` is.",
     ),
     _spec(
-        "joint_kinds", 0, 11, "kinds", (), True,
-        "How many kinds of broken joints there are among the words since acceptance fell, of eleven: capitals, digits, "
-        "quotes and marks inside words, other scripts and the like; 0 and unknown where `new_words` is.",
+        "joint_kinds", 0, 16, "kinds", (), True,
+        "How many kinds of these there are among the words since acceptance fell, of sixteen: capitals, digits, quotes "
+        "and marks inside words, other scripts, hyphens in the air and the like; 0 and unknown where `new_words` is.",
     ),
     _spec("undrafted", 0, 1, "share", _STEPS, True, "Verify steps that had no draft, of all steps."),
     _told(

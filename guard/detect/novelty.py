@@ -22,6 +22,7 @@ from collections import Counter
 from typing import Final
 
 from guard.detect.glance import kinds_in
+from guard.detect.misplaced import gap, misplaced, stray_signs
 from guard.detect.sentences import joints_a_word
 from guard.detect.shape import code_of, shape_of
 from guard.detect.texture import closed
@@ -34,6 +35,10 @@ _LINE: Final = 36
 #: Broken joints a word from which short lines have no form, unless so many of them begin alike.
 _TORN: Final = 0.04
 _ALIKE: Final = 0.5
+#: Kinds of joints from which signs of no use, or empty lines, are no form either.
+_WRECKED: Final = 4
+#: Characters a word, as joints are counted.
+_WORD_SIZE: Final = 5.0
 #: Brackets that must close what they should, and how many of them for each that closes another: a window may begin
 #: within brackets.
 _CLOSED: Final = 3
@@ -60,12 +65,23 @@ def formed(text: str) -> bool:
     Args:
         text: Not empty.
     """
+    if (gap(text) or stray_signs(text)) and _kinds_of(text) >= _WRECKED:
+        return False
     right, wrong = closed(text)
     if (right >= _CLOSED and right >= _ORDER * wrong) or _FENCE in text or _same_marks(text):
         return True
     if _LINE * text.count("\n") > len(text):
         return joints_a_word(text) < _TORN or _begin_alike(text)
     return sum(map(str.isalpha, text)) < _FEW_LETTERS * sum(map(len, text.split()))
+
+
+def _kinds_of(text: str) -> int:
+    return kinds_in(shape_of(text)) + misplaced(text)[0]
+
+
+def _torn(text: str) -> float:
+    """Broken joints and misplaced marks for each word."""
+    return min(1.0, joints_a_word(text) + _WORD_SIZE * misplaced(text)[1] / len(text))
 
 
 def _same_marks(text: str) -> bool:
@@ -131,16 +147,16 @@ class NewWords:
 
     @property
     def broken(self) -> float:
-        """How many broken joints each word has there; 0 as above."""
+        """How many broken joints and misplaced marks each word has there; 0 as above."""
         if self._broken < 0.0:
-            self._broken = self._unless_formed(min(1.0, joints_a_word(self._after))) if self._after else math.nan
+            self._broken = self._unless_formed(_torn(self._after)) if self._after else math.nan
         return self._broken
 
     @property
     def kinds(self) -> float:
-        """Of how many kinds these joints are; 0 as above."""
+        """Of how many kinds these are; 0 as above."""
         if self._kinds < 0.0:
-            self._kinds = self._unless_formed(float(kinds_in(shape_of(self._after)))) if self._after else math.nan
+            self._kinds = self._unless_formed(float(_kinds_of(self._after))) if self._after else math.nan
         return self._kinds
 
     def why(self, name: str) -> str:
