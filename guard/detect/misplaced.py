@@ -31,9 +31,27 @@ _AT_HOME: Final = frozenset(
 _LATIN: Final = "\u0250"
 _PUNCTUATION: Final = ("\u2000", "\u206f")
 _UNDECODED: Final = "\ufffd"
+#: What stands between blanks; and what does not belong to an address that stands in brackets or ends a clause.
+_BETWEEN: Final = re.compile(r"\S+")
+_AROUND: Final = "<>()[]\"'`.,;:"
+#: What an address counts as.
+_ADDRESS: Final = "a"
 #: Different signs from which they stray, and from which they count as another kind.
 _LEAST_SIGNS: Final = 2
 _MANY_SIGNS: Final = 4
+
+
+def without_addresses(text: str) -> str:
+    """The text with a letter for each address of a page or of mail, which are full of joints by right."""
+    return _BETWEEN.sub(_but_addresses, text) if "://" in text or "@" in text else text
+
+
+def _but_addresses(found: re.Match[str]) -> str:
+    word = found.group()
+    if "://" in word:
+        return _ADDRESS
+    name, at, host = word.strip(_AROUND).partition("@")
+    return _ADDRESS if at and name and "." in host and "@" not in host else word
 
 
 def gap(text: str) -> bool:

@@ -22,7 +22,7 @@ from collections import Counter
 from typing import Final
 
 from guard.detect.glance import kinds_in
-from guard.detect.misplaced import gap, misplaced, stray_signs
+from guard.detect.misplaced import gap, misplaced, stray_signs, without_addresses
 from guard.detect.sentences import joints_a_word
 from guard.detect.shape import code_of, shape_of
 from guard.detect.texture import closed
@@ -65,22 +65,27 @@ def formed(text: str) -> bool:
     Args:
         text: Not empty.
     """
-    if (gap(text) or stray_signs(text)) and _kinds_of(text) >= _WRECKED:
+    if stray_signs(text) and _kinds_of(text) >= _WRECKED:
         return False
     right, wrong = closed(text)
     if (right >= _CLOSED and right >= _ORDER * wrong) or _FENCE in text or _same_marks(text):
         return True
+    if gap(text) and _kinds_of(text) >= _WRECKED:
+        return False
     if _LINE * text.count("\n") > len(text):
         return joints_a_word(text) < _TORN or _begin_alike(text)
     return sum(map(str.isalpha, text)) < _FEW_LETTERS * sum(map(len, text.split()))
 
 
 def _kinds_of(text: str) -> int:
+    """Kinds of broken joints and misplaced marks."""
+    text = without_addresses(text)
     return kinds_in(shape_of(text)) + misplaced(text)[0]
 
 
 def _torn(text: str) -> float:
     """Broken joints and misplaced marks for each word."""
+    text = without_addresses(text)
     return min(1.0, joints_a_word(text) + _WORD_SIZE * misplaced(text)[1] / len(text))
 
 
