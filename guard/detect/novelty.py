@@ -65,12 +65,10 @@ def formed(text: str) -> bool:
     Args:
         text: Not empty.
     """
-    if stray_signs(text) and _kinds_of(text) >= _WRECKED:
-        return False
     right, wrong = closed(text)
     if (right >= _CLOSED and right >= _ORDER * wrong) or _FENCE in text or _same_marks(text):
         return True
-    if gap(text) and _kinds_of(text) >= _WRECKED:
+    if (gap(text) or stray_signs(text)) and _kinds_of(text) >= _WRECKED:
         return False
     if _LINE * text.count("\n") > len(text):
         return joints_a_word(text) < _TORN or _begin_alike(text)

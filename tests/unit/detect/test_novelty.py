@@ -180,3 +180,22 @@ def test_too_little_is_broken_in_an_unknown_way() -> None:
     found = look(SEA, SEA[: LEAST - 1])
     assert math.isnan(found.broken)
     assert math.isnan(found.kinds)
+
+
+def test_marks_and_signs_that_stand_where_they_never_do_count_as_broken() -> None:
+    plain, torn = SALAD[:200], SALAD[:200].replace(" ", "- ", 2).replace(", ", " \u00bf\u00ac ")
+    assert look(SEA, torn).kinds == look(SEA, plain).kinds + 2.0
+    assert look(SEA, torn).broken > look(SEA, plain).broken + 0.05
+
+
+def test_addresses_are_not_broken() -> None:
+    mail = "Write to jo.lee@example.org or see https://example.org/harbourMaster/pilotBook?page=4b of the ferry there; "
+    assert (look(SEA, mail * 2).kinds, look(SEA, mail * 2).broken) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("spoiled", ["\n\n\n\n", " \u00bf\u00ac "], ids=["empty lines", "signs of no use"])
+def test_lines_that_begin_alike_are_no_form_where_they_are_broken_in_every_way(spoiled: str) -> None:
+    lines = "copper.Tide wharf\nloudApril cup4 the\nnestering- olderly\nropes of, mast\nthe pilot in the. More\n"
+    assert formed(lines)
+    assert not formed(lines + spoiled + lines)
+    assert formed(CODE + spoiled + lines), "brackets that close are a form whatever else there is"
