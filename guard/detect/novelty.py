@@ -189,7 +189,7 @@ class NewWords:
         return 0.0 if self._formed else value
 
     def _count_new(self) -> float:
-        # The last word may go on in the next page.
-        words = _WORD.findall(self._after.lower())[:-1]
+        # The last word may go on in the next page. The parts of addresses are marks and words of no sentence.
+        words = _WORD.findall(without_addresses(self._after).lower())[:-1]
         new = set(words).difference(_WORD.findall(self._before.lower()))
         return sum(not word.isdigit() for word in new) / len(_TOKEN.findall(self._after))

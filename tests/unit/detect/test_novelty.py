@@ -191,6 +191,7 @@ def test_marks_and_signs_that_stand_where_they_never_do_count_as_broken() -> Non
 def test_addresses_are_not_broken() -> None:
     mail = "Write to jo.lee@example.org or see https://example.org/harbourMaster/pilotBook?page=4b of the ferry there; "
     assert (look(SEA, mail * 2).kinds, look(SEA, mail * 2).broken) == (0.0, 0.0)
+    assert look(SEA, mail * 2).new < 0.25, "nor are their parts words"
 
 
 @pytest.mark.parametrize("spoiled", ["\n\n\n\n", " \u00bf\u00ac "], ids=["empty lines", "signs of no use"])
