@@ -12,8 +12,8 @@ import re
 from typing import Final
 
 #: A hyphen behind a word, and a blank before the next; "two- and threefold" has a short word there. Then a hyphen
-#: beside another mark.
-_HANGING: Final = re.compile(r"[A-Za-z]- [A-Za-z]{4}|[A-Za-z]-[.,;:)]|[A-Za-z][(,;:]-[A-Za-z]")
+#: beside another mark, but not as in "f(-x)" and in names of styles.
+_HANGING: Final = re.compile(r"[A-Za-z]- [A-Za-z]{4}|[A-Za-z]-[.,;:)]|[A-Za-z][,;]-[A-Za-z]")
 #: A clause that ends in a word after which another must follow.
 _UNFINISHED: Final = re.compile(
     r"\b(?:and|or|if|because|the|their|your|our|every)[.;:!?)]|\b(?:of|from|into|the|their|your|our),"
@@ -55,7 +55,7 @@ def _but_addresses(found: re.Match[str]) -> str:
 
 
 def gap(text: str) -> bool:
-    """Whether there are three empty lines in a row, which no form of text leaves."""
+    """Whether there are three empty lines in a row, which hardly any form of text leaves."""
     return "\n\n" in text and _GAP.search(text) is not None
 
 

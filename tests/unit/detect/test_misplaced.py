@@ -12,7 +12,7 @@ from guard.detect.misplaced import gap, misplaced, stray_signs, without_addresse
     [
         "the way- aired by all of them",
         "left-, and so on",
-        "a house(-built of stone)",
+        "a house,-built of stone",
         "It ends in the. And then",
         "red or green or. A few more",
         "the end of, it seems",
@@ -31,6 +31,8 @@ def test_each_kind_is_seen(text: str) -> None:
     [
         "Two- and threefold, pre- or post-war: a well-known, old-time thing (low-lying).",
         "Vor- und Nachteile, in- en uitvoer.",
+        "f(-x) = -f(x), g(-t) = g(t)",
+        "p{display:-webkit-box}",
         "Turn it on. What is it made of? Look at that, and this; not only, but also.",
         "name    value    unit\nrope    14       m",
         "def first():\n    pass\n\n\ndef second():\n    pass\n",
@@ -42,7 +44,7 @@ def test_each_kind_is_seen(text: str) -> None:
         "\u0939\u0948 \u0915\u0940 \u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902",
     ],
     ids=[
-        *("hyphens", "other languages", "ends", "columns", "code", "typography"),
+        *("hyphens", "other languages", "functions", "styles", "ends", "columns", "code", "typography"),
         *("Spanish", "emoji", "logic", "Chinese", "Hindi"),
     ],
 )  # fmt: skip
