@@ -6,10 +6,12 @@ hold joints inside words and marks by right, and little that sentences need. A m
 pieces of words, hardly one of which stood there before, in no form. So what came since the very token of the fall is
 looked at by itself, for a window that holds sentences as well looks like neither: code says its names again, and
 between any two of them stands a mark; it has short lines, or brackets that close; data has hardly any letters. Some
-models put line ends into what they say from a spoiled cache as well, but their lines are broken and begin anyhow.
+models put line ends into what they say from a spoiled cache as well, but their lines are broken and begin anyhow; and
+lines or figures with gaps or signs of no use, broken in four ways, are no form.
 
 Words that are joined by right are joined in one or two ways: names of code by capitals, formulas by figures, rows of
-values by their comma. Pieces of words drawn at random meet in most of the ways there are.
+values by their comma. Pieces of words drawn at random meet in most of the ways there are, and with marks where those
+never stand (`guard.detect.misplaced`). Addresses of pages and of mail are no words.
 
 Nothing is counted before it is read, which is done only while the draft fails or soon may.
 """
