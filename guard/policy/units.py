@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 from guard.types import Unit, Window
@@ -22,10 +23,16 @@ def parse_window(text: str) -> Window:
     """
     match = _DURATION.fullmatch(text)
     if match is None or match[2] not in _UNITS:
-        number = re.match(r"\s*(\d+)", text)
-        hint = f"; did you mean '{number[1]} tokens'?" if number else ""
+        number = re.match(r"\s*(\d+)(?:\.\d+)?\s*([A-Za-z]*)", text)
+        hint = f"; did you mean '{number[1]} {_nearest_unit(number[2])}'?" if number else ""
         raise ValueError(f"{text!r} is not '<number> tokens', '<number> steps' or '<number> characters'{hint}")
     return Window(size=int(match[1]), unit=_UNITS[match[2]])
+
+
+def _nearest_unit(word: str) -> str:
+    close = difflib.get_close_matches(word.lower(), _UNITS, n=1)
+    begun = [unit.value for unit in Unit if word and unit.value.startswith(word.lower().removesuffix("s"))]
+    return (_UNITS[close[0]].value if close else "") or next(iter(begun), Unit.TOKENS.value)
 
 
 def parse_tokens(text: str) -> int:
