@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import stat
 from pathlib import Path
@@ -91,4 +92,7 @@ def read_text(path: Path, where: str = "") -> str:
         # As text files are read: each kind of line end is one.
         return data.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"not UTF-8: {error}", path=str(path), where=where) from error
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        found = "it is UTF-16" if wide else f"not UTF-8: there is a byte 0x{data[error.start]:02x} in it"
+        line = None if wide else data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{found}; save it as UTF-8", path=str(path), line=line, where=where) from error

@@ -30,6 +30,22 @@ def test_a_text_file_may_have_any_line_ends(tmp_path: Path) -> None:
     assert data.read_text(tmp_path / "a") == "\u00e9\nb\nc\n"
 
 
+@pytest.mark.parametrize(
+    ("data_in_it", "says"),
+    [
+        (b"a: 1\nname: m\xe9ne\n", ":2: not UTF-8: there is a byte 0xe9 in it; save it as UTF-8"),
+        ("name: a\n".encode("utf-16"), ": it is UTF-16; save it as UTF-8"),
+    ],
+)
+def test_text_of_another_encoding_is_told_with_its_line_and_what_to_do(
+    tmp_path: Path, data_in_it: bytes, says: str
+) -> None:
+    (tmp_path / "a").write_bytes(data_in_it)
+    with pytest.raises(ConfigError) as caught:
+        data.read_text(tmp_path / "a")
+    assert str(caught.value) == f"{tmp_path / 'a'}{says}"
+
+
 def test_what_is_no_regular_file_is_not_read_again(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     os.mkfifo(tmp_path / "pipe")
