@@ -8,6 +8,7 @@ into a huge one), bounded in size and depth.
 from __future__ import annotations
 
 import difflib
+import enum
 import re
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -17,6 +18,7 @@ import msgspec
 import yaml
 
 from guard.errors import ConfigError
+from guard.yamlwords import broken_yaml, explain_invalid, plain_words
 
 #: Largest file read. Unit: characters.
 MAX_SIZE = 256 * 1024
@@ -55,9 +57,7 @@ class Document:
             self.data: Plain = self._read(text)
         except (yaml.YAMLError, ValueError, RecursionError) as found:
             error = _told_better(text) or found
-            mark = getattr(error, "problem_mark", None)
-            problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-            line = mark.line + 1 if mark is not None else None
+            problem, line = broken_yaml(error)
             raise ConfigError(f"not valid YAML: {problem}", path=path, line=line) from error
 
     def _read(self, text: str) -> Plain:
@@ -97,6 +97,18 @@ class Document:
         if place in self._sources:
             return ConfigError(message, path=self._sources[place], where=where)
         return ConfigError(message, path=self.path, line=self.line(where), where=where)
+
+    def value(self, where: str) -> Plain:
+        """What stands at a dotted path of what is left; None where there is no such place."""
+        inner: Plain = self.data
+        for step in _steps(where):
+            if isinstance(inner, dict) and isinstance(step, str):
+                inner = inner.get(step)
+            elif isinstance(inner, list) and isinstance(step, int) and step < len(inner):
+                inner = inner[step]
+            else:
+                return None
+        return inner
 
     def leave_out(self, where: str) -> bool:
         """Take a setting out, if there is one; errors go on naming places as the file has them."""
@@ -261,19 +273,6 @@ def _line(event: yaml.Event) -> int | None:
     return event.start_mark.line + 1 if event.start_mark is not None else None
 
 
-_PLACE = re.compile(r" - at `(?:key in )?\$\.?(?P<where>[^`]*)`$")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
-_TYPES = re.compile(r"`(?P<names>\w+(?: \| \w+)*)`")
-_PLAIN_WORDS = {
-    "null": "nothing",
-    "object": "a mapping",
-    "array": "a list",
-    "str": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-}
-_MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
 #: How much alike two names have to be, from 0 to 1: of the same place, and of any.
 _CLOSE, _VERY_CLOSE = 0.5, 0.75
 _CHOICE = re.compile(r"Invalid enum value '(?P<value>.*)'", re.DOTALL)
@@ -292,7 +291,7 @@ def to_struct(document: Document, kind: type[T]) -> T:
             unknown name, the nearest right one.
     """
     if not isinstance(document.data, dict):
-        found = "nothing" if document.data is None else f"a {type(document.data).__name__}"
+        found = "nothing: the file is empty" if document.data is None else f"a {type(document.data).__name__}"
         document.fail("", f"expected settings as `name: value` lines, found {found}")
     try:
         return msgspec.convert(document.data, kind)
@@ -301,10 +300,11 @@ def to_struct(document: Document, kind: type[T]) -> T:
         if unknown:
             hint = _hint(kind, where, unknown)
             raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
+        value = document.value(where)
         chosen = _CHOICE.fullmatch(text)
-        if chosen and (choices := _choices(kind, re.findall(r"[^.\[\]]+", where))):
-            text = f"{chosen['value']!r} is not known here; {nearest(chosen['value'], choices)}"
-        raise document.error(where, plain_words(text)) from None
+        if (chosen or isinstance(value, bool)) and (choices := _choices(kind, re.findall(r"[^.\[\]]+", where))):
+            text = not_known(chosen["value"] if chosen else value, choices)
+        raise document.error(where, plain_words(text, value)) from None
 
 
 def _hint(kind: object, where: str, unknown: str) -> str:
@@ -318,14 +318,6 @@ def _hint(kind: object, where: str, unknown: str) -> str:
     return nearest(unknown, here or places)
 
 
-def plain_words(text: str) -> str:
-    """What msgspec says is wrong, in the words of a configuration, not of Python."""
-    if missing := _MISSING.fullmatch(text):
-        return f"this must be given: {missing['field']!r}"
-    names = _TYPES.sub(lambda m: " or ".join(_PLAIN_WORDS.get(n, f"`{n}`") for n in m["names"].split(" | ")), text)
-    return names[:1].lower() + names[1:]
-
-
 def _choices(kind: object, steps: Sequence[str]) -> list[str]:
     """The names that a setting below a type may have; empty where they are not told by the type."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -333,6 +325,8 @@ def _choices(kind: object, steps: Sequence[str]) -> list[str]:
         return _choices(fields.get(steps[0]), steps[1:]) if steps else []
     if get_origin(kind) is Literal and not steps:
         return [str(value) for value in get_args(kind)]
+    if isinstance(kind, type) and issubclass(kind, enum.Enum) and not steps:
+        return [str(one.value) for one in kind]
     below = steps[1:] if get_origin(kind) in (list, tuple) else steps
     return [choice for part in get_args(kind) if not isinstance(part, str) for choice in _choices(part, below)]
 
@@ -346,23 +340,17 @@ def _fields_at(kind: object, steps: Sequence[str]) -> list[str]:
     return [name for part in get_args(kind) if not isinstance(part, str) for name in _fields_at(part, below)]
 
 
-def explain_invalid(error: msgspec.ValidationError) -> tuple[str, str, str]:
-    """
-    Take msgspec's message apart.
-
-    Returns:
-        Dotted path, what is wrong, and the unknown field's name (empty if it is about another thing).
-    """
-    message = str(error)
-    place = _PLACE.search(message)
-    text = _PLACE.sub("", message)
-    unknown = _UNKNOWN.match(text)
-    return (place["where"] if place else "", text, unknown["field"] if unknown else "")
+def not_known(value: object, choices: Iterable[str]) -> str:
+    """What is said of a value that is none of several; YAML reads a bare `off`, `on`, `yes`, `no` as a truth value."""
+    name = str(value).lower() if isinstance(value, bool) else repr(value)
+    return f"{name} is not known here; {nearest(str(value), choices)}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint at the most similar known name, or the list of all when nothing is close."""
     names = sorted(known)
+    if not names:
+        return "there is none"
     close = difflib.get_close_matches(name, names, n=1, cutoff=_CLOSE)
     return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}"
 

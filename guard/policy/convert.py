@@ -18,7 +18,8 @@ from guard.policy.source import (
     SpanSource,
 )
 from guard.types import Kind
-from guard.yamldoc import Document, Plain, explain_invalid, nearest, plain_words
+from guard.yamldoc import Document, Plain, nearest, not_known
+from guard.yamlwords import explain_invalid, plain_words
 
 _DURATIONS = frozenset({"window", "limit", "for", "after"})
 _KINDS = [kind.value for kind in Kind]
@@ -41,7 +42,8 @@ def convert(document: Document) -> PolicySource:
         ConfigError: Wrong type or name somewhere, or a setting without a value.
     """
     if not isinstance(document.data, dict):
-        document.fail("", "a policy is a mapping with version, name and rules")
+        empty = "the file is empty; " if document.data is None else ""
+        document.fail("", f"{empty}a policy is a mapping with version, name and rules")
     hold = document.data.get("hold_back")
     if isinstance(hold, dict) and hold.get("mode") is False:
         hold["mode"] = HoldMode.OFF.value  # YAML reads a bare off as a truth value
@@ -60,11 +62,12 @@ def convert(document: Document) -> PolicySource:
             hint = nearest(unknown, _fields_at(where))
             raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
         last = where.rsplit(".", 1)[-1]
+        value = document.value(where)
         if last in _DURATIONS and "`str" in text:
-            text = "a bare number has no unit; write for instance '48 tokens'"
-        elif "Invalid enum value" in text:
-            text = _enum_hint(text, where)
-        raise document.error(where, plain_words(text)) from None
+            raise document.error(where, "a bare number has no unit; write for instance '48 tokens'") from None
+        if ("Invalid enum value" in text or isinstance(value, bool)) and (choices := _choices(where)):
+            text = not_known(value, choices)
+        raise document.error(where, plain_words(text, value)) from None
 
 
 def _refuse_empty(document: Document, data: Plain, where: str) -> None:
@@ -96,19 +99,12 @@ def _fields_at(where: str) -> list[str]:
     return [field.encode_name for field in msgspec.structs.fields(_shape_at(where))]
 
 
-def _enum_hint(text: str, where: str) -> str:
-    """Names the nearest right value; msgspec only names the wrong one."""
-    wrong = text.rsplit("'", 2)
-    if len(wrong) < 2:
-        return text
+def _choices(where: str) -> list[str]:
+    """The names that a setting may have; empty where it may have others."""
     parent, _, last = where.rpartition(".")
     last = re.sub(r"\[.*", "", last)
-    for field in msgspec.structs.fields(_shape_at(parent)):
-        if field.encode_name == last:
-            values = [value for part in _enums(msgspec.json.schema(field.type)) for value in part]
-            if values:
-                return f"{wrong[1]!r} is not known here; {nearest(wrong[1], values)}"
-    return text
+    types = [field.type for field in msgspec.structs.fields(_shape_at(parent)) if field.encode_name == last]
+    return [value for kind in types for part in _enums(msgspec.json.schema(kind)) for value in part]
 
 
 def _enums(schema: object) -> list[list[str]]:

@@ -17,7 +17,7 @@ def test_a_setting_that_was_left_out_is_not_said_to_be_missing(tmp_path: Path) -
     """Without the token the admin port could not be where it is; but there is one, which is wrong."""
     text = "upstreams: [{url: 'http://h:1'}]\nadmin: {host: 0.0.0.0}\naccess: {admin_token: 5, other_paths: [v1]}\n"
     assert said(tmp_path, text) == [
-        "3: access.admin_token: expected text or nothing, got a whole number",
+        "3: access.admin_token: expected text or nothing, got a whole number; put it in quotes",
         r"3: access.other_paths[0]: expected text matching regex '^/[^?#]*$'",
     ]
 

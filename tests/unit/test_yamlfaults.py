@@ -47,7 +47,7 @@ section: {low: l, high: h}
     )
     assert said == [
         "f.yaml:3: items[0].depth: expected a whole number, got text",
-        "f.yaml:3: items[0].url: expected text, got a whole number",
+        "f.yaml:3: items[0].url: expected text, got a whole number; put it in quotes",
         "f.yaml:4: items[1]: this must be given: 'url'",
         "f.yaml:5: items[2].depth: expected a whole number, got text",
         "f.yaml:6: items[3].dpth: unknown setting 'dpth'; did you mean 'depth'?",
@@ -77,7 +77,7 @@ def test_what_is_needed_and_missing_is_named_once_and_stood_in_for() -> None:
     assert faults_of("nam: n\nitems: 3\nname: 4\n")[1] == [
         "f.yaml:1: nam: unknown setting 'nam'; did you mean 'name'?",
         "f.yaml:2: items: expected a list, got a whole number",
-        "f.yaml:3: name: expected text, got a whole number",
+        "f.yaml:3: name: expected text, got a whole number; put it in quotes",
     ]
     read, said = faults_of("section: {low: x}\n")
     assert read is None

@@ -35,6 +35,8 @@ def test_a_bare_off_is_a_mode() -> None:
         ("extend: default\n", "extend", 3, "did you mean 'extends'?"),
         ("hold_back:\n", "hold_back", 3, "has no value"),
         ("hold_back: {limit: 12}\n", "hold_back.limit", 3, "'48 tokens'"),
+        ("when_exhausted: yes\n", "when_exhausted", 3, "true is not known here; one of best, cut, pass"),
+        ("rules:\n  - {name: a, when: {signal: x, above: 10%}}\n", "rules[0].when.above", 4, "got text; write 0.1"),
         ("when_exhausted: throw\n", "when_exhausted", 3, "one of best, cut, pass"),
         ("retry: {change: [sead]}\n", "retry.change[0]", 3, "did you mean 'seed'?"),
     ],
@@ -44,3 +46,8 @@ def test_refused(text: str, where: str, line: int, says: str) -> None:
         convert(Document(HEAD + text, "p.yaml"))
     assert (caught.value.where, caught.value.line) == (where, line)
     assert says in caught.value.message
+
+
+def test_a_file_without_anything_in_it_is_called_empty() -> None:
+    with pytest.raises(ConfigError, match="the file is empty; a policy is a mapping with"):
+        convert(Document("# to be written\n", "p.yaml"))
