@@ -65,10 +65,7 @@ def _reader(files: list[Path]) -> Resolve:
     """Reads policies by name, and adds the file of each to a list."""
 
     def resolve(wanted: str, beside: str | None) -> tuple[str, str]:
-        try:
-            path = _policy_path(wanted, Path(beside).parent if beside else Path())
-        except ConfigError as error:
-            raise ConfigError(error.message, path=beside, where="extends" if beside else "") from error
+        path = _policy_path(wanted, Path(beside).parent if beside else Path())
         files.append(path)
         return read_text(path), str(path)
 

@@ -208,7 +208,10 @@ def _layers(
             return layers
         if resolve is None:
             document.fail("extends", "not possible here: this policy must stand alone")
-        text, path = resolve(source.extends, document.path)
+        try:
+            text, path = resolve(source.extends, document.path)
+        except ConfigError as error:  # of the file that is not there, while this one is what has to be changed
+            document.fail("extends", error.message if error.path in (None, document.path) else str(error))
         if path in seen:
             document.fail("extends", f"goes in a circle: {' -> '.join(str(step) for step in [*seen, path])}")
         if len(layers) >= MAX_LAYERS:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from guard.errors import ConfigError
-from guard.shipped import find_policy, shipped_policies
+from guard.shipped import find_policy, policy_faults, shipped_policies
 
 
 @pytest.mark.parametrize("name", shipped_policies())
@@ -52,5 +53,11 @@ def test_a_file_can_extend_a_shipped_policy_and_one_beside_it(tmp_path: Path) ->
 def test_extending_what_is_not_there_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("version: 1\nname: mine\nextends: defualt\n")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: extends: .* did you mean 'default'"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml:3: extends: .* did you mean 'default'"):
         find_policy(str(file))
+    (tmp_path / "middle.yaml").write_text("version: 1\nname: middle\n\nextends: gone.yaml\n")
+    file.write_text("version: 1\nname: mine\nextends: middle.yaml\n")
+    says = r"middle\.yaml:4: extends: \S*gone\.yaml: cannot be read: No such file"
+    with pytest.raises(ConfigError, match=says):
+        find_policy(str(file))
+    assert [bool(re.search(says, str(fault))) for fault in policy_faults(str(file))] == [True]
