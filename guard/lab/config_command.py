@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from guard.config import Config, Loaded
+from guard.config import Config, Loaded, put_together
 from guard.config_faults import find_faults
 from guard.config_rules import doubts
 from guard.environment import is_secret, strangers
@@ -27,7 +27,7 @@ from guard.server.outgoing import Outgoing
 from guard.server.policies import PolicySet
 from guard.shipped import policy_faults
 from guard.state.settings import check_files
-from guard.yamldoc import dotted
+from guard.yamldoc import Document, dotted
 
 MASK = "***"
 
@@ -53,11 +53,15 @@ def check_command(args: argparse.Namespace) -> int:
         config, found = None, [error]
     wrong: list[GuardError] = [*found]
     names = ""
+    mostly_wrong: list[str] = []
     if config is not None:
-        names = ", ".join(policy.name for policy in _policies(config, wrong))
+        document = put_together(*sources(args), [])  # what is wrong with it was found above
+        names = ", ".join(policy.name for policy in _policies(config, document, wrong))
+        names += f"; shadow: {config.shadow_policy}" if config.shadow_policy is not None else ""
         _try_files(config, wrong)
+        mostly_wrong = [*doubts(config), *_unrecorded(config)]
     odd = strangers(Config, os.environ)
-    for sentence in dict.fromkeys([*map(str, wrong), *odd, *(doubts(config) if config is not None else ())]):
+    for sentence in dict.fromkeys([*map(str, wrong), *odd, *mostly_wrong]):
         print(sentence, file=sys.stderr)
     if config is None or wrong:
         return 1
@@ -65,19 +69,40 @@ def check_command(args: argparse.Namespace) -> int:
     return 1 if odd else 0
 
 
-def _policies(config: Config, wrong: list[GuardError]) -> list[Policy]:
-    """The policies that are named; what is wrong with any of them is added."""
+def _policies(config: Config, document: Document, wrong: list[GuardError]) -> list[Policy]:
+    """The policies that are named but for the shadow; what is wrong with any of them is added."""
     named = [config.policy] if isinstance(config.policy, str) else config.policy
-    shadow = [config.shadow_policy] if config.shadow_policy is not None else []
-    faults = [error for name in (*named, *shadow) for error in policy_faults(name)]
+    places = [("policy" if isinstance(config.policy, str) else f"policy[{index}]", n) for index, n in enumerate(named)]
+    if config.shadow_policy is not None:
+        places.append(("shadow_policy", config.shadow_policy))
+    faults = [_named(error, where, document) for where, name in places for error in policy_faults(name)]
     wrong += faults
     if faults:
         return []
     try:
-        return PolicySet(named, config.shadow_policy).policies
-    except GuardError as error:
-        wrong.append(error)
+        return PolicySet(named, config.shadow_policy).policies[: len(named)]
+    except ConfigError as error:
+        at = next((where for where, name in places if name == error.path), "policy")
+        wrong.append(_named(error, at, document))
         return []
+
+
+def _named(error: ConfigError, where: str, document: Document) -> ConfigError:
+    """What is wrong with a file as a whole, or with its name, is told with the setting that names it."""
+    if error.line is not None or error.where:
+        return error
+    return ConfigError(error.message, path=error.path or document.origin(where), where=where)
+
+
+def _unrecorded(config: Config) -> Iterator[str]:
+    """Whether the folder for recordings can be made and written to; the guard would start all the same."""
+    if config.recording is None:
+        return
+    folder = Path(config.recording.folder).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "cannot be written to" if there.is_dir() else "is no folder"
+        yield f"recording.folder: {there} {reason}: nothing would be recorded"
 
 
 def _try_files(config: Config, wrong: list[GuardError]) -> None:

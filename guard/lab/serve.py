@@ -130,12 +130,22 @@ async def embedded_upstream() -> AsyncIterator[tuple[UpstreamSettings, Baseline]
 
 
 def baselines_of(config: Config) -> dict[str, Baseline]:
-    """Healthy acceptance of every upstream that names a profile, by its URL."""
-    return {
-        upstream.url: find_baseline(upstream.profile, upstream.num_speculative_tokens)
-        for upstream in config.upstreams
-        if upstream.profile is not None
-    }
+    """
+    Healthy acceptance of every upstream that names a profile, by its URL.
+
+    Raises:
+        ConfigError: There is no such profile, or it is wrong; the setting that names it is told.
+    """
+    found: dict[str, Baseline] = {}
+    for index, upstream in enumerate(config.upstreams):
+        if upstream.profile is None:
+            continue
+        try:
+            found[upstream.url] = find_baseline(upstream.profile, upstream.num_speculative_tokens)
+        except ConfigError as error:
+            where = error.where or f"upstreams[{index}].profile"
+            raise ConfigError(error.message, path=error.path, line=error.line, where=where) from error
+    return found
 
 
 def _announce(running: Running) -> None:

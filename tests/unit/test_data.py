@@ -102,4 +102,5 @@ def test_every_setting_that_names_a_missing_file_says_where_it_was_looked_for(
     said = capsys.readouterr().err
     assert said.startswith("a.file: ")
     assert f"(looked for at {tmp_path}/a.file)" in said
-    assert setting in ("policy", "shadow_policy", "profile") or f": {setting}: cannot be read" in said
+    where = "upstreams[0].profile: no such profile" if setting == "profile" else f"{setting}: cannot be read"
+    assert f": {where}" in said

@@ -81,6 +81,46 @@ def test_what_would_not_start_fails_the_check(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("policy: strikt", "{file}:2: policy: no shipped policy is called 'strikt'"),
+        ("shadow_policy: strikt", "{file}:2: shadow_policy: no shipped policy is called 'strikt'"),
+        ("policy: [default, strikt]", "{file}:2: policy[1]: no shipped policy is called 'strikt'"),
+        ("policy: [default, strict]", "default: policy[0]: it matches every request"),
+        ("policy: []", "{file}:2: policy: name at least one policy"),
+        ("policy: no.yaml", "no.yaml: policy: cannot be read"),
+    ],
+)
+def test_a_policy_that_cannot_be_taken_is_told_with_the_setting_that_names_it(
+    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "guard.yaml"
+    file.write_text(f"upstreams: [{{url: 'http://h:1'}}]\n{text}\n")
+    assert main(["config", "check", "--config", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(says.format(file=file))
+    assert len(said.splitlines()) == 1
+
+
+def test_a_shadow_is_not_taken_for_a_policy_that_acts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "guard.yaml"
+    file.write_text("upstreams: [{url: 'http://h:1'}]\npolicy: observe\nshadow_policy: strict\n")
+    assert main(["config", "check", "--config", str(file)]) == 0
+    assert capsys.readouterr().out == "good: 1 upstreams, policies: observe; shadow: strict\n"
+
+
+def test_a_folder_that_cannot_be_recorded_into_is_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "guard.yaml"
+    for folder, doubt in (
+        (file / "rec", f"recording.folder: {file} is no folder: nothing would be recorded\n"),
+        (tmp_path / "new" / "rec", ""),
+    ):
+        file.write_text(f"upstreams: [{{url: 'http://h:1'}}]\nrecording: {{folder: {folder}}}\n")
+        assert main(["config", "check", "--config", str(file)]) == 0
+        assert capsys.readouterr().err == doubt
+
+
 def test_all_that_one_look_can_find_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
