@@ -10,15 +10,18 @@ A chunk is `[text, tokens]`, one verify step that kept tokens - 1 of `num_specul
 tokens, or `[text, tokens, accepted, drafted]`, where drafted 0 means that the step had no draft and -1
 that it is not known. With `num_speculative_tokens` 0, short chunks tell of no verify step at all.
 `logprobs`, which few cases have, holds a list for each chunk: the log-probabilities of its tokens in nats, as far as
-they were told. Other fields are left alone. A file whose name ends in `.gz` is read through gzip.
+they were told. Other fields are left alone. A file that gzip has packed is read through it, whatever its name.
 """
 
 from __future__ import annotations
 
+import codecs
 import enum
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +36,8 @@ from guard.errors import ConfigError
 from guard.policy.judge import Judge
 from guard.policy.schema import HoldMode
 from guard.types import Action, Channel, Kind, Sample, StepAcceptance, Verdict
+from guard.yamldoc import not_known
+from guard.yamlwords import plain_words
 
 
 class CaseKind(enum.StrEnum):
@@ -83,6 +88,7 @@ class Case(msgspec.Struct, frozen=True):
         prompt: What the user asked, where known.
         temperature: Sampling temperature, where known.
         engine: What produced it, where known.
+        redacted: Whether its text was recorded as a mere shape, each letter an x: no word of it can be read.
     """
 
     id: str
@@ -95,6 +101,7 @@ class Case(msgspec.Struct, frozen=True):
     prompt: str = ""
     temperature: float = 0.0
     engine: str = ""
+    redacted: bool = False
 
     @property
     def tokens(self) -> int:
@@ -153,9 +160,12 @@ class _Line(msgspec.Struct):
     prompt: str | None = None
     temperature: float | None = None
     engine: str | None = None
+    text: str | None = None
     logprobs: list[list[float | None]] | None = None
 
 
+_GZIP = b"\x1f\x8b"
+_CHOICE = re.compile(r"Invalid enum value '(?P<value>.*)'", re.DOTALL)
 _decoder = msgspec.json.Decoder(_Line)
 
 #: Longest line: an answer of a hundred thousand chunks is shorter. Unit: bytes.
@@ -171,15 +181,23 @@ def read_cases(path: Path) -> Iterator[Case]:
     """
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
+        with path.open("rb") as raw, unpacked(raw) as file:
+            for number, found in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
+                line = found.removeprefix(codecs.BOM_UTF8) if number == 1 else found
                 if len(line) > MAX_LINE:
                     raise ConfigError(f"the line has more than {MAX_LINE} bytes", path=str(path), line=number)
-                if not line.isspace():
+                if line and not line.isspace():
                     yield _parse(line, str(path), number)
+    except IsADirectoryError as error:
+        raise ConfigError(f"a folder; name the files in it, as in {path}/*.jsonl", path=str(path)) from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"cannot be read: {reason}", path=str(path), line=number + 1 if number else None) from error
+
+
+def unpacked(raw: BufferedReader) -> BufferedReader | gzip.GzipFile:
+    """What is in a file, unpacked where gzip has packed it: rotated files are, under any name."""
+    return gzip.open(raw) if raw.peek(len(_GZIP))[: len(_GZIP)] == _GZIP else raw
 
 
 def _parse(line: bytes, path: str, number: int) -> Case:
@@ -187,7 +205,9 @@ def _parse(line: bytes, path: str, number: int) -> Case:
         found = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message, _, where = str(error).partition(" - at `$")
-        raise ConfigError(f"not a case: {message}", path=path, line=number, where=where.strip("`.")) from error
+        raise ConfigError(
+            f"not a case: {_in_words(message)}", path=path, line=number, where=where.strip("`.")
+        ) from error
     problem, where = _problem(found)
     if problem:
         raise ConfigError(problem, path=path, line=number, where=where)
@@ -203,7 +223,15 @@ def _parse(line: bytes, path: str, number: int) -> Case:
         prompt=found.prompt or "",
         temperature=found.temperature or 0.0,
         engine=found.engine or "",
+        redacted=found.text == "redacted",
     )
+
+
+def _in_words(message: str) -> str:
+    if message == "Input data was truncated":
+        return "it is cut off, as where a file is copied while it is written; take this line out"
+    chosen = _CHOICE.fullmatch(message)
+    return not_known(chosen["value"], [kind.value for kind in CaseKind]) if chosen else plain_words(message)
 
 
 def _problem(line: _Line) -> tuple[str, str]:

@@ -66,7 +66,10 @@ def test_compressed_files_and_blank_lines(tmp_path: Path) -> None:
         ("\udcff", "not a case"),
         (f'{{"x": {"[" * 100_000}', "not a case"),
         ("1" * (MAX_LINE + 1), f"the line has more than {MAX_LINE} bytes"),
-        (line("x", good(1), kind="odd"), "kind: not a case: Invalid enum value 'odd'"),
+        (line("x", good(1), kind="odd"), "kind: not a case: 'odd' is not known here; one of garbled, healthy"),
+        (line("x", good(1), kind="garbeld"), "did you mean 'garbled'?"),
+        ("[1]", "not a case: expected a mapping, got a list"),
+        ('{"id": "x", "kind', "not a case: it is cut off, as where a file is copied while it is written; take this"),
         (line("", good(1)), "id: a case needs a name"),
         (line("x", []), "chunks: a case needs at least one chunk"),
         (line("x", good(1), num_speculative_tokens=65), "num_speculative_tokens: 65 is no draft depth"),
@@ -91,6 +94,34 @@ def test_a_bad_line_is_named(broken: dict[str, Any] | str, says: str, tmp_path: 
         list(read_cases(path))
     assert str(failure.value).startswith(f"{path}:2: ")
     assert says in str(failure.value)
+
+
+def test_what_is_packed_is_unpacked_whatever_it_is_called(tmp_path: Path) -> None:
+    plain = json.dumps(line("a", good(1))).encode() + b"\n"
+    for name, data in (("c.jsonl", gzip.compress(plain)), ("c.jsonl.1", gzip.compress(plain)), ("c.jsonl.gz", plain)):
+        (tmp_path / name).write_bytes(data)
+        assert [case.id for case in read_cases(tmp_path / name)] == ["a"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(line("a", good(1))).encode())
+    assert [case.id for case in read_cases(path)] == ["a"]
+    path.write_bytes(b"\xef\xbb\xbf")
+    assert not list(read_cases(path))
+
+
+def test_of_a_folder_the_files_are_wanted(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as failure:
+        list(read_cases(tmp_path))
+    assert str(failure.value) == f"{tmp_path}: a folder; name the files in it, as in {tmp_path}/*.jsonl"
+
+
+def test_a_case_says_whether_its_text_is_only_a_shape(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, line("a", good(1), text="redacted"), line("b", good(1), text="scrambled"), line("c", good(1))
+    )
+    assert [case.redacted for case in read_cases(path)] == [True, False, False]
 
 
 def test_a_missing_file_is_named() -> None:
