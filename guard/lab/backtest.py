@@ -323,6 +323,17 @@ def baselines_for(text: str, depths: Iterable[int]) -> dict[int, Baseline]:
     return {depth: Baseline(probability, _GIVEN_WEIGHT, depth) for depth in wanted}
 
 
+def unreadable(cases: Sequence[Case]) -> list[str]:
+    """Whether figures of these cases say little about live traffic; one sentence each."""
+    redacted = sum(case.redacted for case in cases)
+    if not redacted:
+        return []
+    return [
+        f"the text of {redacted} of {len(cases)} cases is redacted, each letter an x: rules that read words, scripts or"
+        " repeats judge it otherwise than they did live. Record with recording.text scrambled or full to back-test"
+    ]
+
+
 def backtest_command(args: argparse.Namespace) -> int:
     """
     `guard backtest`.
@@ -345,6 +356,8 @@ def backtest_command(args: argparse.Namespace) -> int:
     baselines = baselines_for(args.baseline, (case.num_speculative_tokens for case in cases)) if args.baseline else {}
     if args.jobs is not None and args.jobs < 1:
         raise ConfigError("give a number from 1 on", where="--jobs")
+    for line in unreadable(cases):
+        print(f"guard: {line}", file=sys.stderr)
     jobs = args.jobs or os.cpu_count() or 1
     tried = backtest(policy, cases, baselines, jobs=jobs, trace=args.html is not None)
     found = figures(policy.name, tried)
@@ -354,11 +367,11 @@ def backtest_command(args: argparse.Namespace) -> int:
 
         write_report(args.html, policy, found, tried)
     broken = broken_limits(found, limits)
-    if args.json:
-        print(as_json(found))
-    else:
-        from guard.lab.table import differences, table  # noqa: PLC0415 - likewise
+    from guard.lab.table import differences, parted, table  # noqa: PLC0415 - likewise
 
+    if args.json:
+        print(as_json(found, parted(tried, against, args.against) if against is not None else None))
+    else:
         print(table(found, tried))
         if against is not None:
             print(differences(tried, against, found.policy, args.against))
@@ -367,6 +380,7 @@ def backtest_command(args: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def as_json(found: Figures) -> str:
-    """The figures on one line of JSON."""
-    return msgspec.json.encode(found).decode()
+def as_json(found: Figures, against: dict[str, object] | None = None) -> str:
+    """The figures on one line of JSON; with `against`, where another policy decides otherwise."""
+    told = msgspec.to_builtins(found) | ({"against": against} if against is not None else {})
+    return msgspec.json.encode(told).decode()

@@ -54,15 +54,28 @@ def differences(tried: Sequence[Tried], others: Sequence[Tried], name: str, othe
         name: Name of the one.
         other: Name of the other.
     """
+    groups = _by_outcomes(tried, others)
+    lines = ["", f"{name} and {other} part on {sum(map(len, groups.values()))} of {len(tried)} cases"]
+    for (first, second), ids in groups.items():
+        more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
+        lines.append(f"  {first} / {second} ({len(ids)}): {', '.join(ids[:_MOST_IDS])}{more}")
+    return "\n".join(lines)
+
+
+def parted(tried: Sequence[Tried], others: Sequence[Tried], other: str) -> dict[str, object]:
+    """The same as `differences` says, all of it, for JSON."""
+    groups = _by_outcomes(tried, others)
+    parts = [{"outcome": one, "against": two, "ids": ids} for (one, two), ids in groups.items()]
+    return {"policy": other, "parts_on": sum(map(len, groups.values())), "parts": parts}
+
+
+def _by_outcomes(tried: Sequence[Tried], others: Sequence[Tried]) -> dict[tuple[str, str], list[str]]:
+    """Cases that two policies decide otherwise, by both outcomes."""
     groups: dict[tuple[str, str], list[str]] = {}
     for one, two in zip(tried, others, strict=True):
         if one.outcome is not two.outcome:
             groups.setdefault((one.outcome.value, two.outcome.value), []).append(one.case.id)
-    lines = ["", f"{name} and {other} part on {sum(map(len, groups.values()))} of {len(tried)} cases"]
-    for (first, second), ids in sorted(groups.items()):
-        more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
-        lines.append(f"  {first} / {second} ({len(ids)}): {', '.join(ids[:_MOST_IDS])}{more}")
-    return "\n".join(lines)
+    return dict(sorted(groups.items()))
 
 
 def _kind_line(kind: str, row: KindFigures) -> str:

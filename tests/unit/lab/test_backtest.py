@@ -155,6 +155,26 @@ def test_a_second_policy_is_compared(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert "trial and published part on " in said
     assert "  detected / missed (" in said
+    assert backtest_command(arguments(tmp_path, against="published")) == 0
+    told = json.loads(capsys.readouterr().out)["against"]
+    assert told["policy"] == "published"
+    assert f"part on {told['parts_on']} of 8 cases" in said
+    missed = [part["ids"] for part in told["parts"] if (part["outcome"], part["against"]) == ("detected", "missed")]
+    assert missed
+    assert ", ".join(missed[0]) in said
+    assert sum(len(part["ids"]) for part in told["parts"]) == told["parts_on"]
+
+
+def test_figures_of_redacted_text_are_not_to_be_believed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Path(corpus(tmp_path)).read_text().splitlines()
+    shapes = tmp_path / "shapes.jsonl"
+    shapes.write_text("".join(json.dumps(json.loads(one) | {"text": "redacted"}) + "\n" for one in lines[:3]))
+    assert backtest_command(arguments(tmp_path, cases=[shapes, corpus(tmp_path)])) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("guard: the text of 3 of 11 cases is redacted")
+    assert json.loads(said.out)["cases"] == 11
+    assert backtest_command(arguments(tmp_path)) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_an_unlabelled_depth_has_no_baseline(tmp_path: Path) -> None:
