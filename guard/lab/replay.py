@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import difflib
 import ipaddress
 import math
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ from guard.config import AdminListen, Config, Listen, TimeoutSettings, UpstreamS
 from guard.config_rules import url_problem
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError, ProtocolError, SetupError
-from guard.lab.backtest import baselines_for
+from guard.lab.backtest import baselines_for, unreadable
 from guard.lab.tape_player import Recorded, TapePlayer, load
 from guard.observe.log import configure
 from guard.policy.judge import Judge
@@ -307,10 +309,18 @@ def replay_command(args: argparse.Namespace) -> int:
     if not 0 <= args.speed < math.inf:
         raise ConfigError("give tokens per second, 0 for all speed", where="--speed")
     recorded = load(Path(args.file))
-    if args.case:
-        recorded = [one for one in recorded if one.name in args.case]
     if not recorded:
         raise ConfigError("nothing to play in it", path=str(args.file))
+    names = {one.name for one in recorded}
+    for name in args.case:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"there is no case {name!r} in {args.file}{hint}", where="--case")
+    if args.case:
+        recorded = [one for one in recorded if one.name in args.case]
+    for line in unreadable([one.case for one in recorded if one.case is not None]):
+        print(f"guard: {line}", file=sys.stderr)
     # The exchange's log line says what is printed here.
     configure("error", human=True)
     asyncio.run(_print_all(recorded, args))

@@ -169,8 +169,25 @@ def test_a_captured_stream_by_command(route: str, tmp_path: Path, capsys: pytest
     assert replay_command(args) == 0
     assert "one.sse: healthy" in capsys.readouterr().out
     args.case = ["other"]
-    with pytest.raises(ConfigError, match="nothing to play"):
+    with pytest.raises(ConfigError, match="there is no case 'other' in"):
         replay_command(args)
+
+
+def test_a_case_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(json.dumps(line(name, good(3), text="redacted")) + "\n" for name in ("found", "other")))
+    args = argparse.Namespace(
+        file=path, url=None, listen=0, policy=policy_file(tmp_path), baseline=None, case=["other", "fuond"], speed=0.0,
+        heal=False, json=False,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"^--case: there is no case 'fuond' in \S*c\.jsonl; did you mean 'found'\?$"):
+        replay_command(args)
+    assert capsys.readouterr().out == ""
+    args.case = ["other"]
+    assert replay_command(args) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("other (labelled healthy): healthy")
+    assert said.err.startswith("guard: the text of 1 of 1 cases is redacted")
 
 
 async def test_log_probabilities_are_asked_for_judged_and_kept_from_the_client(tmp_path: Path) -> None:
