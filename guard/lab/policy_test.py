@@ -21,6 +21,7 @@ from guard.detect.baseline import MIN_WEIGHT, Baseline
 from guard.errors import ConfigError
 from guard.policy.judge import Judge
 from guard.policy.schema import Policy
+from guard.shipped import shipped_policies
 from guard.types import Action, Channel, Kind, Sample, StepAcceptance, Verdict
 from guard.yamldoc import Document, nearest, to_struct
 
@@ -205,7 +206,7 @@ def run_file(path: Path, find: Callable[[str], Policy]) -> Report:
         document.fail("tests", "a test file needs at least one test")
     if source.texts_from is not None:
         source = msgspec.structs.replace(source, texts=_borrowed(path.parent / source.texts_from) | source.texts)
-    policy = find(_policy_name(document, source, path))
+    policy = _policy_of(document, source, path, find)
     judge = Judge(policy)
     failures: list[Failure] = []
     for index, test in enumerate(source.tests):
@@ -223,6 +224,17 @@ def run_file(path: Path, find: Callable[[str], Policy]) -> Report:
 
 def _borrowed(path: Path) -> dict[str, str]:
     return to_struct(Document(read_text(path), str(path)), CaseFile).texts
+
+
+def _policy_of(document: Document, source: CaseFile, path: Path, find: Callable[[str], Policy]) -> Policy:
+    name = _policy_name(document, source, path)
+    try:
+        return find(name)
+    except ConfigError as error:
+        if error.line is not None:
+            raise
+        ways = "" if source.policy is not None else "; name the policy, or call the file after it: NAME_test.yaml"
+        document.fail("policy", f"{error}{ways}")
 
 
 def _policy_name(document: Document, source: CaseFile, path: Path) -> str:
@@ -260,6 +272,8 @@ def samples_of(document: Document, where: str, test: Case, source: CaseFile) -> 
     Raises:
         ConfigError: A segment is wrong.
     """
+    if not test.stream:
+        document.fail(f"{where}.stream", "a stream needs at least one segment")
     samples: list[Sample] = []
     sent = 0
     for index, segment in enumerate(test.stream):
@@ -365,9 +379,8 @@ def find_tests(given: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in given:
-        shipped = data_dir("policies") / f"{path}_test.yaml"
-        if not path.suffix and len(path.parts) == 1 and shipped.is_file() and not path.exists():
-            found.append(shipped)
+        if str(path) in shipped_policies() and not path.exists():
+            found.append(data_dir("policies") / f"{path}_test.yaml")
         elif path.is_dir():
             inside = sorted(path.glob("*_test.y*ml"))
             if not inside:
@@ -375,5 +388,8 @@ def find_tests(given: list[Path]) -> list[Path]:
             found += inside
         else:
             beside = path.with_stem(f"{path.stem}_test")
+            if not path.suffix and not path.exists():
+                says = f"no such file or folder, and no policy that ships: {nearest(str(path), shipped_policies())}"
+                raise ConfigError(says, path=str(path))
             found.append(beside if not path.stem.endswith("_test") and beside.is_file() else path)
     return found

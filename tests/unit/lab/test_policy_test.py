@@ -124,6 +124,8 @@ def test_texts_by_name_numbered_drawn_and_borrowed(tmp_path: Path) -> None:
     [
         ("stream: [{}], expect: pass", "tests[0].stream[0]", "exactly one of text, use, draw; found none"),
         ("stream: [{use: x}], expect: pass", "tests[0].stream[0].use", "no text is called 'x'"),
+        ("stream: [], expect: pass", "tests[0].stream", "a stream needs at least one segment"),
+        ("stream: [{text: a}], expect: past", "tests[0].expect", "'past' is not known here; did you mean 'pass'?"),
         ('stream: [{text: ""}], expect: pass', "tests[0].stream[0]", "has no text"),
         ("stream: [{text: a, accepted: 4}], expect: pass", "tests[0].stream[0].accepted", "from 0 to drafted (3)"),
         ("stream: [{text: a, acepted: 4}], expect: pass", "tests[0].stream[0].acepted", "did you mean 'accepted'?"),
@@ -173,6 +175,19 @@ def test_the_policy_can_be_named(tmp_path: Path) -> None:
     file.write_text("tests:\n  - {name: a, stream: [{text: a}], expect: pass}\n")
     with pytest.raises(ConfigError, match="NAME_test"):
         run_file(file, find_policy)
+
+
+def test_a_policy_that_is_not_there_is_told_of_the_test_file(tmp_path: Path) -> None:
+    test = "tests:\n  - {name: a, stream: [{text: a}], expect: pass}\n"
+    file = tmp_path / "ghost_test.yaml"
+    file.write_text(test)
+    with pytest.raises(ConfigError, match=r"ghost_test\.yaml:1: policy: \S*ghost\.yaml: cannot be read: .*NAME_test"):
+        run_file(file, find_policy)
+    file.write_text(f"{test}policy: defualt\n")
+    with pytest.raises(ConfigError, match=r"ghost_test\.yaml:3: policy: .* did you mean 'default'\?$"):
+        run_file(file, find_policy)
+    with pytest.raises(ConfigError, match=r"^defualt: no such file or folder, .*: did you mean 'default'\?$"):
+        find_tests([Path("defualt")])
 
 
 def test_files_policies_and_folders_lead_to_test_files(tmp_path: Path) -> None:
