@@ -179,7 +179,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 def _add_policy(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="are these policies right?")
-    check.add_argument("policies", nargs="+", help="policy files, or names of shipped ones")
+    check.add_argument("policies", nargs="+", help="policy files, folders of them, or names of shipped ones")
     check.set_defaults(command=_policy_check)
     explain = commands.add_parser("explain", help="a policy in plain words")
     explain.add_argument("policy", help="policy file, or the name of a shipped one")
@@ -312,21 +312,9 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _policy_check(args: argparse.Namespace) -> int:
-    from guard.shipped import find_policy, policy_faults  # noqa: PLC0415
+    from guard.lab.policy_check import policy_check_command  # noqa: PLC0415
 
-    code = EXIT_GOOD
-    for name in args.policies:
-        if Path(name).stem.endswith("_test"):
-            continue  # stands beside a policy; `guard policy test` reads it
-        faults = policy_faults(name)
-        for fault in faults:
-            print(fault, file=sys.stderr)
-        if faults:
-            code = EXIT_FAILED
-        else:
-            policy = find_policy(name)
-            print(f"{name}: good ({policy.name}, {len(policy.rules)} rules)")
-    return code
+    return policy_check_command(args.policies)
 
 
 def _policy_explain(args: argparse.Namespace) -> int:

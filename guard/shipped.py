@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec import UnsetType
+
 from guard.data import data_dir, read_text
 from guard.detect.catalogue import CATALOGUE
 from guard.errors import ConfigError
+from guard.policy.convert import convert
 from guard.policy.load import Resolve, find_faults, load_policy
 from guard.policy.schema import Policy
-from guard.yamldoc import nearest
+from guard.yamldoc import Document, nearest
 
 
 def shipped_policies() -> list[str]:
@@ -42,7 +45,10 @@ def read_policy(name: str, files: list[Path]) -> Policy:
         ConfigError: There is none such, or it is wrong.
     """
     resolve = _reader(files)
-    text, path = resolve(name, None)
+    return _load(*resolve(name, None), resolve)
+
+
+def _load(text: str, path: str, resolve: Resolve) -> Policy:
     return load_policy(text, CATALOGUE, path, resolve)
 
 
@@ -59,6 +65,22 @@ def policy_faults(name: str) -> list[ConfigError]:
         return find_faults(text, CATALOGUE, path, resolve)
     except ConfigError as error:
         return [error]
+
+
+def inherited_rules(name: str) -> tuple[list[str], list[str]] | None:
+    """
+    Names of the rules that a policy inherits, and of those that it writes itself; None for one that extends none.
+
+    Args:
+        name: A path, or the bare name of a shipped policy; one that is right.
+    """
+    resolve = _reader([])
+    text, path = resolve(name, None)
+    source = convert(Document(text, path))
+    if isinstance(source.extends, UnsetType):
+        return None
+    base = _load(*resolve(source.extends, path), resolve)
+    return [rule.name for rule in base.rules], [rule.name for rule in source.rules]
 
 
 def _reader(files: list[Path]) -> Resolve:
