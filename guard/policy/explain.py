@@ -5,6 +5,8 @@ from __future__ import annotations
 from guard.policy.schema import All, Any, Condition, HoldBack, HoldMode, Leaf, Match, Not, Policy
 from guard.types import Action
 
+#: Longest line of a rule that is not laid out in several, and of a part of one that is. Unit: characters.
+LINE, PART = 240, 150
 _ACTIONS = {
     Action.NOTE: "note it",
     Action.HOLD: "hold the text",
@@ -14,7 +16,7 @@ _ACTIONS = {
 
 
 def explain(policy: Policy) -> str:
-    """An account of each setting and rule, one line each."""
+    """An account of each setting and rule, one line each; of a rule with many parts, one line for each of them."""
     lines = [f"Policy {policy.name}" + (f": {policy.description}" if policy.description else "")]
     wanted = _match(policy.match)
     if wanted:
@@ -40,8 +42,14 @@ def explain(policy: Policy) -> str:
             f" cache, for at most {policy.confirm.timeout:g} seconds; if the cache was right, text alone decides."
         )
     for rule in policy.rules:
-        wait = f", once this has held for {rule.persist} tokens" if rule.persist else ""
-        lines.append(f"{rule.name} ({rule.kind}): {_ACTIONS[rule.action]} when {_say(rule.when)}{wait}.")
+        begun = f"{rule.name} ({rule.kind}): {_ACTIONS[rule.action]} when"
+        first, *rest = _say_in_lines(rule.when, LINE - len(begun))
+        lines += [f"{begun} {first}", *rest]
+        if rule.persist:
+            lines[-1] += ","
+            lines += ["    "] if rest else []
+            lines[-1] += f"{'' if rest else ' '}once this has held for {rule.persist} tokens"
+        lines[-1] += "."
     return "\n".join(lines)
 
 
@@ -64,6 +72,18 @@ def _hold_back(hold: HoldBack) -> str:
     always = f"The latest {hold.window} tokens are always held; " if hold.mode is HoldMode.WINDOW else ""
     text = f"{always}from suspicion {hold.hold_at:g} on text waits, at most {hold.limit} tokens of it."
     return text[0].upper() + text[1:]
+
+
+def _say_in_lines(condition: Condition, room: int) -> list[str]:
+    """On one line where there is room, else each part on lines of its own, those inside it further in."""
+    said = _say(condition)
+    inner = (condition.part,) if isinstance(condition, Not) else () if isinstance(condition, Leaf) else condition.parts
+    if len(said) <= room or not inner:
+        return [said]
+    if len(inner) == 1 and not isinstance(condition, Not):
+        return _say_in_lines(inner[0], room)
+    head = "not" if isinstance(condition, Not) else "all of" if isinstance(condition, All) else "any of"
+    return [head, *(f"    {line}" for part in inner for line in _say_in_lines(part, PART))]
 
 
 def _say(condition: Condition) -> str:

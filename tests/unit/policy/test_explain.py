@@ -31,6 +31,46 @@ def test_each_rule_is_one_sentence() -> None:
     ]
 
 
+def test_what_does_not_fit_on_a_line_is_laid_out_in_its_parts() -> None:
+    fall = Leaf(signal=SignalRef("acceptance_fall", Window(32, Unit.TOKENS)), zero=0.4, one=0.7, step=False)
+    low = Leaf(signal=SignalRef("function_words", Window(240, Unit.CHARACTERS)), zero=0.4, one=0.3, step=False)
+    many = Any((All((fall, low)), All((low, low, Not(Any((All((fall, low)), All((fall, low, low)))))))))
+    rules = (
+        Rule(name="long", kind=Kind.GARBLED, action=Action.RETRY, when=All((fall, many)), persist=8),
+        Rule(name="one", kind=Kind.GARBLED, action=Action.RETRY, when=All((many,))),
+        Rule(name="short", kind=Kind.GARBLED, action=Action.RETRY, when=All((fall, _any()))),
+    )
+    one, other = (
+        "acceptance_fall over 32 tokens rises to 0.7 (suspicious from 0.4)",
+        "function_words over 240 characters falls to 0.3 (suspicious from 0.4)",
+    )
+    inner = [
+        f"    {one} and {other}",
+        "    all of",
+        f"        {other}",
+        f"        {other}",
+        "        not",
+        "            any of",
+        f"                {one} and {other}",
+        "                all of",
+        f"                    {one}",
+        f"                    {other}",
+        f"                    {other}",
+    ]
+    assert explain(Policy(name="p", rules=rules)).splitlines()[4:] == [
+        "long (garbled): abort and retry when all of",
+        f"    {one}",
+        "    any of",
+        *(f"    {line}" for line in inner[:-1]),
+        f"    {inner[-1]},",
+        "    once this has held for 8 tokens.",
+        "one (garbled): abort and retry when any of",
+        *inner[:-1],
+        f"{inner[-1]}.",
+        f"short (garbled): abort and retry when {one} and x is above 1.",
+    ]
+
+
 def test_holding_nothing_and_everything() -> None:
     rules = (Rule(name="r", kind=Kind.GARBLED, action=Action.NOTE, when=_any()),)
     assert "No text is held" in explain(Policy(name="p", rules=rules, hold_back=HoldBack(mode=HoldMode.OFF)))
