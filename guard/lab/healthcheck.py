@@ -73,6 +73,8 @@ def _ask(target: str, context: ssl.SSLContext) -> tuple[bool, str]:
         answer = httpx.get(target, timeout=TIMEOUT, verify=context, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # of a host in the configuration, too
         return False, f"{target}: {error}"
+    if answer.status_code not in (200, 503):
+        return False, f"{target}: status {answer.status_code}, which the admin port of a guard does not answer here"
     return answer.status_code == 200, answer.text
 
 

@@ -27,6 +27,13 @@ async def test_ready_draining_gone() -> None:
     assert await asyncio.to_thread(healthcheck_command, url) == 1
 
 
+async def test_another_port_than_the_admin_port_is_told_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    async with guarded("http://127.0.0.1:9", policy=policy()) as (running, _):
+        assert await asyncio.to_thread(healthcheck_command, running.url) == 1
+    said = capsys.readouterr().err
+    assert said == f"{running.url}/readyz: status 502, which the admin port of a guard does not answer here\n"
+
+
 async def test_it_waits_for_a_guard_that_is_not_ready_yet() -> None:
     async with guarded("http://127.0.0.1:9", policy=policy()) as (running, _):
         running.guard.draining = True
