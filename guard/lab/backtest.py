@@ -356,25 +356,29 @@ def backtest_command(args: argparse.Namespace) -> int:
     baselines = baselines_for(args.baseline, (case.num_speculative_tokens for case in cases)) if args.baseline else {}
     if args.jobs is not None and args.jobs < 1:
         raise ConfigError("give a number from 1 on", where="--jobs")
-    for line in unreadable(cases):
+    doubts = unreadable(cases)
+    for line in doubts:
         print(f"guard: {line}", file=sys.stderr)
     jobs = args.jobs or os.cpu_count() or 1
     tried = backtest(policy, cases, baselines, jobs=jobs, trace=args.html is not None)
     found = figures(policy.name, tried)
     against = backtest(other, cases, baselines, jobs=jobs) if other is not None else None
-    if args.html is not None:
-        from guard.lab.report import write_report  # noqa: PLC0415 - only where it is wanted
-
-        write_report(args.html, policy, found, tried)
     broken = broken_limits(found, limits)
-    from guard.lab.table import differences, parted, table  # noqa: PLC0415 - likewise
+    from guard.lab.table import differences, parted, table  # noqa: PLC0415 - only where they are wanted
 
+    parts = differences(tried, against, found.policy, args.against).strip() if against is not None else ""
+    if args.html is not None:
+        from guard.lab.report import write_report  # noqa: PLC0415 - likewise
+
+        notes = [f"Of {', '.join(map(str, args.cases))}; baseline: {args.baseline or 'none'}."]
+        notes += [*(f"{one[0].upper()}{one[1:]}." for one in doubts), parts]
+        write_report(args.html, policy, found, tried, [note for note in notes if note])
     if args.json:
         print(as_json(found, parted(tried, against, args.against) if against is not None else None))
     else:
         print(table(found, tried))
-        if against is not None:
-            print(differences(tried, against, found.policy, args.against))
+        if parts:
+            print(f"\n{parts}")
     for line in broken:
         print(f"guard: not met: {line}", file=sys.stderr)
     return 1 if broken else 0

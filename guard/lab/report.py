@@ -28,7 +28,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 _RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
-def write_report(path: Path, policy: Policy, found: Figures, tried: Sequence[Tried]) -> None:
+def write_report(path: Path, policy: Policy, found: Figures, tried: Sequence[Tried], notes: Sequence[str] = ()) -> None:
     """
     Write the report.
 
@@ -37,23 +37,25 @@ def write_report(path: Path, policy: Policy, found: Figures, tried: Sequence[Tri
         policy: What was tried.
         found: The sums.
         tried: The cases, run with their traces.
+        notes: What else must be known to read it: of which files, against what; one paragraph each.
 
     Raises:
         ConfigError: The file cannot be written.
     """
     try:
         with replacing(path) as temporary:
-            temporary.write_text(report(policy, found, tried), encoding="utf-8")
+            temporary.write_text(report(policy, found, tried, notes), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", path=str(path)) from error
 
 
-def report(policy: Policy, found: Figures, tried: Sequence[Tried]) -> str:
+def report(policy: Policy, found: Figures, tried: Sequence[Tried], notes: Sequence[str] = ()) -> str:
     """The report as one HTML document; see write_report."""
     ordered = sorted(tried, key=lambda one: (_RANK[one.outcome], -one.result.peak))
     body = "\n".join([
         f"<h1>Backtest of {escape(policy.name)}</h1>",
         f'<p class="soft">{escape(policy.description)} {found.cases} cases.</p>',
+        *(f'<p class="soft lines">{escape(note)}</p>' for note in notes),
         '<div class="side">',
         _kinds_table(found),
         _healthy_table(found),
@@ -81,7 +83,16 @@ def _row(cells: Iterable[object], tag: str = "td") -> str:
 def _kinds_table(found: Figures) -> str:
     rows = [
         _row(
-            ("kind", "cases", "detected", "recall", "median delay", "90th percentile", "bad tokens shown, median"), "th"
+            (
+                "kind",
+                "cases",
+                "detected",
+                "recall",
+                "median delay, tokens",
+                "90th percentile",
+                "bad tokens shown, median",
+            ),
+            "th",
         )
     ]
     for kind, part in found.kinds.items():

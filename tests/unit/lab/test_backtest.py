@@ -148,6 +148,21 @@ def test_the_report_is_written_beside_the_table(tmp_path: Path, capsys: pytest.C
     assert backtest_command(arguments(tmp_path, html=out, json=False, baseline="0.9")) == 0
     assert "policy trial, 8 cases" in capsys.readouterr().out
     assert out.read_text().startswith("<!doctype html>")
+    assert f"Of {corpus(tmp_path)}; baseline: 0.9." in out.read_text()
+    assert " part on " not in out.read_text()
+
+
+def test_the_report_says_what_it_is_of_and_where_a_second_policy_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes, out = tmp_path / "<shapes>.jsonl", tmp_path / "report.html"
+    shapes.write_text(json.dumps(json.loads(Path(corpus(tmp_path)).read_text().splitlines()[0]) | {"text": "redacted"}))
+    assert backtest_command(arguments(tmp_path, cases=[shapes], html=out, against="published")) == 0
+    said = out.read_text()
+    assert f"Of {tmp_path}/&lt;shapes&gt;.jsonl; baseline: none." in said
+    assert '<p class="soft lines">The text of 1 of 1 cases is redacted' in said
+    assert "trial and published part on " in said
+    assert "the text of 1 of 1 cases is redacted" in capsys.readouterr().err
 
 
 def test_a_second_policy_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
