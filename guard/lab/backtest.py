@@ -21,7 +21,7 @@ from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.lab.cases import BAD_KINDS, Case, CaseKind, CaseResult, read_cases, run_case
 from guard.policy.judge import Judge
-from guard.policy.schema import Policy
+from guard.policy.schema import Match, Policy
 from guard.shipped import find_policy
 
 #: Chunks below which starting further processes costs more than it saves.
@@ -323,6 +323,13 @@ def baselines_for(text: str, depths: Iterable[int]) -> dict[int, Baseline]:
     return {depth: Baseline(probability, _GIVEN_WEIGHT, depth) for depth in wanted}
 
 
+def unmatched(policy: Policy) -> list[str]:
+    """That cases tell nothing of headers and prompts, where a policy is only for some requests."""
+    if policy.match == Match():
+        return []
+    return [f"{policy.name} is for the requests that its match fits; here it judges all cases, whatever was asked"]
+
+
 def unreadable(cases: Sequence[Case]) -> list[str]:
     """Whether figures of these cases say little about live traffic; one sentence each."""
     redacted = sum(case.redacted for case in cases)
@@ -356,7 +363,7 @@ def backtest_command(args: argparse.Namespace) -> int:
     baselines = baselines_for(args.baseline, (case.num_speculative_tokens for case in cases)) if args.baseline else {}
     if args.jobs is not None and args.jobs < 1:
         raise ConfigError("give a number from 1 on", where="--jobs")
-    doubts = unreadable(cases)
+    doubts = [*unmatched(policy), *unreadable(cases)]
     for line in doubts:
         print(f"guard: {line}", file=sys.stderr)
     jobs = args.jobs or os.cpu_count() or 1

@@ -25,7 +25,7 @@ from guard.lab.backtest import (
 from guard.lab.cases import Case, read_cases
 from guard.lab.draft import DEFAULT_DRAFT
 from guard.shipped import find_policy
-from tests.unit.lab.streams import corpus, policy_file
+from tests.unit.lab.streams import POLICY, corpus, policy_file
 
 
 def tried(folder: Path, **options: Any) -> list[Tried]:
@@ -190,6 +190,15 @@ def test_figures_of_redacted_text_are_not_to_be_believed(tmp_path: Path, capsys:
     assert json.loads(said.out)["cases"] == 11
     assert backtest_command(arguments(tmp_path)) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_policy_for_some_requests_is_said_to_judge_all_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "some.yaml"
+    policy.write_text(f'{POLICY}match: {{model: "*coder*"}}\n')
+    assert backtest_command(arguments(tmp_path, policy=str(policy))) == 0
+    assert capsys.readouterr().err.startswith("guard: trial is for the requests that its match fits; here it judges")
 
 
 def test_an_unlabelled_depth_has_no_baseline(tmp_path: Path) -> None:
