@@ -272,8 +272,10 @@ def _check_order(names: Sequence[str], policies: Sequence[Policy]) -> None:
                 path=names[index],
             )
         if policy.match != Match() and last:
+            ordered = ", ".join([*names, "default"])
             raise ConfigError(
-                "some requests match no policy; put one without a match last, for instance default", path=names[index]
+                f"some requests match no policy; put one without a match last, as in policy: [{ordered}]",
+                path=names[index],
             )
         if policy.name in [earlier.name for earlier in policies[:index]]:
             raise ConfigError(f"another policy is called {policy.name!r} too; names tell them apart", path=names[index])
