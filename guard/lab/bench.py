@@ -100,7 +100,8 @@ async def guard_before(upstream: str, policy: str) -> AsyncIterator[str]:
             while _SAID not in (line := await process.stderr.readline()):
                 heard += line
                 if not line:
-                    raise SetupError(f"the guard did not start: {heard.decode(errors='replace')[-500:]}")
+                    said = heard.decode(errors="replace")[-500:].strip().removeprefix("guard: ")
+                    raise SetupError(f"the guard did not start: {said}")
         rest = asyncio.create_task(process.stderr.read())
         yield line.partition(_SAID)[2].partition(b",")[0].decode()
         process.terminate()

@@ -58,3 +58,11 @@ def test_no_answer_at_all_has_no_medians() -> None:
     assert told["added_ttft_ms_p50"] is None
     assert told["same_text"] is None
     assert "-" in table(told)
+
+
+def test_why_the_guard_did_not_start_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--upstream", "http://127.0.0.1:9", "--policy", "defualt"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("guard: the guard did not start: no shipped policy is called 'defualt'")
+    assert said.endswith("did you mean 'default'?\n")
+    assert said.count("\n") == 1
