@@ -41,7 +41,7 @@ def policy_check_command(names: Sequence[str]) -> int:
 
 def _files(names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        if name in shipped_policies() or not Path(name).is_dir():
+        if not name or name in shipped_policies() or not Path(name).is_dir():
             yield name
             continue
         inside = sorted(path for path in Path(name).glob("*.y*ml") if not path.stem.endswith("_test"))

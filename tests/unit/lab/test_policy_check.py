@@ -33,6 +33,12 @@ def test_a_folder_is_all_its_policies(tmp_path: Path, capsys: pytest.CaptureFixt
         policy_check_command([str(tmp_path / "empty")])
 
 
+def test_an_empty_name_is_not_the_folder_one_is_in(capsys: pytest.CaptureFixture[str]) -> None:
+    assert policy_check_command([""]) == 1  # of a variable that is not set
+    said = capsys.readouterr()
+    assert (said.out, said.err[:34]) == ("", "no shipped policy is called '', an")
+
+
 def test_a_file_of_tests_is_not_passed_over_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     file = str(data_dir("policies") / "default_test.yaml")
     assert policy_check_command([file]) == 0
