@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import enum
 import math
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +23,9 @@ from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.lab.cases import BAD_KINDS, Case, CaseKind, CaseResult, read_cases, run_case
+from guard.lab.doubts import unmatched, unreadable
 from guard.policy.judge import Judge
-from guard.policy.schema import Match, Policy
+from guard.policy.schema import Policy
 from guard.shipped import find_policy
 
 #: Chunks below which starting further processes costs more than it saves.
@@ -158,9 +162,24 @@ def backtest(
         return [Tried(case, run_case(judge, case, baseline, trace=trace)) for case, baseline, _ in work]
     # Fresh interpreters rather than forks: a fork of a process with threads can hang.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, _start_worker, (policy,)) as pool:
+    with deaf():
+        pool = context.Pool(jobs, _start_worker, (policy,))
+    with pool:
         results = pool.imap(_run_one, work, chunksize=max(1, len(work) // (8 * jobs)))
         return [Tried(case, result) for case, result in zip(cases, results, strict=True)]
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Have the processes that are started meanwhile leave Ctrl-C to this one: each would tell of it by a traceback."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may say so
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _worker_judge: Judge | None = None
@@ -321,24 +340,6 @@ def baselines_for(text: str, depths: Iterable[int]) -> dict[int, Baseline]:
     if not 0 < probability <= 1:
         raise ConfigError(f"{text} is no acceptance probability; it lies above 0 and up to 1", where="--baseline")
     return {depth: Baseline(probability, _GIVEN_WEIGHT, depth) for depth in wanted}
-
-
-def unmatched(policy: Policy) -> list[str]:
-    """That cases tell nothing of headers and prompts, where a policy is only for some requests."""
-    if policy.match == Match():
-        return []
-    return [f"{policy.name} is for the requests that its match fits; here it judges all cases, whatever was asked"]
-
-
-def unreadable(cases: Sequence[Case]) -> list[str]:
-    """Whether figures of these cases say little about live traffic; one sentence each."""
-    redacted = sum(case.redacted for case in cases)
-    if not redacted:
-        return []
-    return [
-        f"the text of {redacted} of {len(cases)} cases is redacted, each letter an x: rules that read words, scripts or"
-        " repeats judge it otherwise than they did live. Record with recording.text scrambled or full to back-test"
-    ]
 
 
 def backtest_command(args: argparse.Namespace) -> int:

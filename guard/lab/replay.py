@@ -27,7 +27,8 @@ from guard.config import AdminListen, Config, Listen, TimeoutSettings, UpstreamS
 from guard.config_rules import url_problem
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError, ProtocolError, SetupError
-from guard.lab.backtest import baselines_for, unreadable
+from guard.lab.backtest import baselines_for
+from guard.lab.doubts import unreadable
 from guard.lab.tape_player import Recorded, TapePlayer, load
 from guard.observe.log import configure
 from guard.policy.judge import Judge

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +23,14 @@ from guard.lab.backtest import (
     backtest_command,
     baselines_for,
     broken_limits,
+    deaf,
     figures,
     parse_limits,
 )
 from guard.lab.cases import Case, read_cases
 from guard.lab.draft import DEFAULT_DRAFT
 from guard.shipped import find_policy
-from tests.unit.lab.streams import POLICY, corpus, policy_file
+from tests.unit.lab.streams import corpus, policy_file
 
 
 def tried(folder: Path, **options: Any) -> list[Tried]:
@@ -103,6 +108,20 @@ def test_further_processes_change_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert tried(tmp_path, trace=True, jobs=2) == alone
 
 
+def test_further_processes_leave_ctrl_c_to_this_one() -> None:
+    told = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+    before = signal.getsignal(signal.SIGINT)
+    with deaf():
+        assert subprocess.check_output([sys.executable, "-c", told]) == b"True\n"
+    assert signal.getsignal(signal.SIGINT) == before
+    assert subprocess.check_output([sys.executable, "-c", told]) == b"False\n"
+
+
+async def test_a_thread_of_its_own_can_start_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PARALLEL_CHUNKS", 1)
+    assert await asyncio.to_thread(tried, tmp_path, jobs=2) == tried(tmp_path)
+
+
 def test_no_cases_of_a_kind_are_no_figures() -> None:
     found = figures("p", [])
     assert (found.kinds, found.healthy.rate) == ({}, 0.0)
@@ -178,27 +197,6 @@ def test_a_second_policy_is_compared(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert missed
     assert ", ".join(missed[0]) in said
     assert sum(len(part["ids"]) for part in told["parts"]) == told["parts_on"]
-
-
-def test_figures_of_redacted_text_are_not_to_be_believed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Path(corpus(tmp_path)).read_text().splitlines()
-    shapes = tmp_path / "shapes.jsonl"
-    shapes.write_text("".join(json.dumps(json.loads(one) | {"text": "redacted"}) + "\n" for one in lines[:3]))
-    assert backtest_command(arguments(tmp_path, cases=[shapes, corpus(tmp_path)])) == 0
-    said = capsys.readouterr()
-    assert said.err.startswith("guard: the text of 3 of 11 cases is redacted")
-    assert json.loads(said.out)["cases"] == 11
-    assert backtest_command(arguments(tmp_path)) == 0
-    assert capsys.readouterr().err == ""
-
-
-def test_a_policy_for_some_requests_is_said_to_judge_all_here(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    policy = tmp_path / "some.yaml"
-    policy.write_text(f'{POLICY}match: {{model: "*coder*"}}\n')
-    assert backtest_command(arguments(tmp_path, policy=str(policy))) == 0
-    assert capsys.readouterr().err.startswith("guard: trial is for the requests that its match fits; here it judges")
 
 
 def test_an_unlabelled_depth_has_no_baseline(tmp_path: Path) -> None:
