@@ -302,14 +302,14 @@ def to_struct(document: Document, kind: type[T]) -> T:
             raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
         value = document.value(where)
         chosen = _CHOICE.fullmatch(text)
-        if (chosen or isinstance(value, bool)) and (choices := _choices(kind, re.findall(r"[^.\[\]]+", where))):
+        if (chosen or isinstance(value, bool)) and (choices := choices_at(kind, re.findall(r"[^.\[\]]+", where))):
             text = not_known(chosen["value"] if chosen else value, choices)
         raise document.error(where, plain_words(text, value)) from None
 
 
 def _hint(kind: object, where: str, unknown: str) -> str:
     """Where an unknown setting belongs, or which one is meant: of this place if one is near, else of any other."""
-    places, here = _fields(kind), _fields_at(kind, re.findall(r"[^.\[\]]+", where))
+    places, here = _fields(kind), fields_at(kind, re.findall(r"[^.\[\]]+", where))
     if unknown not in places and not difflib.get_close_matches(unknown, here, n=1, cutoff=_CLOSE):
         close = difflib.get_close_matches(unknown, places, n=1, cutoff=_VERY_CLOSE)
         unknown = close[0] if close else unknown
@@ -318,26 +318,26 @@ def _hint(kind: object, where: str, unknown: str) -> str:
     return nearest(unknown, here or places)
 
 
-def _choices(kind: object, steps: Sequence[str]) -> list[str]:
+def choices_at(kind: object, steps: Sequence[str]) -> list[str]:
     """The names that a setting below a type may have; empty where they are not told by the type."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
-        return _choices(fields.get(steps[0]), steps[1:]) if steps else []
+        return choices_at(fields.get(steps[0]), steps[1:]) if steps else []
     if get_origin(kind) is Literal and not steps:
         return [str(value) for value in get_args(kind)]
     if isinstance(kind, type) and issubclass(kind, enum.Enum) and not steps:
         return [str(one.value) for one in kind]
-    below = steps[1:] if get_origin(kind) in (list, tuple) else steps
-    return [choice for part in get_args(kind) if not isinstance(part, str) for choice in _choices(part, below)]
+    below = steps[1:] if get_origin(kind) in (list, tuple, dict) else steps
+    return [choice for part in get_args(kind) if not isinstance(part, str) for choice in choices_at(part, below)]
 
 
-def _fields_at(kind: object, steps: Sequence[str]) -> list[str]:
+def fields_at(kind: object, steps: Sequence[str]) -> list[str]:
     """The settings that may stand at a place below a type."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
-        return _fields_at(fields.get(steps[0]), steps[1:]) if steps else list(fields)
-    below = steps[1:] if get_origin(kind) in (list, tuple) else steps
-    return [name for part in get_args(kind) if not isinstance(part, str) for name in _fields_at(part, below)]
+        return fields_at(fields.get(steps[0]), steps[1:]) if steps else list(fields)
+    below = steps[1:] if get_origin(kind) in (list, tuple, dict) else steps
+    return [name for part in get_args(kind) if not isinstance(part, str) for name in fields_at(part, below)]
 
 
 def not_known(value: object, choices: Iterable[str]) -> str:

@@ -20,7 +20,12 @@ _PLAIN_WORDS = {
     "float": "a number",
     "bool": "true or false",
 }
-_NUMBER = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))\s*(?P<unit>%|[A-Za-z]*)\s*")
+#: A number in a text: in per cent, with an exponent, in the unit that is meant anyway. Not 8k, which is 8000.
+_NUMBER = re.compile(
+    r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?P<power>[eE][+-]?\d{1,2})?"
+    r"\s*(?P<unit>%|s|sec|seconds?|tokens?|steps?|characters?)?\s*"
+)
+_NAME = re.compile(r"[\w-]+")
 
 
 def explain_invalid(error: msgspec.ValidationError) -> tuple[str, str, str]:
@@ -57,11 +62,17 @@ def _remedy(text: str, value: object) -> str:
     wanted = expected["names"].split(" | ") if expected is not None else []
     if "str" in wanted and isinstance(value, bool | int | float):
         return "; put it in quotes"
-    number = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return ""
+    if "array" in wanted and _NAME.fullmatch(value):
+        return f"; write [{value}]"
+    number = _NUMBER.fullmatch(value)
     if number is None or not {"int", "float"} & set(wanted):
         return ""
     if number["unit"] == "%":
         return f"; write {float(number['number']) / 100:g}"
+    if number["power"]:  # which YAML takes for text where there is no point in it
+        return f"; write {float(number['number'] + number['power']):.15g}"
     return f"; write {number['number']} without {'a unit' if number['unit'] else 'quotes'}"
 
 

@@ -205,7 +205,8 @@ def run_file(path: Path, find: Callable[[str], Policy]) -> Report:
     if not source.tests:
         document.fail("tests", "a test file needs at least one test")
     if source.texts_from is not None:
-        source = msgspec.structs.replace(source, texts=_borrowed(path.parent / source.texts_from) | source.texts)
+        texts = _borrowed(document, path.parent / source.texts_from) | source.texts
+        source = msgspec.structs.replace(source, texts=texts)
     policy = _policy_of(document, source, path, find)
     judge = Judge(policy)
     failures: list[Failure] = []
@@ -222,8 +223,12 @@ def run_file(path: Path, find: Callable[[str], Policy]) -> Report:
     return Report(str(path), policy.name, len(source.tests), failures)
 
 
-def _borrowed(path: Path) -> dict[str, str]:
-    return to_struct(Document(read_text(path), str(path)), CaseFile).texts
+def _borrowed(document: Document, path: Path) -> dict[str, str]:
+    try:
+        text = read_text(path)
+    except ConfigError as error:
+        document.fail("texts_from", str(error))
+    return to_struct(Document(text, str(path)), CaseFile).texts
 
 
 def _policy_of(document: Document, source: CaseFile, path: Path, find: Callable[[str], Policy]) -> Policy:

@@ -7,31 +7,13 @@ import re
 import msgspec
 
 from guard.policy.schema import HoldMode
-from guard.policy.source import (
-    ConditionSource,
-    HoldBackSource,
-    KindSource,
-    MatchSource,
-    PolicySource,
-    RetrySource,
-    RuleSource,
-    SpanSource,
-)
+from guard.policy.source import KindSource, PolicySource
 from guard.types import Kind
-from guard.yamldoc import Document, Plain, nearest, not_known
+from guard.yamldoc import Document, Plain, choices_at, fields_at, nearest, not_known
 from guard.yamlwords import explain_invalid, plain_words
 
 _DURATIONS = frozenset({"window", "limit", "for", "after"})
 _KINDS = [kind.value for kind in Kind]
-_SHAPES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
-    (r"", PolicySource),
-    (r"hold_back", HoldBackSource),
-    (r"retry", RetrySource),
-    (r"match", MatchSource),
-    (r"match\.prompt_\w+", SpanSource),
-    (r"kinds\.\w+", KindSource),
-    (r"rules\[[^]]*\]", RuleSource),
-)
 
 
 def convert(document: Document) -> PolicySource:
@@ -58,14 +40,17 @@ def convert(document: Document) -> PolicySource:
         where, text, unknown = explain_invalid(error)
         if where.startswith("kinds[") and isinstance(kinds, dict):
             where = f"kinds.{_wrong_kind(kinds)}{where.partition(']')[2]}"
+        if where == "match.header[...]":
+            where = f"match.header.{_wrong_header(document)}"
+        steps = re.findall(r"[^.\[\]]+", where)
         if unknown:
-            hint = nearest(unknown, _fields_at(where))
+            hint = nearest(unknown, fields_at(PolicySource, steps))
             raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
         last = where.rsplit(".", 1)[-1]
         value = document.value(where)
         if last in _DURATIONS and "`str" in text:
             raise document.error(where, "a bare number has no unit; write for instance '48 tokens'") from None
-        if ("Invalid enum value" in text or isinstance(value, bool)) and (choices := _choices(where)):
+        if ("Invalid enum value" in text or isinstance(value, bool)) and (choices := choices_at(PolicySource, steps)):
             text = not_known(value, choices)
         raise document.error(where, plain_words(text, value)) from None
 
@@ -81,6 +66,16 @@ def _refuse_empty(document: Document, data: Plain, where: str) -> None:
             _refuse_empty(document, value, f"{where}[{index}]")
 
 
+def _wrong_header(document: Document) -> str:
+    """Which header has a value that is no text; msgspec does not say."""
+    headers = document.value("match.header")
+    return (
+        next((name for name, glob in headers.items() if not isinstance(glob, str)), "")
+        if isinstance(headers, dict)
+        else ""
+    )
+
+
 def _wrong_kind(kinds: dict[str, Plain]) -> str:
     """Which entry msgspec complains about; it does not say."""
     for name, settings in kinds.items():
@@ -89,28 +84,3 @@ def _wrong_kind(kinds: dict[str, Plain]) -> str:
         except msgspec.ValidationError:
             return name
     return ""
-
-
-def _shape_at(where: str) -> type[msgspec.Struct]:
-    return next((shape for place, shape in _SHAPES if re.fullmatch(place, where)), ConditionSource)
-
-
-def _fields_at(where: str) -> list[str]:
-    return [field.encode_name for field in msgspec.structs.fields(_shape_at(where))]
-
-
-def _choices(where: str) -> list[str]:
-    """The names that a setting may have; empty where it may have others."""
-    parent, _, last = where.rpartition(".")
-    last = re.sub(r"\[.*", "", last)
-    types = [field.type for field in msgspec.structs.fields(_shape_at(parent)) if field.encode_name == last]
-    return [value for kind in types for part in _enums(msgspec.json.schema(kind)) for value in part]
-
-
-def _enums(schema: object) -> list[list[str]]:
-    if isinstance(schema, dict):
-        own = [schema["enum"]] if "enum" in schema else []
-        return own + [found for value in schema.values() for found in _enums(value)]
-    if isinstance(schema, list):
-        return [found for value in schema for found in _enums(value)]
-    return []

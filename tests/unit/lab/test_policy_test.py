@@ -186,6 +186,9 @@ def test_a_policy_that_is_not_there_is_told_of_the_test_file(tmp_path: Path) -> 
     file.write_text(f"{test}policy: defualt\n")
     with pytest.raises(ConfigError, match=r"ghost_test\.yaml:3: policy: .* did you mean 'default'\?$"):
         run_file(file, find_policy)
+    file.write_text(f"{test}policy: default\ntexts_from: gone.yaml\n")
+    with pytest.raises(ConfigError, match=r"ghost_test\.yaml:4: texts_from: \S*gone\.yaml: cannot be read: "):
+        run_file(file, find_policy)
     with pytest.raises(ConfigError, match=r"^defualt: no such file or folder, .*: did you mean 'default'\?$"):
         find_tests([Path("defualt")])
 
