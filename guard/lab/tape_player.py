@@ -60,12 +60,12 @@ class Play(NamedTuple):
 
 def load(path: Path) -> list[Recorded]:
     """
-    Recordings of a file: cases, or one captured stream if its name ends in `.sse`.
+    Recordings of a file: cases, or one captured stream if its name ends in `.sse` or it begins as one.
 
     Raises:
         ConfigError: It cannot be read, or is neither.
     """
-    if path.suffix != ".sse":
+    if path.suffix != ".sse" and not _begins_as_stream(path):
         return [of_case(case) for case in read_cases(path)]
     try:
         return [of_sse(path.name, path.read_bytes())]
@@ -73,6 +73,15 @@ def load(path: Path) -> list[Recorded]:
         raise ConfigError(f"cannot be read: {error.strerror}", path=str(path)) from error
     except ProtocolError as error:
         raise ConfigError(f"not a captured stream: {error}", path=str(path)) from error
+
+
+def _begins_as_stream(path: Path) -> bool:
+    """Whether a file is what curl wrote of a stream, whatever it is called; a pipe can be read once only."""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(64).lstrip().startswith((b"data:", b"event:", b"id:", b": "))
+    return False
 
 
 def of_case(case: Case) -> Recorded:

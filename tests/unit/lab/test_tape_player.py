@@ -121,3 +121,13 @@ def test_log_probabilities_are_told_to_who_asks(tmp_path: Path) -> None:
     seen = [sample for one in asked[:-1] for sample in adapter.observe(decode_chunk(one), sample_texts)]
     assert [sample.logprobs for sample in seen] == [(-0.5, -1.5), ()]
     assert b"logprobs" not in b"".join(datas(chat_events(recorded.case, recorded.case.chunks)))
+
+
+def test_a_captured_stream_may_have_any_name(tmp_path: Path) -> None:
+    event = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
+    for begins in (b"", b"\n", b": ping\n\n"):
+        (tmp_path / "curl.txt").write_bytes(begins + event + b"data: [DONE]\n\n")
+        (recorded,) = load(tmp_path / "curl.txt")
+        assert (recorded.name, recorded.case) == ("curl.txt", None)
+    with pytest.raises(ConfigError, match=r"^/nowhere/x\.txt: cannot be read"):
+        load(Path("/nowhere/x.txt"))
