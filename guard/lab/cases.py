@@ -205,9 +205,8 @@ def _parse(line: bytes, path: str, number: int) -> Case:
         found = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message, _, where = str(error).partition(" - at `$")
-        raise ConfigError(
-            f"not a case: {_in_words(message)}", path=path, line=number, where=where.strip("`.")
-        ) from error
+        message = f"not a case: {_in_words(message, error)}"
+        raise ConfigError(message, path=path, line=number, where=where.strip("`.")) from error
     problem, where = _problem(found)
     if problem:
         raise ConfigError(problem, path=path, line=number, where=where)
@@ -227,11 +226,14 @@ def _parse(line: bytes, path: str, number: int) -> Case:
     )
 
 
-def _in_words(message: str) -> str:
+def _in_words(message: str, error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"it has a byte 0x{error.object[error.start]:02x} that is not UTF-8; mend this line or take it out"
     if message == "Input data was truncated":
         return "it is cut off, as where a file is copied while it is written; take this line out"
-    chosen = _CHOICE.fullmatch(message)
-    return not_known(chosen["value"], [kind.value for kind in CaseKind]) if chosen else plain_words(message)
+    if chosen := _CHOICE.fullmatch(message):
+        return not_known(chosen["value"], [kind.value for kind in CaseKind])
+    return plain_words(message) if message.startswith(("Expected", "Object")) else message
 
 
 def _problem(line: _Line) -> tuple[str, str]:

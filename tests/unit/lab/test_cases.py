@@ -68,6 +68,11 @@ def test_compressed_files_and_blank_lines(tmp_path: Path) -> None:
         ("1" * (MAX_LINE + 1), f"the line has more than {MAX_LINE} bytes"),
         (line("x", good(1), kind="odd"), "kind: not a case: 'odd' is not known here; one of garbled, healthy"),
         (line("x", good(1), kind="garbeld"), "did you mean 'garbled'?"),
+        ("{x}", "not a case: JSON is malformed"),
+        (
+            json.dumps(line("x", [["a\udcff", 1]]), ensure_ascii=False),
+            "it has a byte 0xff that is not UTF-8; mend this",
+        ),
         ("[1]", "not a case: expected a mapping, got a list"),
         ('{"id": "x", "kind', "not a case: it is cut off, as where a file is copied while it is written; take this"),
         (line("", good(1)), "id: a case needs a name"),
