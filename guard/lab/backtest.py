@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import enum
 import math
 import multiprocessing
 import os
-import signal
 import statistics
 import sys
-import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +21,7 @@ from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.lab.cases import BAD_KINDS, Case, CaseKind, CaseResult, read_cases, run_case
 from guard.lab.doubts import unmatched, unreadable
+from guard.lab.long_run import counted, deaf
 from guard.policy.judge import Judge
 from guard.policy.schema import Policy
 from guard.shipped import find_policy
@@ -141,6 +139,7 @@ def backtest(
     *,
     jobs: int = 1,
     trace: bool = False,
+    show: bool = False,
 ) -> list[Tried]:
     """
     Run all cases.
@@ -151,6 +150,7 @@ def backtest(
         baselines: Healthy acceptance by draft depth, where known.
         jobs: Processes to share the work, when there is enough of it.
         trace: Whether the results keep suspicion and acceptance, for plots.
+        show: Whether a run that takes long tells how far it is, if there is a terminal.
 
     Returns:
         In the order given.
@@ -159,27 +159,16 @@ def backtest(
     work = [(case, known.get(case.num_speculative_tokens), trace) for case in cases]
     if jobs < 2 or sum(len(case.chunks) for case in cases) < PARALLEL_CHUNKS:
         judge = Judge(policy)
-        return [Tried(case, run_case(judge, case, baseline, trace=trace)) for case, baseline, _ in work]
+        tried = (Tried(case, run_case(judge, case, baseline, trace=trace)) for case, baseline, _ in work)
+        return list(counted(tried, len(work)) if show else tried)
     # Fresh interpreters rather than forks: a fork of a process with threads can hang.
     context = multiprocessing.get_context("spawn")
     with deaf():
         pool = context.Pool(jobs, _start_worker, (policy,))
     with pool:
         results = pool.imap(_run_one, work, chunksize=max(1, len(work) // (8 * jobs)))
-        return [Tried(case, result) for case, result in zip(cases, results, strict=True)]
-
-
-@contextlib.contextmanager
-def deaf() -> Iterator[None]:
-    """Have the processes that are started meanwhile leave Ctrl-C to this one: each would tell of it by a traceback."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may say so
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        tried = (Tried(case, result) for case, result in zip(cases, results, strict=True))
+        return list(counted(tried, len(work)) if show else tried)
 
 
 _worker_judge: Judge | None = None
@@ -368,9 +357,9 @@ def backtest_command(args: argparse.Namespace) -> int:
     for line in doubts:
         print(f"guard: {line}", file=sys.stderr)
     jobs = args.jobs or os.cpu_count() or 1
-    tried = backtest(policy, cases, baselines, jobs=jobs, trace=args.html is not None)
+    tried = backtest(policy, cases, baselines, jobs=jobs, trace=args.html is not None, show=True)
     found = figures(policy.name, tried)
-    against = backtest(other, cases, baselines, jobs=jobs) if other is not None else None
+    against = backtest(other, cases, baselines, jobs=jobs, show=True) if other is not None else None
     broken = broken_limits(found, limits)
     from guard.lab.table import differences, parted, table  # noqa: PLC0415 - only where they are wanted
 

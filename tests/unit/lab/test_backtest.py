@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,6 @@ from guard.lab.backtest import (
     backtest_command,
     baselines_for,
     broken_limits,
-    deaf,
     figures,
     parse_limits,
 )
@@ -106,15 +102,6 @@ def test_further_processes_change_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     alone = tried(tmp_path, trace=True)
     monkeypatch.setattr(module, "PARALLEL_CHUNKS", 1)
     assert tried(tmp_path, trace=True, jobs=2) == alone
-
-
-def test_further_processes_leave_ctrl_c_to_this_one() -> None:
-    told = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
-    before = signal.getsignal(signal.SIGINT)
-    with deaf():
-        assert subprocess.check_output([sys.executable, "-c", told]) == b"True\n"
-    assert signal.getsignal(signal.SIGINT) == before
-    assert subprocess.check_output([sys.executable, "-c", told]) == b"False\n"
 
 
 async def test_a_thread_of_its_own_can_start_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
