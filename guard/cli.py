@@ -140,7 +140,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="configuration file; the options below override it")
     parser.add_argument("--upstream", action="append", default=[], metavar="URL", help="a backend; repeatable")
-    parser.add_argument("--policy", help="policy file, or the name of a shipped one")
+    policy = "policy file, or the name of a shipped one; repeatable: the first whose match fits a request is taken"
+    parser.add_argument("--policy", action="append", help=policy)
     parser.add_argument("--host", help="address of the client port (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="client port (default 8000)")
     parser.add_argument("--admin-host", help="address of the admin port (default 127.0.0.1)")

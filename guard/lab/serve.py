@@ -77,6 +77,8 @@ def _options(args: argparse.Namespace) -> Iterator[Option]:
         ("log_level", ["log", "level"]),
     ):
         value = getattr(args, option)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if value is not None:
             yield steps, value, f"--{option.replace('_', '-')}"
 

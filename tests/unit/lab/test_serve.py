@@ -33,6 +33,8 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
     path.write_text("upstreams: [{url: http://file}]\npolicy: observe\nlisten: {port: 5}\n")
     config = configured(arguments(config=path, policy="default"))
     assert config.policy == "default"
+    assert configured(arguments(config=path, policy=["default"])).policy == "default"
+    assert configured(arguments(config=path, policy=["mine.yaml", "default"])).policy == ["mine.yaml", "default"]
     assert config.listen.port == 5
     assert config.upstreams[0].url == "http://file"
 
