@@ -168,7 +168,9 @@ class Recorder:
             self.failed += 1
             self._complain(error)
             return
-        self._complained = False
+        if self._complained:
+            self._complained = False
+            _log.info("recording again", folder=os.path.abspath(self.settings.folder), lost=self.failed)
         self.written += 1
 
     def _keep(self, recording: Recording, line: bytes) -> None:
