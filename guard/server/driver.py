@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -103,7 +104,8 @@ class Driver:
         self._reply: Reply | None = None
         #: Set when the reply was paused or is over.
         self._woken: asyncio.Future[None] | None = None
-        self._left: list[Command] = []
+        #: Commands not performed yet. Should the client go meanwhile, there may be an abort among them.
+        self._left: deque[Command] = deque()
         self._broken: Exception | None = None
         self._over = False
         self._tried: set[ReplicaId] = set()
@@ -149,19 +151,16 @@ class Driver:
         return self._outlet.response
 
     async def _perform(self, commands: list[Command]) -> None:
-        commands, taken = joined(commands), False
-        for command, after in zip(commands, [*commands[1:], None], strict=False):
-            if taken:  # with the head
-                taken = False
-                continue
-            match command:
+        self._left = left = deque(joined(commands))
+        while left:
+            match command := left.popleft():
                 case SendBody(data=data):
                     await self._outlet.send(data, self._clock.now())
                 case Observed():
                     self._sink.observed(self._exchange, command)
                 case SendHead():
-                    taken = isinstance(after, SendBody)
-                    await self._head(command, after.data if isinstance(after, SendBody) else b"")
+                    body = left.popleft() if left and isinstance(left[0], SendBody) else None
+                    await self._head(command, body.data if isinstance(body, SendBody) else b"")
                 case AbortAttempt():
                     self._abort(command)
                 case Confirm():
@@ -250,8 +249,7 @@ class Driver:
             while not self._over:
                 if self._broken is not None:
                     raise self._broken
-                left, self._left = self._left, []
-                await self._perform(left)
+                await self._perform(list(self._left))
                 if self._wanted or exchange.done or self._reply is not reply:
                     return
                 await self._outlet.drained()
@@ -317,12 +315,16 @@ class Driver:
         if len(commands) > 1:
             commands = joined(commands)
         for place, command in enumerate(commands):
-            if isinstance(command, SendBody) and outlet.put(command.data, now):
-                continue
+            try:
+                if isinstance(command, SendBody) and outlet.put(command.data, now):
+                    continue
+            except ClientLeft:
+                self._left = deque(commands[place + 1 :])
+                raise
             if isinstance(command, Observed):
                 self._sink.observed(exchange, command)
             else:
-                self._left = commands[place:]
+                self._left = deque(commands[place:])
                 self._wake()
                 return
 
@@ -359,8 +361,8 @@ class Driver:
         self._let_go(self._exchange.handle(ClientGone(), self._clock.now()))
 
     def _let_go(self, commands: list[Command]) -> None:
-        # Only an abort can come of it, and that needs no waiting.
-        for command in commands:
+        # Only an abort can come of it, and that needs no waiting. One that was ordered already comes no second time.
+        for command in (*self._left, *commands):
             if isinstance(command, AbortAttempt):
                 self._abort(command)
         self._leave()

@@ -14,8 +14,12 @@ import msgspec
 import pytest
 
 from guard.config import Limits, TimeoutSettings
+from guard.core.events import AbortAttempt
 from guard.fleet.settings import TransportSettings
+from guard.server.driver import Driver
+from guard.server.outlet import ClientLeft, Outlet
 from guard.server.shared import LocalShared
+from guard.types import Action
 from tests.integration.server.conftest import QUIET, guarded
 from tests.integration.server.scripted import CHUNKED_SSE, OK_SSE, Backend, backend, chunked
 from tests.unit.core.transcript import BAD, DONE, FULL, chunk, policy
@@ -602,3 +606,33 @@ async def test_a_stream_that_outlasts_the_drain_is_aborted_once() -> None:
             await response.content.readany()
         await asyncio.wait_for(upstream.peer_gone.wait(), 10)
         assert (upstream.closed_by_peer, running.guard.metrics.aborts_sent) == ([1], 1)
+
+
+@pytest.mark.parametrize("leaves", ["at the write before it", "as it waits to be sent"])
+async def test_an_abort_that_was_ordered_as_the_client_left_is_sent(
+    leaves: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, wake = Outlet.put, Driver._wake
+
+    def gone(outlet: Outlet, data: bytes, now: float) -> bool:
+        if b"One" in data and leaves == "at the write before it":
+            raise ClientLeft
+        return put(outlet, data, now)
+
+    def cancelled(driver: Driver) -> None:
+        wake(driver)
+        if leaves != "at the write before it" and any(isinstance(command, AbortAttempt) for command in driver._left):
+            driver._request.task.cancel()
+
+    monkeypatch.setattr(Outlet, "put", gone)
+    monkeypatch.setattr(Driver, "_wake", cancelled)
+    async with (
+        backend(lambda _: [OK_SSE, chunk("Zero "), 0.1, chunk("One ") + chunk(BAD), None]) as upstream,
+        guarded(upstream.url, policy=policy(Action.CUT)) as (running, client),
+    ):
+        with contextlib.suppress(aiohttp.ClientError):
+            async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+                await response.read()
+        await asyncio.wait_for(upstream.peer_gone.wait(), 10)
+        await running.settled()
+        assert (running.guard.metrics.aborts_sent, running.guard.metrics.aborts_repeated) == (1, 0)
