@@ -93,14 +93,16 @@ class UpstreamError(GuardError):
         kind: One of UPSTREAM_FAULTS.
         message: For the client and the record.
         own: Whether it is this machine's own lack: the replica is not charged with it.
+        status: HTTP status of its answer, where that is the fault; else 0.
     """
 
-    def __init__(self, kind: str, message: str, *, own: bool = False) -> None:
+    def __init__(self, kind: str, message: str, *, own: bool = False, status: int = 0) -> None:
         if kind not in UPSTREAM_FAULTS:
             raise ValueError(f"unknown upstream fault {kind!r}; one of {sorted(UPSTREAM_FAULTS)}")
         self.kind = kind
         self.message = message
         self.own = own
+        self.status = status
         super().__init__(f"{kind}: {message}")
 
 

@@ -193,7 +193,7 @@ class Exchange(OwnErrors):
             return self._on_fault(UpstreamError("protocol", "the stream is compressed, unasked"), alive=True)
         elsewhere = event.elsewhere and event.status in _ASK_ELSEWHERE and self._policy.max_attempts() > 1
         if self._number > 1 or elsewhere:
-            fault = UpstreamError("status", f"attempt {self._number} was answered {event.status}")
+            fault = UpstreamError("status", f"attempt {self._number} was answered {event.status}", status=event.status)
             return self._on_fault(fault, alive=True)
         return self._relay(event)
 
@@ -313,13 +313,13 @@ class Exchange(OwnErrors):
             out += self._flush()
         if self._phase is Phase.FAILED:
             return [*out, *self._finish()]
-        self._recovery.failure = of_fault(fault)
+        self._recovery.failure = failure = of_fault(fault, self._settings.retry_after)
         decision = self._plan(None, alive=False)
         if decision.step in (Step.RESTART, Step.RESUME):
             return [*out, *self._again(decision)]
         if decision.step is Step.BEST:
             return [*out, *self._end_best(decision.reason)]
-        return [*out, *self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault))]
+        return [*out, *self._fail(Outcome.UPSTREAM_ERROR, failure)]
 
     def _on_refused(self, reason: str) -> list[Command]:
         """The attempt that was asked for is not made; the one before is lost already."""

@@ -11,6 +11,8 @@ from guard.types import Verdict
 
 #: HTTP status of a fault that ends an exchange before its head was sent. Others are 502: one was asked and failed.
 _FAULT_STATUS = {"timeout": 504, "unavailable": 503}
+#: Statuses of a backend that is only busy: a client that comes again later may be answered.
+_BUSY = frozenset({429, 503})
 #: HTTP status of the errors whose event has none.
 _TYPE_STATUS = {"invalid_request_error": 400, "BadRequestError": 400, "not_found_error": 404, "NotFoundError": 404}
 #: Most of a backend's own error text that is passed on. Unit: characters.
@@ -42,10 +44,11 @@ def of_fault(fault: UpstreamError, retry_after: int | None = None) -> Failure:
 
     Args:
         fault: What happened.
-        retry_after: When to come again if there was nobody to ask. Unit: seconds.
+        retry_after: When to come again if there was nobody to ask, or who was asked is busy. Unit: seconds.
     """
-    later = retry_after if fault.kind == "unavailable" else None
-    status = _FAULT_STATUS.get(fault.kind, 502)
+    busy = fault.status in _BUSY
+    later = retry_after if busy or fault.kind == "unavailable" else None
+    status = fault.status if busy else _FAULT_STATUS.get(fault.kind, 502)
     return Failure(status, f"upstream_{fault.kind}", str(fault), retry_after=later)
 
 

@@ -57,8 +57,17 @@ class WholeAnswers(Confirming, abc.ABC):
         return [*out, *self._finish()]
 
     def _is_own_answer(self, event: UpstreamHead) -> bool:
-        """Whether a second look was answered by a refusal of the request itself, which is the answer then."""
-        return self._first is not None and 400 <= event.status < 500 and event.status not in _NOT_OF_THE_REQUEST
+        """
+        Whether a further attempt was answered by a refusal that is the client's: one of the request itself, or, where
+        those before were lost on their way, the last that there can be. After a verdict the request is no longer the
+        client's own, and what has begun can be no refusal.
+        """
+        of_request = 400 <= event.status < 500 and event.status not in _NOT_OF_THE_REQUEST
+        if self._first is not None:
+            return of_request
+        if self._number == 1 or event.status < 400 or self._recovery.verdicts or self._delivery.started:
+            return False
+        return of_request or self._number >= self._policy.max_attempts()
 
     def _on_whole_data(self, attempt: Attempt, data: bytes) -> list[Command]:
         attempt.body.append(data)

@@ -258,3 +258,50 @@ def test_a_cut_is_no_matter_of_retries() -> None:
     attempt(client, "One ", BAD)
     assert client.error is not None
     assert client.error["code"] == "guard_cut"
+
+
+JSON = (("content-type", "application/json"),)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+def test_a_refusal_of_the_request_is_the_clients_after_a_fault_too(status: int, stream: bool) -> None:
+    """A dead replica must not turn the client's own mistake into a fault of the backend, tried again and again."""
+    client = Client(policy(), stream=stream)
+    fail(client, "connect")
+    client.give(UpstreamHead(2, status, JSON, elsewhere=True))
+    client.data(b"too long")
+    client.end()
+    assert (client.attempt, client.status, client.sent) == (2, status, b"too long")
+    assert client.exchange.record.outcome is Outcome.RELAYED
+
+
+@pytest.mark.parametrize("status", [401, 429, 500, 503])
+def test_the_last_of_several_refusals_is_the_clients(status: int) -> None:
+    client = Client(policy(attempts=3))
+    for number in (1, 2):
+        client.give(UpstreamHead(number, 503, JSON, elsewhere=number == 1))
+    assert client.attempt == 3
+    client.give(UpstreamHead(3, status, (*JSON, ("retry-after", "9"))))
+    assert (client.status, client.headers["retry-after"]) == (status, "9")
+    assert "x-should-retry" not in client.headers
+
+
+@pytest.mark.parametrize("status", [400, 503])
+def test_a_refusal_of_a_changed_request_or_behind_a_text_is_a_fault(status: int) -> None:
+    changed, begun = Client(policy(attempts=2, hold=FULL)), Client(policy(attempts=2))
+    attempt(changed, BAD)
+    attempt(begun, "One ")
+    fail(begun)
+    for client in (changed, begun):
+        client.give(UpstreamHead(2, status, JSON))
+        assert client.error is not None
+        assert client.error["code"] == "upstream_status"
+
+
+@pytest.mark.parametrize(("status", "told"), [(429, 429), (503, 503), (500, 502)])
+def test_a_refused_retry_after_a_busy_replica_tells_when_to_come_again(status: int, told: int) -> None:
+    client = Client(policy(), retries=0)
+    client.give(UpstreamHead(1, status, JSON, elsewhere=True))
+    assert (client.status, client.headers.get("retry-after")) == (told, "7" if told == status else None)
+    assert client.headers.get("x-should-retry") == (None if told == status else "false")
