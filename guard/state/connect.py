@@ -8,6 +8,7 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
 
 from guard.state.settings import StoreSettings, address_of, check_files, host_port, password_of
 
@@ -37,6 +38,20 @@ class Client(Protocol):
         ...
 
 
+class _Alone(Redis):
+    """
+    A Redis under one name. Once it is read-only, another may have taken its place behind that name, and only a new
+    connection gets there: the server that was changed over keeps the old ones open.
+    """
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - as of Redis
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except ReadOnlyError:
+            await self.connection_pool.disconnect(inuse_connections=False)
+            raise
+
+
 def connect(settings: StoreSettings) -> Client:
     """
     A client; nothing is connected before its first call, and no call is repeated.
@@ -63,7 +78,7 @@ def connect(settings: StoreSettings) -> Client:
         return cast(Client, sentinel.master_for(address.host))
     return cast(
         Client,
-        Redis(host=address.host, port=address.port, db=address.database, max_connections=CONNECTIONS, **how),
+        _Alone(host=address.host, port=address.port, db=address.database, max_connections=CONNECTIONS, **how),
     )
 
 

@@ -329,3 +329,49 @@ async def test_a_sentinel_changes_the_master_and_the_guard_follows(redis_sentine
         with redis_sentinels.replica.client() as client:
             assert client.info("replication")["role"] == "master"
             assert client.hexists("{specdec-guard}:1:ejected", "a")
+
+
+@contextlib.asynccontextmanager
+async def name_for(*servers: Server) -> AsyncIterator[tuple[int, list[Server]]]:
+    """A port that stands for the first server of the list; connections stay where they were made to."""
+    behind, piping = list(servers), set[asyncio.Task[None]]()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", behind[0].port)
+        piping.update((asyncio.create_task(pipe(reader, there[1])), asyncio.create_task(pipe(there[0], writer))))
+
+    server = await asyncio.start_server(meet, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], behind
+    finally:
+        server.close()
+        for task in piping:
+            task.cancel()
+
+
+async def test_another_redis_takes_the_place_of_one_that_stays_up_read_only(own_redis: Server, tmp_path: Path) -> None:
+    """As behind one DNS name or service: the old one, now a replica, keeps its connections open."""
+    other = Server(tmp_path)
+    other.start()
+    try:
+        async with (
+            name_for(own_redis, other) as (port, behind),
+            fleet(f"redis://127.0.0.1:{port}/0", "one", settled=False) as (one,),
+        ):
+            await one.eject(A, time.time() + 60, "bad")
+            own_redis.read_only()
+            behind.reverse()
+            for _ in range(3):
+                await one.admit_retry(1)
+            await back(one)
+            await beat(one)
+            with other.client() as client:
+                assert client.hexists("{specdec-guard}:1:ejected", "a")
+    finally:
+        other.kill()
