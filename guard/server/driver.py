@@ -291,9 +291,8 @@ class Driver:
                 self._at_once([SendBody(passed)], now)
             if exchange.due:
                 self._pool.looks.add(self)
-        except Exception as error:  # `run` raises it
-            self._broken = error
-            self._wake()
+        except Exception as error:
+            self.broken(error)
         if outlet.full:
             self._wake()
 
@@ -336,9 +335,8 @@ class Driver:
         try:
             if commands := self._exchange.look(now):
                 self._at_once(commands, now)
-        except Exception as error:  # `run` raises it
-            self._broken = error
-            self._wake()
+        except Exception as error:
+            self.broken(error)
 
     def over(self) -> None:
         """See Sink."""
@@ -353,8 +351,10 @@ class Driver:
             self._woken.set_result(None)
 
     async def _failed(self, fault: UpstreamError) -> None:
-        if self._occupied is not None:
-            self._pool.failed(self._occupied, fault)
+        if (upstream := self._occupied) is not None:
+            self._pool.failed(upstream, fault)
+            if fault.kind == "timeout" and (attempt := self._exchange.attempt) is not None and attempt.rid:
+                self._pool.aborted(upstream, attempt.rid)  # it is over here; the backend may be at work on it still
         await self._perform(self._exchange.handle(UpstreamFailed(self._number, fault), self._clock.now()))
 
     def _client_gone(self) -> None:

@@ -507,6 +507,24 @@ async def test_sglang_is_told_to_abort_once_by_an_id_of_the_guards_own() -> None
     assert json.loads(upstream.requests[1].body) == {"rid": rid}
 
 
+@pytest.mark.parametrize("said", [[], [OK_SSE, chunk("One ")]], ids=["before its head", "in its stream"])
+async def test_sglang_is_told_to_abort_what_it_was_silent_on_for_too_long(said: list[bytes | float | None]) -> None:
+    async with (
+        backend(lambda n: [*said, None] if n == 1 else [NO_CONTENT]) as upstream,
+        guarded(
+            upstream.url, policy=policy(attempts=1), engine="sglang", timeouts=TimeoutSettings(idle=0.2, drain=0.2)
+        ) as (running, client),
+    ):
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+            assert error_of(await response.text())["code"] == "upstream_timeout"
+        async with asyncio.timeout(10):
+            while len(upstream.requests) < 2:
+                await asyncio.sleep(0.01)
+    asked, told = upstream.requests
+    assert told.line.split()[1] == "/abort_request"
+    assert json.loads(told.body) == {"rid": json.loads(asked.body)["rid"]}
+
+
 async def test_a_kept_alive_connection_that_the_backend_closed_costs_no_attempt() -> None:
     """llama.cpp promises keep-alive and hangs up after each stream."""
     whole = CHUNKED_SSE + chunked(chunk("a") + END) + b"0\r\n\r\n"
