@@ -257,10 +257,10 @@ class Driver:
         if reply.fault is not None:
             await self._failed(reply.fault)
             return
-        own_error = exchange.record.outcome is Outcome.UPSTREAM_ERROR
-        if reply.status < 400 and self._occupied is not None and not own_error:
+        commands = exchange.handle(UpstreamEnd(self._number), self._clock.now())
+        if reply.status < 400 and self._occupied is not None and not exchange.record.attempts[-1].fault:
             self._pool.went_well(self._occupied)
-        await self._perform(exchange.handle(UpstreamEnd(self._number), self._clock.now()))
+        await self._perform(commands)
 
     async def _started(self, reply: Reply, *, again: bool = False) -> None:
         """Let the reply come until it was paused or is over."""

@@ -15,7 +15,7 @@ import pytest
 
 from guard.config import Limits, TimeoutSettings
 from guard.core.events import AbortAttempt
-from guard.fleet.settings import TransportSettings
+from guard.fleet.settings import HealthSettings, PoolSettings, TransportSettings
 from guard.server.driver import Driver
 from guard.server.outlet import ClientLeft, Outlet
 from guard.server.shared import LocalShared
@@ -654,3 +654,22 @@ async def test_an_abort_that_was_ordered_as_the_client_left_is_sent(
         await asyncio.wait_for(upstream.peer_gone.wait(), 10)
         await running.settled()
         assert (running.guard.metrics.aborts_sent, running.guard.metrics.aborts_repeated) == (1, 0)
+
+
+async def test_a_replica_whose_answers_never_end_properly_is_left_out() -> None:
+    """HTTP has it that each of them went well."""
+    broken = CHUNKED_SSE + chunked(chunk("One ")) + b"0\r\n\r\n"
+    whole = CHUNKED_SSE + chunked(chunk("One ") + END) + b"0\r\n\r\n"
+    transport = TransportSettings(failures=3, pause=0.0, time=100.0)
+    pool = PoolSettings(health=HealthSettings(interval=0.0), confirm_aborts=0.0, transport=transport)
+    async with (
+        backend(lambda _: [broken]) as bad,
+        backend(lambda _: [whole]) as good,
+        guarded(bad.url, good.url, policy=policy(hold=FULL), pool=pool) as (running, client),
+    ):
+        for number in range(24):
+            body = {**CHAT, "messages": [{"role": "user", "content": f"question {number}"}]}
+            async with client.post(running.url + "/v1/chat/completions", json=body) as response:
+                assert (await response.text()).endswith(DONE.decode()), "continued by the other"
+        await running.settled()
+        assert (len(bad.requests), len(good.requests)) == (3, 24)
