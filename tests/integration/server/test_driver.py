@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable
 
 import aiohttp
@@ -276,6 +277,19 @@ async def test_a_request_past_the_limit_is_413() -> None:
             error = error_of(await response.text())
         assert response.status == 413
         assert "max_request_bytes" in error["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_byte_order_mark_before_a_request_is_taken_off_as_the_engines_do(stream: bool) -> None:
+    async with (
+        backend(lambda _: [OK_SSE, chunk("Fine"), END]) as upstream,
+        guarded(upstream.url, policy=policy()) as (running, client),
+    ):
+        marked = BOM_UTF8 + json.dumps({**CHAT, "stream": stream}).encode()
+        async with client.post(running.url + "/v1/chat/completions", data=marked) as response:
+            assert response.status == 200
+            assert "Fine" in await response.text()
+    assert json.loads(upstream.requests[0].body.decode())["messages"] == CHAT["messages"]
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
