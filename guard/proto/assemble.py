@@ -150,7 +150,7 @@ class Assembler:
 
     def _add_choices(self, choices: object) -> None:
         for choice in choices if isinstance(choices, list) else ():
-            index = choice.get("index", 0) if isinstance(choice, dict) else None
+            index = choice.get("index") or 0 if isinstance(choice, dict) else None
             if not isinstance(index, int):
                 raise ProtocolError("a choice is not an object with an index", where="$.choices")
             self._choices.setdefault(index, _Choice(index)).add(choice, cut_ids=self._cut_ids)
@@ -353,7 +353,7 @@ class _Choice:
         self._call.append(str(call.get("arguments") or ""))
 
     def _add_tool(self, call: Object) -> None:
-        index = call.get("index", 0)
+        index = call.get("index") or 0
         if not isinstance(index, int):
             raise ProtocolError("a tool call's index is not a number", where="$.choices")
         tool = self._tools.setdefault(index, {"id": "", "type": "function", "function": {}})

@@ -8,6 +8,7 @@ Source:
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from typing import TypeVar
 
@@ -63,7 +64,7 @@ def decode_event(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
         data: JSON of one event.
 
     Returns:
-        The fields; None for JSON's null.
+        The fields; None for JSON's null. A field that is null is as good as one that is not there.
 
     Raises:
         ProtocolError: Not UTF-8, not JSON, or not shaped like an event; `where` names the byte or
@@ -78,6 +79,8 @@ def decode_event(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
     except msgspec.ValidationError as error:
         if data.strip() == b"null":
             return None
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            return decoder.decode(msgspec.json.encode(_less_nulls(msgspec.json.decode(data))))
         what, _, path = str(error).rpartition(" - at ")
         raise ProtocolError(f"not a chunk: {what or path}", where=path.strip("`") if what else "$") from error
     except (msgspec.DecodeError, RecursionError) as error:
@@ -114,6 +117,13 @@ def sample_texts(choice: Choice) -> tuple[tuple[Channel, str], ...]:
         if call.function is not None and call.function.arguments:
             texts.append((Channel.TOOL, call.function.arguments))
     return tuple(texts)
+
+
+def _less_nulls(value: object) -> object:
+    """A JSON value whose objects have no nulls: some servers write one where others leave the field out."""
+    if isinstance(value, dict):
+        return {name: _less_nulls(part) for name, part in value.items() if part is not None}
+    return [_less_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 _DECODER = msgspec.json.Decoder(Chunk)

@@ -421,3 +421,12 @@ def test_an_answer_all_of_whose_tokens_were_told_ends_as_it_is() -> None:
         {"choices": [{"index": 0, "finish_reason": "length", "text": ""}], "timings": {"predicted_n": 3}},
     )
     assert answer["choices"][0]["text"] == "Hi"
+
+
+def test_a_choice_or_call_whose_number_is_null_is_the_first() -> None:
+    made = Assembler(Route.CHAT)
+    call = {"index": None, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+    made.add(json.dumps({"choices": [{"index": None, "delta": {"tool_calls": [call]}}]}).encode())
+    (choice,) = json.loads(made.result())["choices"]
+    assert choice["index"] == 0
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}

@@ -27,6 +27,28 @@ def test_null_is_a_chunk_that_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices":null,"usage":{"prompt_tokens":null,"completion_tokens":3}}',
+        b'{"choices":[],"usage":{"completion_tokens":3},"timings":{"predicted_n":null},"metrics":null}',
+    ],
+)
+def test_a_field_that_is_null_is_as_good_as_one_that_is_not_there(data: bytes) -> None:
+    chunk = decode_chunk(data)
+    assert chunk.choices == []
+    assert chunk.usage is not None
+    assert chunk.usage.completion_tokens == 3
+
+
+def test_nulls_in_a_choice_take_nothing_from_its_text() -> None:
+    call = {"index": None, "function": {"arguments": "{"}}
+    assert texts(index=None, delta={"content": "a", "tool_calls": [call]}) == (
+        (Channel.CONTENT, "a"),
+        (Channel.TOOL, "{"),
+    )
+
+
+@pytest.mark.parametrize(
     ("data", "says", "where"),
     [
         (b'{"id":"x"', "not JSON", "end"),
