@@ -178,7 +178,7 @@ class Exchange(OwnErrors):
     def _on_head(self, event: UpstreamHead) -> list[Command]:
         attempt = self._current()
         attempt.head = event.headers
-        content_type = next((v for k, v in event.headers if k == "content-type"), "")
+        content_type = next((v for k, v in event.headers if k == "content-type"), "").lower()
         wanted = "application/json" if attempt.whole else "text/event-stream"
         if event.status == 200 and content_type.startswith(wanted) and not _is_encoded(event.headers):
             self._phase = Phase.STREAMING
@@ -397,4 +397,4 @@ class Exchange(OwnErrors):
 
 
 def _is_encoded(headers: Headers) -> bool:
-    return any(name == "content-encoding" and value != "identity" for name, value in headers)
+    return any(name == "content-encoding" and value.lower() != "identity" for name, value in headers)

@@ -618,3 +618,14 @@ def test_a_compressed_stream_is_never_the_answer_to_who_asked_for_one_body(strea
         assert b"compressed" in client.sent
         assert client.aborted == [1]
         assert client.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_types_and_codings_are_known_in_any_case_of_letters(stream: bool) -> None:
+    client = Client(policy(), stream=stream)
+    head = (("content-type", "Text/Event-Stream; charset=UTF-8"), ("content-encoding", "Identity"))
+    client.give(UpstreamHead(1, 200, head))
+    client.data(chunk("Fine"), chunk("", finish="stop"), DONE)
+    client.end()
+    assert client.exchange.record.outcome is Outcome.HEALTHY
+    assert client.headers["content-type"].startswith("text/event-stream" if stream else "application/json")
