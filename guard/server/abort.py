@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
 import aiohttp
 import msgspec
@@ -85,6 +85,7 @@ class Aborter:
         engine: str | None,
         rid: str,
         wanted: Callable[[], int] = lambda: 0,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         """
         An attempt was closed: tell the engine where it must be told, and watch.
@@ -95,10 +96,11 @@ class Aborter:
             engine: Engine name.
             rid: The engine's id of the request; empty for none.
             wanted: Attempts that are still open there.
+            keys: Headers without which it would be turned away.
         """
         route = ABORT_ROUTES.get(engine or "")
         if route is not None and rid:
-            _start(self._tell(session, url + route, rid), self._calls)
+            _start(self._tell(session, url + route, rid, keys), self._calls)
         if not self._patience:
             return
         if engine not in GAUGES:
@@ -110,9 +112,12 @@ class Aborter:
         if not waiting:
             _start(self._watch(session, url, engine, wanted), self._watches)
 
-    async def _tell(self, session: aiohttp.ClientSession, url: str, rid: str) -> None:
+    async def _tell(self, session: aiohttp.ClientSession, url: str, rid: str, keys: Mapping[str, str] | None) -> None:
         try:
-            async with asyncio.timeout(TIMEOUT), session.post(url, json={"rid": rid}, allow_redirects=False) as reply:
+            async with (
+                asyncio.timeout(TIMEOUT),
+                session.post(url, json={"rid": rid}, headers=keys, allow_redirects=False) as reply,
+            ):
                 reply.raise_for_status()
         except (aiohttp.ClientError, TimeoutError, OSError):
             self.failed += 1

@@ -354,7 +354,7 @@ class Driver:
         if (upstream := self._occupied) is not None:
             self._pool.failed(upstream, fault)
             if fault.kind == "timeout" and (attempt := self._exchange.attempt) is not None and attempt.rid:
-                self._pool.aborted(upstream, attempt.rid)  # it is over here; the backend may be at work on it still
+                self._pool.aborted(upstream, attempt.rid, self._request.headers)  # it may be at work on it still
         await self._perform(self._exchange.handle(UpstreamFailed(self._number, fault), self._clock.now()))
 
     def _client_gone(self) -> None:
@@ -374,7 +374,7 @@ class Driver:
         upstream = self._occupied
         self._leave()
         if upstream is not None:
-            self._pool.aborted(upstream, command.rid)
+            self._pool.aborted(upstream, command.rid, self._request.headers)
 
     def _leave(self) -> None:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import ssl
+from collections.abc import Mapping
 from typing import Literal
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -62,6 +63,12 @@ class Outgoing:
             headers.update(self.own)
         headers.add("Via", self._via)
         return headers
+
+    def keys_of(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The client's key, where it is by it that its request went on; the guard's own stands in its session."""
+        if self._strips or self.own:
+            return {}
+        return {name: headers[name] for name in CREDENTIALS if name in headers}
 
     def check_loop(self, headers: CIMultiDictProxy[str]) -> None:
         """

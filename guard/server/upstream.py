@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import aiohttp
 import structlog
@@ -330,9 +330,10 @@ class UpstreamPool:
             return
         self._fresh.setdefault(replica, [0, 0])[bad] += 1
 
-    def aborted(self, upstream: Upstream, rid: str) -> None:
-        """An attempt was closed before its end: see that the backend stops."""
-        self.aborter.send(self.session, upstream.url, upstream.engine, rid, lambda: upstream.in_flight)
+    def aborted(self, upstream: Upstream, rid: str, said: Mapping[str, str]) -> None:
+        """An attempt was closed before its end: see that the backend stops. `said` are its client's headers."""
+        keys = self.outgoing.keys_of(said)
+        self.aborter.send(self.session, upstream.url, upstream.engine, rid, lambda: upstream.in_flight, keys)
 
     def retry_done(self) -> None:
         """An admitted retry is over; the store is told without anybody waiting."""

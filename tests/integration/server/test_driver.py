@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import hashlib
 import json
 import zlib
 from codecs import BOM_UTF8
@@ -14,7 +15,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from guard.config import Limits, TimeoutSettings
+from guard.config import AccessSettings, Limits, TimeoutSettings
 from guard.core.events import AbortAttempt
 from guard.fleet.settings import HealthSettings, PoolSettings, TransportSettings
 from guard.server.driver import Driver
@@ -519,6 +520,36 @@ async def test_sglang_is_told_to_abort_once_by_an_id_of_the_guards_own() -> None
     assert len(rid) == 34
     assert [r.line.split()[1] for r in upstream.requests] == ["/v1/chat/completions", "/abort_request"]
     assert json.loads(upstream.requests[1].body) == {"rid": rid}
+
+
+@pytest.mark.parametrize(
+    ("access", "told"),
+    [
+        ({}, "Bearer of-the-client"),
+        ({"upstream_key": "of-the-guard"}, "Bearer of-the-guard"),
+        ({"keys": [{"name": "c", "sha256": hashlib.sha256(b"of-the-client").hexdigest()}]}, None),
+    ],
+    ids=["the client's", "the guard's own", "none"],
+)
+async def test_sglang_is_told_to_abort_by_the_key_that_the_attempt_went_with(
+    access: dict[str, object], told: str | None
+) -> None:
+    """Without it a server with a key turns the abort away, and what was given up runs on."""
+    async with (
+        backend(lambda n: [OK_SSE, chunk("One "), None] if n == 1 else [NO_CONTENT]) as upstream,
+        guarded(upstream.url, policy=policy(), engine="sglang", access=msgspec.convert(access, AccessSettings)) as (
+            running,
+            client,
+        ),
+    ):
+        headers = {"Authorization": "Bearer of-the-client"}
+        async with client.post(running.url + "/v1/chat/completions", json=CHAT, headers=headers) as response:
+            await response.content.readany()
+            response.close()
+        async with asyncio.timeout(10):
+            while len(upstream.requests) < 2:
+                await asyncio.sleep(0.01)
+    assert [request.headers.get("authorization") for request in upstream.requests] == [told, told]
 
 
 @pytest.mark.parametrize("said", [[], [OK_SSE, chunk("One ")]], ids=["before its head", "in its stream"])
