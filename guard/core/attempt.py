@@ -154,9 +154,15 @@ class Attempt:
         self._counts[0] = self.record.began_at = tokens
         self.monitor.recall(text, tokens)
 
-    def answered(self, choices: int) -> bool:
-        """Whether the whole answer was read, whatever becomes of the connection."""
-        return self.finish_reasons_complete and len(self.finished) >= choices and not self.pending
+    def answered(self, choices: int, *, whole: bool) -> bool:
+        """
+        Whether the whole answer was read, whatever becomes of the connection.
+
+        Args:
+            choices: How many were asked for.
+            whole: Whether nothing of what follows it may be lost either, the count of tokens for one.
+        """
+        return self.finish_reasons_complete and len(self.finished) >= choices and not (whole and self.pending)
 
     def finish(self) -> None:
         """Account for verify steps that the end of the stream completes."""

@@ -281,7 +281,6 @@ class Exchange(OwnErrors):
     def _on_fault(self, fault: UpstreamError, *, alive: bool) -> list[Command]:
         """The attempt is lost through transport or protocol. `alive`: it still has to be closed."""
         attempt = self._attempt
-        out: list[Command] = []
         if self._first is not None:
             if not alive and attempt is not None:
                 attempt.open = False
@@ -291,16 +290,16 @@ class Exchange(OwnErrors):
                 return self._on_refused(fault.message)  # the client is told what the one before was lost by
             self.record.plan_reason = fault.message
             return self._fail(Outcome.UPSTREAM_ERROR, of_fault(fault, self._settings.retry_after))
-        if fault.kind in _LATE and self._phase is Phase.STREAMING and attempt.answered(self._request.n):
-            # All of the answer was read; only the end of the connection was not as it should be.
+        late = fault.kind in _LATE or (fault.kind == "protocol" and self._request.stream)
+        if late and self._phase is _STREAMING and attempt.answered(self._request.n, whole=not self._request.stream):
+            # All of the answer was read; only what follows it, or the end of the connection, is not as it should be.
             out = self._abort(str(fault)) if alive else []
             attempt.open = False
             out += self._complete(b"")
             return [*out, *self._finish()] if self._is_closing else out
         attempt.record.fault = attempt.record.fault or fault.kind
         attempt.record.reason = attempt.record.reason or fault.message
-        if alive:
-            out = self._abort(str(fault))
+        out = self._abort(str(fault)) if alive else []
         attempt.open = False
         if self._phase is Phase.CLOSING:
             return [*out, *self._finish()]

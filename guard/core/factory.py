@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from guard.core.attempt import Attempt
 from guard.core.holdback import Held, HoldBack
@@ -22,13 +23,16 @@ from guard.signals.logprobs import LogprobAdapter
 from guard.signals.registry import adapter_for
 from guard.types import Change, WhenExhausted
 
+#: Why a text is not continued that the client was told the end of.
+ENDED: Final = "the answer has ended"
+
 
 class Shown:
     """
     What the client has seen so far, as far as a continuation needs it.
 
     `text` is the content of choice 0; `fragile` says why the answer can no longer be continued
-    (a tool call or reasoning was begun), empty while it can.
+    (a tool call or reasoning was begun, or the answer has ended), empty while it can.
     """
 
     def __init__(self) -> None:
@@ -55,6 +59,8 @@ class Shown:
                 self._texts.append(held.text)
         if attempt.fragile and not self.fragile:
             self.fragile = attempt.fragile
+        if attempt.finished and not attempt.hold:
+            self.fragile = self.fragile or ENDED
 
     def add(self, text: str, tokens: int, fragile: str) -> None:
         """The same for what was shown beside the hold-back window, once the identity is known. Unit: tokens."""

@@ -121,6 +121,7 @@ def shown_text(text: str, tokens: int) -> Shown:
     class NoAttempt:
         identity = None
         fragile = ""
+        finished = ()
 
     shown = Shown()
     shown.note([Held(b"", text, tokens, tokens)], NoAttempt())  # type: ignore[arg-type]

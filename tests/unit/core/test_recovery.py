@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from guard.core.events import UpstreamFailed, UpstreamHead
+from guard.core.factory import ENDED, resume_blocker
 from guard.core.record import Outcome
+from guard.core.settings import Target
 from guard.errors import UpstreamError
 from guard.observe.log import exchange_fields
-from guard.types import Action, Change, Kind, WhenExhausted
+from guard.types import Action, Change, Kind, ReplicaId, WhenExhausted
 from tests.unit.core.transcript import BAD, DONE, FULL, Client, chunk, policy
 
 BEST = WhenExhausted.BEST
@@ -227,6 +229,43 @@ def test_an_answer_that_was_read_whole_is_not_tried_again(kind: str) -> None:
     assert client.text == "One "
     assert client.error is None
     assert client.exchange.record.outcome is Outcome.HEALTHY
+
+
+USAGE = b'data: {"id":"c1","choices":[],"usage":{"completion_tokens":3}}\n\n'
+
+
+@pytest.mark.parametrize("rest", [b"data: [DO", USAGE[:40], b": alive", b"data: junk\n\n", USAGE + b"data: [DONE"])
+@pytest.mark.parametrize("fault", ["reset", "timeout", "end"])
+def test_a_text_whose_end_the_client_was_told_is_not_continued(rest: bytes, fault: str) -> None:
+    """What another attempt would say, if only by chance, would stand behind the finish reason."""
+    client = Client(policy())
+    attempt(client, "One ")
+    client.data(END, rest)
+    if not client.finished:
+        if fault == "end":
+            client.end()
+        else:
+            fail(client, fault)
+    assert (client.attempt, client.finished, client.error) == (1, [True], None)
+    assert (client.text, finishes(client)) == ("One ", ["stop"])
+    assert DONE not in client.sent
+    assert client.exchange.record.outcome is Outcome.HEALTHY
+
+
+def test_a_doubt_that_comes_when_the_client_was_told_the_end_continues_nothing() -> None:
+    client = Client(policy(), why="left out before")
+    attempt(client, "One ")
+    client.data(END)
+    assert resume_blocker(client.exchange._request, Target(ReplicaId("a"), "vllm"), client.exchange._shown) == ENDED
+
+
+def test_one_body_that_is_cut_off_behind_its_text_is_asked_for_again() -> None:
+    """Its count of tokens may be what is missing, and nothing was shown."""
+    client = Client(policy(), stream=False)
+    attempt(client, "One ")
+    client.data(END, USAGE[:40])
+    fail(client)
+    assert client.attempt == 2
 
 
 def test_of_two_choices_one_that_has_not_begun_is_not_complete() -> None:
