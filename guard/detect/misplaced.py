@@ -82,10 +82,7 @@ def _may_be_unfinished(text: str) -> bool:
             for clause in text.split(end)[:-1]:
                 if clause.endswith(_OPEN_ENDS):
                     return True
-    for part in text.split(",")[:-1]:
-        if part.endswith(_OPEN_PARTS):
-            return True
-    return False
+    return any(part.endswith(_OPEN_PARTS) for part in text.split(",")[:-1])
 
 
 def misplaced(text: str) -> tuple[int, int]:
