@@ -22,8 +22,8 @@ _PLAIN_WORDS = {
 }
 #: A number in a text: in per cent, with an exponent, in the unit that is meant anyway. Not 8k, which is 8000.
 _NUMBER = re.compile(
-    r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?P<power>[eE][+-]?\d{1,2})?"
-    r"\s*(?P<unit>%|s|sec|seconds?|tokens?|steps?|characters?)?\s*"
+    r"\s*+(?P<number>[+-]?(?:\d++(?:\.\d*+)?|\.\d++))(?P<power>[eE][+-]?\d{1,2})?"
+    r"\s*+(?P<unit>%|s|sec|seconds?|tokens?|steps?|characters?)?\s*+"
 )
 _NAME = re.compile(r"[\w-]+")
 

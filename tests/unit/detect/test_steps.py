@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import math
-import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -133,18 +134,24 @@ def test_a_bank_reads_and_explains_the_same_with_it() -> None:
 
 
 def test_nothing_is_kept_of_a_stream_that_is_over() -> None:
-    def live() -> int:
-        return sys.getallocatedblocks()
+    def use(times: int) -> None:
+        for _ in range(times):
+            its = in_c(WINDOWS, (WINDOWS[0],), None)
+            its.take(steps_of([(2, 3, 3)] * 40), 0, 120)
+            figures(its)
 
-    for _ in range(3):
-        its = in_c(WINDOWS, (WINDOWS[0],), None)
-        its.take(steps_of([(2, 3, 3)] * 400), 0, 1200)
-    before = live()
-    for _ in range(200):
-        its = in_c(WINDOWS, (WINDOWS[0],), None)
-        its.take(steps_of([(2, 3, 3)] * 40), 0, 120)
-        figures(its)
-    assert live() - before < 200
+    use(10)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        use(10)
+        before = tracemalloc.get_traced_memory()[0]
+        use(200)
+        gc.collect()
+        # One window alone has more than 600 bytes of history.
+        assert tracemalloc.get_traced_memory()[0] - before < 200 * 100
+    finally:
+        tracemalloc.stop()
 
 
 def test_it_holds_where_python_checks_memory_and_references() -> None:
