@@ -22,8 +22,8 @@ _PLAIN_WORDS = {
 }
 #: A number in a text: in per cent, with an exponent, in the unit that is meant anyway. Not 8k, which is 8000.
 _NUMBER = re.compile(
-    r"\s*+(?P<number>[+-]?(?:\d++(?:\.\d*+)?|\.\d++))(?P<power>[eE][+-]?\d{1,2})?"
-    r"\s*+(?P<unit>%|s|sec|seconds?|tokens?|steps?|characters?)?\s*+"
+    r"(?P<number>[+-]?(?:\d++(?:\.\d*+)?|\.\d++))(?P<power>[eE][+-]?\d{1,2})?"
+    r"\s*+(?P<unit>%|s|sec|seconds?|tokens?|steps?|characters?)?"
 )
 _NAME = re.compile(r"[\w-]+")
 
@@ -66,7 +66,7 @@ def _remedy(text: str, value: object) -> str:
         return ""
     if "array" in wanted and _NAME.fullmatch(value):
         return f"; write [{value}]"
-    number = _NUMBER.fullmatch(value)
+    number = _NUMBER.fullmatch(value.strip())
     if number is None or not {"int", "float"} & set(wanted):
         return ""
     if number["unit"] == "%":
