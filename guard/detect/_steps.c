@@ -22,13 +22,17 @@
 #define WIDEST 8
 #define DOUBT 5.0
 #define FALLEN_SHARE 0.35
-/* No step has more tokens. */
+/* No step has more tokens, and none drafts or keeps more. */
 #define MOST 16777216
+#define MOST_DRAFTED 16383
 
 static PyObject *name_accepted, *name_drafted, *name_tokens;
 
+/* Small, for every window of every stream keeps its own. */
 typedef struct {
-    int accepted, rejected, drafted, tokens;
+    int accepted : 16, drafted : 15;
+    unsigned int rejected : 1;
+    int tokens;
 } Step;
 
 /* reference.History */
@@ -96,7 +100,7 @@ static void take_block(History *of, double block)
 static void remember(History *of, const Step *step, bool doubt)
 {
     of->accepted += step->accepted;
-    of->judged += step->accepted + step->rejected;
+    of->judged += step->accepted + (int)step->rejected;
     if (of->judged < HISTORY_BLOCK) {
         return;
     }
@@ -135,7 +139,7 @@ static void count_step(Window *of, const Step *step, int sign)
     }
     of->steps += sign;
     of->accepted += sign * step->accepted;
-    of->rejected += sign * step->rejected;
+    of->rejected += sign * (int)step->rejected;
     if (step->drafted > 0) {
         of->drafted += sign * step->drafted;
         of->kept_known += sign * step->accepted;
@@ -250,7 +254,7 @@ static void extremes(const Window *of, double share, long ahead, double *least, 
             break;
         }
         if (step->drafted != 0) {
-            value -= (double)step->accepted - share * (double)(step->accepted + step->rejected);
+            value -= (double)step->accepted - share * (double)(step->accepted + (int)step->rejected);
             *least = value < *least ? value : *least;
             *most = value > *most ? value : *most;
         }
@@ -491,7 +495,7 @@ static void set_reference(Acceptance *self, double reference)
 
 static int add_to_all(Acceptance *self, int accepted, int drafted, int tokens, long long end)
 {
-    Step step = {accepted > 0 ? accepted : 0, 0, drafted, tokens > 1 ? tokens : 1};
+    Step step = {.accepted = accepted > 0 ? accepted : 0, .drafted = drafted, .tokens = tokens > 1 ? tokens : 1};
     if (drafted > 0) {
         step.rejected = step.accepted < drafted;
     } else if (drafted < 0) {
@@ -519,7 +523,7 @@ static int add_to_all(Acceptance *self, int accepted, int drafted, int tokens, l
 }
 
 /* A count of a step, within bounds; -2 with an error. */
-static int count_of(PyObject *step, PyObject *name)
+static int count_of(PyObject *step, PyObject *name, int most)
 {
     PyObject *value = PyObject_GetAttr(step, name);
     if (value == NULL) {
@@ -529,12 +533,12 @@ static int count_of(PyObject *step, PyObject *name)
     long count = PyLong_AsLongAndOverflow(value, &over);
     Py_DECREF(value);
     if (over != 0) {
-        return over > 0 ? MOST : -1;
+        return over > 0 ? most : -1;
     }
     if (count == -1 && PyErr_Occurred()) {
         return -2;
     }
-    return count > MOST ? MOST : count < -1 ? -1 : (int)count;
+    return count > most ? most : count < -1 ? -1 : (int)count;
 }
 
 static PyObject *take(Acceptance *self, PyObject *const *args, Py_ssize_t count)
@@ -550,8 +554,8 @@ static PyObject *take(Acceptance *self, PyObject *const *args, Py_ssize_t count)
     Py_ssize_t size = PyTuple_GET_SIZE(args[0]);
     for (Py_ssize_t at = 0; at < size; at++) {
         PyObject *step = PyTuple_GET_ITEM(args[0], at);
-        int accepted = count_of(step, name_accepted), drafted = count_of(step, name_drafted);
-        int tokens = count_of(step, name_tokens);
+        int accepted = count_of(step, name_accepted, MOST_DRAFTED);
+        int drafted = count_of(step, name_drafted, MOST_DRAFTED), tokens = count_of(step, name_tokens, MOST);
         if (accepted == -2 || drafted == -2 || tokens == -2) {
             return NULL;
         }

@@ -103,6 +103,14 @@ def _begin_alike(text: str) -> bool:
     return bool(lines) and max(begins.values()) >= _ALIKE * len(lines)
 
 
+def _new_words(before: str, after: str) -> float:
+    """Words that never stood before, of all words, numbers and runs of marks."""
+    # The last word may go on in the next page. The parts of addresses are marks and words of no sentence.
+    words = _WORD.findall(without_addresses(after).lower())[:-1]
+    new = set(words).difference(_WORD.findall(before.lower()))
+    return sum(not word.isdigit() for word in new) / len(_TOKEN.findall(after))
+
+
 class NewWords:
     """
     What one fall of acceptance did to the words of one channel.
@@ -111,13 +119,13 @@ class NewWords:
     one has decided before. All are nan while there is too little to tell.
     """
 
-    __slots__ = ("_after", "_back", "_before", "_broken", "_formed", "_kinds", "_new", "_onset")
+    __slots__ = ("_back", "_broken", "_formed", "_kinds", "_latest", "_new", "_onset")
 
     def __init__(self) -> None:
         #: Token of the fall that was looked at last, and characters since then.
         self._onset = self._back = -1
-        #: The text before and after it; the latter is empty while there is too little.
-        self._before = self._after = ""
+        #: The latest text; empty while there is too little since then.
+        self._latest = b""
         #: What was worked out of these; negative while it was not.
         self._new = self._broken = self._kinds = -1.0
         self._formed: bool | None = None
@@ -133,12 +141,15 @@ class NewWords:
         """
         if onset == self._onset and back == self._back:
             return
-        self._onset, self._back = onset, back
-        self._before = self._after = ""
+        self._onset, self._back, self._latest = onset, back, b""
         self._new = self._broken = self._kinds = -1.0
         self._formed = None
         if not 0 <= back < LEAST:
-            self._cut(latest.decode("utf-8", "ignore"), back)
+            self._latest = latest
+            # Between blanks stands one of them at least.
+            after = self._parts()[1]
+            if len(after.split()) < _LEAST_TOKENS and len(_TOKEN.findall(after)) < _LEAST_TOKENS:
+                self._latest = b""
 
     @property
     def new(self) -> float:
@@ -146,23 +157,26 @@ class NewWords:
         How many of the words, numbers and runs of marks since then, in the latest 256 characters, are words that never
         stood before; 0 where these have the form of code, tables, notation or data.
         """
-        if self._new < 0.0:
-            self._new = self._unless_formed(self._count_new()) if self._after else math.nan
-        return self._new
+        if self._new < 0.0 and self._latest:
+            before, after = self._parts()
+            self._new = self._unless_formed(_new_words(before, after), after)
+        return self._new if self._latest else math.nan
 
     @property
     def broken(self) -> float:
         """How many broken joints and misplaced marks each word has there; 0 as above."""
-        if self._broken < 0.0:
-            self._broken = self._unless_formed(_torn(self._after)) if self._after else math.nan
-        return self._broken
+        if self._broken < 0.0 and self._latest:
+            after = self._parts()[1]
+            self._broken = self._unless_formed(_torn(after), after)
+        return self._broken if self._latest else math.nan
 
     @property
     def kinds(self) -> float:
         """Of how many kinds these are; 0 as above."""
-        if self._kinds < 0.0:
-            self._kinds = self._unless_formed(float(_kinds_of(self._after))) if self._after else math.nan
-        return self._kinds
+        if self._kinds < 0.0 and self._latest:
+            after = self._parts()[1]
+            self._kinds = self._unless_formed(float(_kinds_of(after)), after)
+        return self._kinds if self._latest else math.nan
 
     def why(self, name: str) -> str:
         """One of the readings, by its name, in a clause."""
@@ -172,26 +186,17 @@ class NewWords:
             return f"words since then are broken in {self.kinds:.0f} ways, in no form as of code"
         return f"{self.new:.0%} of words and marks since then are words that never stood before, in no form as of code"
 
-    def _cut(self, text: str, back: int) -> None:
-        """Part the text, unless there is too little of it to tell anything."""
-        cut = len(text) - (MOST if back < 0 else min(back, MOST))
-        cut = max(cut, 0)
+    def _parts(self) -> tuple[str, str]:
+        """The latest text before and since the fall. Not kept: wide characters take four times the room of bytes."""
+        text, back = self._latest.decode("utf-8", "ignore"), self._back
+        cut = max(len(text) - (MOST if back < 0 else min(back, MOST)), 0)
         while 0 < cut < len(text) and text[cut - 1].isalpha() and text[cut].isalpha():
             cut += 1
-        after = text[cut:]
-        # Between blanks stands one of them at least.
-        if len(after.split()) >= _LEAST_TOKENS or len(_TOKEN.findall(after)) >= _LEAST_TOKENS:
-            self._before, self._after = text[:cut], after
+        return text[:cut], text[cut:]
 
-    def _unless_formed(self, value: float) -> float:
+    def _unless_formed(self, value: float, after: str) -> float:
         if value <= 0.0:
             return value
         if self._formed is None:
-            self._formed = formed(self._after)
+            self._formed = formed(after)
         return 0.0 if self._formed else value
-
-    def _count_new(self) -> float:
-        # The last word may go on in the next page. The parts of addresses are marks and words of no sentence.
-        words = _WORD.findall(without_addresses(self._after).lower())[:-1]
-        new = set(words).difference(_WORD.findall(self._before.lower()))
-        return sum(not word.isdigit() for word in new) / len(_TOKEN.findall(self._after))
