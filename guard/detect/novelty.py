@@ -70,23 +70,18 @@ def formed(text: str) -> bool:
     right, wrong = closed(text)
     if (right >= _CLOSED and right >= _ORDER * wrong) or _FENCE in text or _same_marks(text):
         return True
-    if (gap(text) or stray_signs(text)) and _kinds_of(text) >= _WRECKED:
+    if (gap(text) or stray_signs(text)) and _broken_in(text)[0] >= _WRECKED:
         return False
     if _LINE * text.count("\n") > len(text):
         return joints_a_word(text) < _TORN or _begin_alike(text)
     return sum(map(str.isalpha, text)) < _FEW_LETTERS * sum(map(len, text.split()))
 
 
-def _kinds_of(text: str) -> int:
-    """Kinds of broken joints and misplaced marks."""
+def _broken_in(text: str) -> tuple[int, float]:
+    """Of how many kinds broken joints and misplaced marks are, and how many of them each word has."""
     text = without_addresses(text)
-    return kinds_in(shape_of(text)) + misplaced(text)[0]
-
-
-def _torn(text: str) -> float:
-    """Broken joints and misplaced marks for each word."""
-    text = without_addresses(text)
-    return min(1.0, joints_a_word(text) + _WORD_SIZE * misplaced(text)[1] / len(text))
+    kinds, marks = misplaced(text)
+    return kinds + kinds_in(shape_of(text)), min(1.0, joints_a_word(text) + _WORD_SIZE * marks / len(text))
 
 
 def _same_marks(text: str) -> bool:
@@ -165,18 +160,20 @@ class NewWords:
     @property
     def broken(self) -> float:
         """How many broken joints and misplaced marks each word has there; 0 as above."""
-        if self._broken < 0.0 and self._latest:
-            after = self._parts()[1]
-            self._broken = self._unless_formed(_torn(after), after)
+        self._count_broken()
         return self._broken if self._latest else math.nan
 
     @property
     def kinds(self) -> float:
         """Of how many kinds these are; 0 as above."""
-        if self._kinds < 0.0 and self._latest:
-            after = self._parts()[1]
-            self._kinds = self._unless_formed(float(_kinds_of(after)), after)
+        self._count_broken()
         return self._kinds if self._latest else math.nan
+
+    def _count_broken(self) -> None:
+        if self._broken < 0.0 and self._latest:
+            after = self._parts()[1]
+            kinds, broken = _broken_in(after)
+            self._kinds, self._broken = self._unless_formed(kinds, after), self._unless_formed(broken, after)
 
     def why(self, name: str) -> str:
         """One of the readings, by its name, in a clause."""
