@@ -77,11 +77,11 @@ def formed(text: str) -> bool:
     return sum(map(str.isalpha, text)) < _FEW_LETTERS * sum(map(len, text.split()))
 
 
-def _broken_in(text: str) -> tuple[int, float]:
+def _broken_in(text: str) -> tuple[float, float]:
     """Of how many kinds broken joints and misplaced marks are, and how many of them each word has."""
     text = without_addresses(text)
     kinds, marks = misplaced(text)
-    return kinds + kinds_in(shape_of(text)), min(1.0, joints_a_word(text) + _WORD_SIZE * marks / len(text))
+    return float(kinds + kinds_in(shape_of(text))), min(1.0, joints_a_word(text) + _WORD_SIZE * marks / len(text))
 
 
 def _same_marks(text: str) -> bool:

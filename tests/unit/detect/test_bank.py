@@ -8,6 +8,8 @@ import pytest
 
 from guard.detect.bank import DetectorBank
 from guard.detect.baseline import Baseline
+from guard.detect.catalogue import CATALOGUE
+from guard.detect.told import bank_for
 from guard.types import Channel, Sample, SignalRef, StepAcceptance, Unit, Window
 
 RARE = SignalRef("rare_characters", Window(64, Unit.CHARACTERS))
@@ -43,6 +45,21 @@ def test_all_at_once_reads_what_each_does_alone() -> None:
             for refs in (of_text, (loop, RARE), (RARE, FALL)):
                 at_once, alone = bank.read_all(refs), [other.read(ref) for ref in refs]
                 assert at_once == pytest.approx(alone, nan_ok=True, abs=0.0)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_reading_is_a_float_even_where_it_counts(name: str) -> None:
+    units = CATALOGUE[name].window_units
+    windows = [Window(240 if unit is Unit.CHARACTERS else 32, unit) for unit in units] or [None]
+    refs = [SignalRef(name, window) for window in windows]
+    bank = bank_for(refs, told=CATALOGUE[name].needs_logprobs)
+    broken = "the k(eeper l;it жthe ]lamp an}d wr,ote 1do\"wn ,,of~ sh{ips paSsed ^bef/ore\n"
+    for number in range(120):
+        kept, said = (3, f"he lit lamp {number} and slept. ") if number < 60 else (0, broken)
+        step = StepAcceptance(accepted=kept, drafted=3, tokens=kept + 1, exact=True)
+        bank.observe(Sample(0, ((Channel.CONTENT, said),), kept + 1, (step,), (-0.5,) * (kept + 1)))
+        # The compiled build knows no other number there, and a record says 2 for the one and 2.0 for the other.
+        assert {type(bank.read(ref)) for ref in refs} == {float}
 
 
 def test_the_worst_channel_speaks() -> None:
