@@ -27,22 +27,23 @@ static char lower[128];
 /* The name of str.lower. Made anew for each call, Python's cache of methods would fill with it. */
 static PyObject *to_lower;
 
-/* Joints, in classes of characters, and what each counts for: as guard.detect.garble has them. */
+/* Joints, in classes of characters, and of which kind each is: as guard.detect.glance has them. */
 static const struct {
     const char *text;
-    unsigned char size, counts;
+    unsigned char size, kind;
 } patterns[] = {
-    {"R", 1, 1},
-    {"aca", 3, 1}, {"acA", 3, 1}, {"Aca", 3, 1}, {"AcA", 3, 1}, {" c ", 3, 1}, {" ca", 3, 1}, {" cA", 3, 1},
-    {"aA", 2, 1}, {"AAaa", 4, 1}, {"a0", 2, 1}, {"0a", 2, 1},
-    {"aqa", 3, 1}, {"aqA", 3, 1}, {"Aqa", 3, 1}, {"AqA", 3, 1},
-    {"aoa", 3, 1}, {"aoA", 3, 1}, {"Aoa", 3, 1}, {"AoA", 3, 1}, {"aooa", 4, 1}, {"aooA", 4, 1}, {"Aooa", 4, 1},
-    {"aX", 2, 1}, {"AX", 2, 1}, {"Xa", 2, 1}, {"XA", 2, 1},
-    {"aza", 3, 1}, {"azA", 3, 1}, {"Aza", 3, 1},
+    {"R", 1, 0},
+    {"aca", 3, 1}, {"acA", 3, 1}, {"Aca", 3, 1}, {"AcA", 3, 1}, {" c ", 3, 2}, {" ca", 3, 2}, {" cA", 3, 2},
+    {"aA", 2, 3}, {"AAaa", 4, 4}, {"a0", 2, 5}, {"0a", 2, 5},
+    {"aqa", 3, 6}, {"aqA", 3, 6}, {"Aqa", 3, 6}, {"AqA", 3, 6},
+    {"aoa", 3, 7}, {"aoA", 3, 7}, {"Aoa", 3, 7}, {"AoA", 3, 7}, {"aooa", 4, 7}, {"aooA", 4, 7}, {"Aooa", 4, 7},
+    {"aX", 2, 8}, {"AX", 2, 8}, {"Xa", 2, 8}, {"XA", 2, 8},
+    {"aza", 3, 9}, {"azA", 3, 9}, {"Aza", 3, 9},
 };
 #define PATTERNS ((int)(sizeof(patterns) / sizeof(patterns[0])))
-/* And rows of one class: of small letters as long as this count for one joint, of foreign ones for two. */
+/* And rows of one class: of small letters as long as this are one joint, and a kind; foreign ones count for two. */
 #define GLUED 16
+#define GLUED_KIND 10
 #define UNBROKEN 32
 /* Patterns, as bits, that have a class in their first and in their second place. */
 static uint32_t first_of[256], second_of[256];
@@ -540,7 +541,7 @@ static long count_joints(const unsigned char *text, Py_ssize_t size)
             int which = __builtin_ctz(left);
             if (at >= taken[which] && size - at >= patterns[which].size &&
                 memcmp(text + at, patterns[which].text, patterns[which].size) == 0) {
-                found += patterns[which].counts;
+                found++;
                 taken[which] = at + patterns[which].size;
             }
         }
@@ -557,6 +558,32 @@ static PyObject *joints(PyObject *Py_UNUSED(module), PyObject *shape)
     }
     /* Behind the last byte stands a zero. */
     return PyLong_FromLong(count_joints((const unsigned char *)PyBytes_AS_STRING(shape), PyBytes_GET_SIZE(shape)));
+}
+
+/* kinds(shape): see guard.detect.glance.kinds_in. */
+static PyObject *kinds_of(PyObject *Py_UNUSED(module), PyObject *shape)
+{
+    uint32_t found = 0;
+    Py_ssize_t row = 0;
+    if (!PyBytes_CheckExact(shape)) {
+        PyErr_SetString(PyExc_TypeError, "kinds(shape) takes bytes");
+        return NULL;
+    }
+    const unsigned char *text = (const unsigned char *)PyBytes_AS_STRING(shape);
+    Py_ssize_t size = PyBytes_GET_SIZE(shape);
+    for (Py_ssize_t at = 0; at < size; at++) {
+        row = text[at] == 'a' ? row + 1 : 0;
+        found |= (uint32_t)(row >= GLUED) << GLUED_KIND;
+        /* Behind the last byte stands a zero, which no pattern has. */
+        for (uint32_t left = first_of[text[at]] & second_of[text[at + 1]]; left; left &= left - 1) {
+            int which = __builtin_ctz(left);
+            if (size - at >= patterns[which].size &&
+                memcmp(text + at, patterns[which].text, patterns[which].size) == 0) {
+                found |= UINT32_C(1) << patterns[which].kind;
+            }
+        }
+    }
+    return PyLong_FromLong(__builtin_popcount(found));
 }
 
 /* Characters of the page before that belong to a joint, or to a row of letters. */
@@ -738,6 +765,7 @@ static PyObject *forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 static PyMethodDef methods[] = {
     {"forget", forget, METH_NOARGS, "Let go of the words met of late."},
     {"joints", (PyCFunction)joints, METH_O, "Joints in a stretch of text given as classes."},
+    {"kinds", (PyCFunction)kinds_of, METH_O, "Kinds of joints in a stretch of text given as classes."},
     {"glance", (PyCFunction)(void (*)(void))glance, METH_FASTCALL, "What is counted in every page given as classes."},
     {"recur", (PyCFunction)recur, METH_O, "How many words are on pages, and how many different ones."},
     {"clash", (PyCFunction)(void (*)(void))clash, METH_FASTCALL, "Function words of pages, and those that clash."},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from guard.detect.pages import GLANCE, JOINTS
+from guard.detect.pages import GLANCE, JOINTS, KINDS
 from guard.detect.shape import NOT_LETTERS, NOT_MARKS
 
 #: Marks, letters, small letters in the longest row of them, joints, and rare characters.
@@ -61,6 +61,8 @@ def glance(tail: bytes, shape: bytes) -> Counts:
 
 def kinds_in(shape: bytes) -> int:
     """How many different kinds of joints a stretch of text has: code and notation have a few, salad has most."""
+    if KINDS is not None:
+        return KINDS(shape)
     found = 0
     for kind in _KINDS:
         for joint in kind:

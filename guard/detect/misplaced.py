@@ -14,6 +14,8 @@ from typing import Final
 #: A hyphen behind a word, and a blank before the next; "two- and threefold" has a short word there. Then a hyphen
 #: beside another mark, but not as in "f(-x)" and in names of styles.
 _HANGING: Final = re.compile(r"[A-Za-z]- [A-Za-z]{4}|[A-Za-z]-[.,;:)]|[A-Za-z][,;]-[A-Za-z]")
+#: One of these is in each.
+_HANGS: Final = ("- ", "-.", "-,", "-;", "-:", "-)", ",-", ";-")
 #: Words after which another must follow, at the end of a clause and before a comma.
 _OPEN_ENDS: Final = ("and", "or", "if", "because", "the", "their", "your", "our", "every")
 _OPEN_PARTS: Final = ("of", "from", "into", "the", "their", "your", "our")
@@ -22,7 +24,8 @@ _ENDS: Final = ".;:!?)"
 _UNFINISHED: Final = re.compile(rf"\b(?:{'|'.join(_OPEN_ENDS)})[{_ENDS}]|\b(?:{'|'.join(_OPEN_PARTS)}),")
 #: Two or three blanks within a sentence; more of them make columns.
 _BLANKS: Final = re.compile(r"[a-z,] {2,3}[a-z]")
-#: Three empty lines.
+#: Three empty lines: so many ends of lines.
+_ENDS_OF_GAP: Final = 4
 _GAP: Final = re.compile(r"\n[ \t]*\n[ \t]*\n[ \t]*\n")
 #: Signs that stand in prose, figures or emoji by right. Those of mathematics, arrows, emoji and the marks of scripts
 #: other than Latin are not looked at.
@@ -61,6 +64,11 @@ def gap(text: str) -> bool:
     return "\n\n" in text and _GAP.search(text) is not None
 
 
+def _may_hang(text: str) -> bool:
+    """Whether there is a hyphen beside a mark or a blank."""
+    return "-" in text and any([pair in text for pair in _HANGS])
+
+
 def _strays(sign: str) -> bool:
     if sign < "\x80" or sign.isalnum() or sign in _AT_HOME:
         return False
@@ -92,10 +100,10 @@ def misplaced(text: str) -> tuple[int, int]:
     Returns:
         Of how many kinds, of five; and how many there are in all.
     """
-    hanging = len(_HANGING.findall(text)) if "-" in text else 0
+    hanging = len(_HANGING.findall(text)) if _may_hang(text) else 0
     unfinished = len(_UNFINISHED.findall(text)) if _may_be_unfinished(text) else 0
     gaps = len(_BLANKS.findall(text)) if "  " in text else 0
-    gaps += len(_GAP.findall(text)) if "\n" in text else 0
+    gaps += len(_GAP.findall(text)) if text.count("\n") >= _ENDS_OF_GAP else 0
     signs = stray_signs(text)
     kinds = (hanging > 0) + (unfinished > 0) + (gaps > 0) + (signs > 0) + (signs >= _MANY_SIGNS)
     return kinds, hanging + unfinished + gaps + signs

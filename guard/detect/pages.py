@@ -18,7 +18,7 @@ Say = Callable[
     [bytearray, list[str], int, int, int, int, int, int, int, int, int],
     tuple[int, int, int, int, int, int, int, int, int, int, int, int],
 ]
-#: Classes of characters -> joints in them.
+#: Classes of characters -> joints in them, or kinds of these.
 Joints = Callable[[bytes], int]
 #: Classes of the end of the page before, those of a page -> see `guard.detect.glance.Counts`.
 Glance = Callable[[bytes, bytes], tuple[int, int, int, int, int]]
@@ -36,6 +36,7 @@ except ImportError:
 SCAN: Final[Scan | None] = _pages.scan if _pages is not None else None
 SAY: Final[Say | None] = _pages.say if _pages is not None else None
 JOINTS: Final[Joints | None] = _pages.joints if _pages is not None else None
+KINDS: Final[Joints | None] = _pages.kinds if _pages is not None else None
 GLANCE: Final[Glance | None] = _pages.glance if _pages is not None else None
 RECUR: Final[Recur | None] = _pages.recur if _pages is not None else None
 CLASH: Final[Clash | None] = _pages.clash if _pages is not None else None

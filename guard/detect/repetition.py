@@ -76,10 +76,12 @@ class Repetition:
     while nothing repeats; `letters` is the share of letters in the passage.
     """
 
-    __slots__ = ("_most", "_skipped", "_text", "characters", "letters", "period")
+    __slots__ = ("_most", "_newest", "_skipped", "_text", "characters", "letters", "period")
 
     def __init__(self) -> None:
         self._text = ""
+        #: Blocks that nobody has looked at yet: the text is copied when somebody does.
+        self._newest = ""
         self._most = _KEEP + _SLACK
         self._skipped = 0
         self.period = 0
@@ -94,12 +96,14 @@ class Repetition:
     @property
     def latest(self) -> str:
         """The latest text, half as long as MAX_PERIOD at least once there is so much."""
+        if self._newest:
+            self._text, self._newest = self._text + self._newest, ""
         return self._text
 
     @property
     def passage(self) -> str:
         """One period of the repetition, beginning anywhere in it; empty while nothing repeats."""
-        return self._text[-self.period :] if self.period else ""
+        return self.latest[-self.period :] if self.period else ""
 
     def feed(self, block: str) -> bool:
         """
@@ -108,13 +112,12 @@ class Repetition:
         Returns:
             True while something repeats.
         """
-        text = self._text + block
-        if len(text) > self._most:
-            text = self._trim(text)
-        self._text = text
+        self._newest += block
+        if len(self._text) + len(self._newest) > self._most:
+            self._text = self._trim(self.latest)
         period = self.period
         if period:
-            size = len(block)
+            text, size = self.latest, len(block)
             if text[-size - period : -period] == block:
                 self.characters += size
                 return True
@@ -125,7 +128,7 @@ class Repetition:
         self._skipped += 1
         if self._skipped >= _EVERY or block[1:] == block[:-1]:
             self._skipped = 0
-            self._search(text)
+            self._search(self.latest)
         return self.period > 0
 
     def _trim(self, text: str) -> str:

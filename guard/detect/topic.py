@@ -64,8 +64,8 @@ class TopicBreak:
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
-        # Bytes, for there is hardly a smaller thing to keep a text in.
-        self._text = b""
+        # Bytes, for there is hardly a smaller thing to keep a text in; hardly ever is one moved when the oldest go.
+        self._text = bytearray()
         #: Token of the fall that was looked at last, what came of it, and the characters after it from which there
         #: is more to look at; 0 once it is settled.
         self._onset = -1
@@ -76,12 +76,14 @@ class TopicBreak:
 
     def add(self, page: str) -> None:
         """Take in the newest page."""
-        self._text = (self._text + page.encode("utf-8", "replace"))[-_KEPT:]
+        self._text += page.encode("utf-8", "replace")
+        if len(self._text) > _KEPT:
+            del self._text[:-_KEPT]
 
     @property
     def latest(self) -> bytes:
         """The latest text."""
-        return self._text
+        return bytes(self._text)
 
     def value(self, onset: int, back: int) -> float:
         """
@@ -106,7 +108,7 @@ class TopicBreak:
         return f"{self._fallen:.0%} of the words since then were known from before, {self._usual:.0%} until then"
 
     def _look(self, back: int) -> None:
-        text = self._text.decode("utf-8", "ignore")
+        text = self.latest.decode("utf-8", "ignore")
         cut = len(text) - back
         if cut <= 0:
             self._waits_for = 0

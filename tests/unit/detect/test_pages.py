@@ -17,7 +17,7 @@ from guard.detect import glance as glance_module
 from guard.detect import pages
 from guard.detect import words as words_module
 from guard.detect.familiar import FamiliarScan
-from guard.detect.glance import REACH, glance, joints_in
+from guard.detect.glance import REACH, glance, joints_in, kinds_in
 from guard.detect.grammar import CLASHES, PARTS
 from guard.detect.words import WordScan, WordWindow
 from tests.in_c import in_dev_mode, library
@@ -112,7 +112,9 @@ SHAPES = st.lists(st.sampled_from(CLASSES), max_size=60).map(lambda parts: "".jo
 def test_both_count_the_same_joints(shape: bytes) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(glance_module, "JOINTS", None)
+        patched.setattr(glance_module, "KINDS", None)
         assert C.joints(shape) == joints_in(shape)
+        assert C.kinds(shape) == kinds_in(shape)
 
 
 @given(SHAPES, SHAPES)
@@ -142,9 +144,11 @@ def test_glance_takes_nothing_else(how: tuple[Any, ...]) -> None:
 
 def test_every_joint_of_up_to_four_classes_is_the_same_to_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glance_module, "JOINTS", None)
+    monkeypatch.setattr(glance_module, "KINDS", None)
     for size in range(5):
         for shape in map(bytes, itertools.product(b"aA0 cqoXzR", repeat=size)):
             assert C.joints(shape) == joints_in(shape), shape
+            assert C.kinds(shape) == kinds_in(shape), shape
 
 
 WORDS = [*"of the a which is was to their I", "cat", "Été", "日本", "x1", "_", "\n", "...", "", "ß", "٣", "of the"]
@@ -174,8 +178,9 @@ def test_both_words_of_a_clash_are_function_words() -> None:
 
 @pytest.mark.parametrize("how", [None, "aA", bytearray(b"aA"), ["aA"]])
 def test_joints_take_nothing_else(how: object) -> None:
-    with pytest.raises(TypeError):
-        C.joints(how)
+    for count in (C.joints, C.kinds):
+        with pytest.raises(TypeError):
+            count(how)
 
 
 @pytest.mark.parametrize("how", [None, (), [()], [["a"], None], [["a", b"b"]], [[["a"]]], "ab"])
@@ -282,6 +287,7 @@ def test_nothing_stays() -> None:
         C.scan(word, "é")
         C.scan("éa é é b", "é")
         C.joints(shape)
+        C.kinds(shape)
         C.glance(shape, shape)
         C.recur(clashing)
         C.clash(clashing, PARTS, CLASHES)
