@@ -40,6 +40,9 @@ from guard.wire import Plain
 MOST_PASSED: Final = 3
 #: Tokens that have passed and are not judged yet, at most. Unit: tokens.
 MOST_UNJUDGED: Final = 20
+#: Between two events. None has it inside: JSON writes line ends as two characters.
+_END: Final = b"\n\n"
+_SEVERAL: Final = 2
 _STREAMING: Final = Phase.STREAMING
 _CONTENT: Final = Channel.CONTENT
 
@@ -224,6 +227,20 @@ class Passing(Outgoing, abc.ABC):
         passed = self.pass_on(number, data, now)
         return [SendBody(passed)] if passed else self.read(number, data, now)
 
+    def _one_by_one(self, data: bytes) -> list[Command] | None:
+        """
+        Where a stall made several events come at once, each may pass by itself; None, and nothing done, if it is one.
+        To be asked while chunks pass: what came before was whole events then.
+        """
+        *events, rest = data.split(_END)
+        if len(events) + bool(rest) < _SEVERAL:
+            return None
+        number, now = self._number, self._now
+        out: list[Command] = []
+        for event in events:
+            out += self.data(number, event + _END, now)
+        return out + self.data(number, rest, now) if rest else out
+
     def look(self, now: float) -> list[Command]:
         """Judge what has passed, if that is due. To be called between two events."""
         self._from_lane()
@@ -240,13 +257,13 @@ class Passing(Outgoing, abc.ABC):
         return out
 
     def _judge_plain(self, data: bytes) -> list[Command] | None:
-        """Judge what has passed and one plain chunk more before it is sent; None, and nothing done, if it is none."""
+        """Judge what has passed and plain chunks more before they are sent; None, and nothing done, if it is none."""
         form = self._form
         if form is None or self.live or len(data) > self._settings.max_event_bytes:
             return None
         latest = form.read(data)
         if latest is None:
-            return None
+            return self._one_by_one(data)
         attempt, run = self._current(), self._take_passed()
         before, text, tokens = run.last, run.text, run.tokens
         run.add(latest)

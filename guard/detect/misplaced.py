@@ -66,7 +66,7 @@ def gap(text: str) -> bool:
 
 def _may_hang(text: str) -> bool:
     """Whether there is a hyphen beside a mark or a blank."""
-    return "-" in text and any([pair in text for pair in _HANGS])
+    return "-" in text and any(pair in text for pair in _HANGS)
 
 
 def _strays(sign: str) -> bool:

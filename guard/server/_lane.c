@@ -1,8 +1,8 @@
 /*
  * Plain chunks from the backend's connection to the client's, in one call for each: see guard/server/lane.py.
  *
- * What is taken here is what guard.proto.plain.PlainForm.read takes of one whole HTTP chunk, and it may pass by the
- * rules of guard.core.passing.Passing.pass_on. Whatever is in doubt is not taken: nothing was done then, and the same
+ * What is taken here is what guard.proto.plain.PlainForm.read takes of whole HTTP chunks, as long as they may pass by
+ * the rules of guard.core.passing.Passing.pass_on. Whatever is in doubt is not taken: nothing was done then, and the same
  * bytes go the usual way. No memory is managed here but that of Python's objects: texts and steps wait in arrays of a
  * fixed size, and what would not fit is not taken.
  */
@@ -34,8 +34,8 @@ typedef struct {
     PyObject *transport, *protocol, *pulse, *feed, *clock;
     PyObject *prefix, *middle; /* bytes while it was ever armed, else NULL */
     PyObject *reply;           /* who gets what is not taken, or NULL */
-    PyObject *latest;          /* the HTTP chunk that passed last, or NULL */
-    Py_ssize_t begin, end;     /* where its event begins, and where its text ends in it */
+    PyObject *latest;          /* what holds the HTTP chunk that passed last, or NULL */
+    Py_ssize_t begin, size, end; /* where its event begins, its bytes, and where its text ends in it */
     double slack, share, first, since, gap;
     Py_ssize_t room, most_bytes, text_size;
     int most, unjudged, count;
@@ -46,6 +46,7 @@ typedef struct {
 
 /* One plain chunk. Places are counted from the beginning of the HTTP chunk. */
 typedef struct {
+    Py_ssize_t whole;            /* bytes of the HTTP chunk */
     Py_ssize_t begin, end, kept; /* its event, the end of its text; bytes of the event that the client gets */
     Py_ssize_t characters, text_size;
     int accepted, drafted, tokens;
@@ -154,8 +155,8 @@ static int is_digit(unsigned char byte)
     return byte >= '0' && byte <= '9';
 }
 
-/* Where the data of an HTTP chunk begins, if these bytes are exactly one, as engines write it; else 0. */
-static Py_ssize_t unframed(const unsigned char *data, Py_ssize_t size)
+/* Where the data of an HTTP chunk begins, if these bytes begin with a whole one, as engines write it; else 0. */
+static Py_ssize_t unframed(const unsigned char *data, Py_ssize_t size, Py_ssize_t *whole)
 {
     Py_ssize_t told = 0, at = 0;
     for (; at < size && at < SIZE_DIGITS; at++) {
@@ -167,20 +168,21 @@ static Py_ssize_t unframed(const unsigned char *data, Py_ssize_t size)
             break;
         }
     }
-    if (!told || data[0] == '0' || size != at + told + 4) {
+    *whole = at + told + 4;
+    if (!told || data[0] == '0' || size < *whole) {
         return 0;
     }
-    if (data[at] != '\r' || data[at + 1] != '\n' || data[size - 2] != '\r' || data[size - 1] != '\n') {
+    if (data[at] != '\r' || data[at + 1] != '\n' || data[*whole - 2] != '\r' || data[*whole - 1] != '\n') {
         return 0;
     }
     return at + 2;
 }
 
-/* Read one plain chunk; its text goes behind the text that waits. False, and nothing done, if it is none. */
+/* Read the first chunk, if it is plain; its text goes behind the text that waits. False, and nothing done, if not. */
 static int read_chunk(Lane *self, const unsigned char *data, Py_ssize_t size, Found *found)
 {
     const Py_ssize_t before = PyBytes_GET_SIZE(self->prefix), between = PyBytes_GET_SIZE(self->middle);
-    Py_ssize_t begin = unframed(data, size), event = size - 2 - begin;
+    Py_ssize_t begin = unframed(data, size, &found->whole), event = found->whole - 2 - begin;
     const unsigned char *at, *middle, *tail;
     if (!begin || event > self->most_bytes || event < before + between + TAIL + 2) {
         return 0;
@@ -214,27 +216,32 @@ static int read_chunk(Lane *self, const unsigned char *data, Py_ssize_t size, Fo
     return read_text(at + before, middle, self->text + self->text_size, MOST_TEXT - self->text_size, found);
 }
 
-/* The client's HTTP chunk. */
-static PyObject *client_chunk(const char *data, const Found *found)
+/* Digits of the size of the client's HTTP chunk: it is shorter than the one that came, so three are enough. */
+static int digits_of(const Found *found)
+{
+    Py_ssize_t size = found->kept + LENGTH(CUT) - 2;
+    return size < 0x10 ? 1 : size < 0x100 ? 2 : 3;
+}
+
+/* Bytes of the client's HTTP chunk. */
+static Py_ssize_t size_of(const Found *found)
+{
+    return digits_of(found) + 2 + found->kept + LENGTH(CUT);
+}
+
+/* Write the client's HTTP chunk; where it ends. */
+static char *put_chunk(char *to, const char *data, const Found *found)
 {
     static const char HEX[] = "0123456789abcdef";
-    /* What is left out is longer than what comes in its place: three digits are enough, as they were. */
-    Py_ssize_t kept = found->kept, size = kept + LENGTH(CUT) - 2;
-    int digits = size < 0x10 ? 1 : size < 0x100 ? 2 : 3;
-    PyObject *out = PyBytes_FromStringAndSize(NULL, digits + 2 + size + 2);
-    char *to;
-    if (out == NULL) {
-        return NULL;
-    }
-    to = PyBytes_AS_STRING(out);
-    for (int place = digits - 1; place >= 0; place--) {
+    Py_ssize_t size = found->kept + LENGTH(CUT) - 2;
+    for (int place = digits_of(found) - 1; place >= 0; place--) {
         *to++ = HEX[(size >> (4 * place)) & 0xf];
     }
     *to++ = '\r';
     *to++ = '\n';
-    memcpy(to, data + found->begin, (size_t)kept);
-    memcpy(to + kept, CUT, LENGTH(CUT));
-    return out;
+    memcpy(to, data + found->begin, (size_t)found->kept);
+    memcpy(to + found->kept, CUT, LENGTH(CUT));
+    return to + found->kept + LENGTH(CUT);
 }
 
 /* Whether an attribute is true; -1 with an error. */
@@ -315,8 +322,8 @@ static int may_pass(Lane *self, const Found *found)
     return 1;
 }
 
-/* Remember what passes. */
-static void keep(Lane *self, PyObject *data, const Found *found, double at)
+/* Remember what passes: the chunk at this place in the data. */
+static void keep(Lane *self, PyObject *data, Py_ssize_t place, const Found *found, double at)
 {
     unsigned char *step = self->steps + 3 * self->count;
     PyObject *before = self->latest;
@@ -336,16 +343,54 @@ static void keep(Lane *self, PyObject *data, const Found *found, double at)
     }
     self->since = at;
     self->count += 1;
-    self->begin = found->begin;
+    self->begin = place + found->begin;
+    self->size = found->whole - found->begin - 2;
     self->end = found->end - found->begin;
     self->latest = Py_NewRef(data);
     Py_XDECREF(before);
 }
 
-/* 0 if it is not taken, 1 if it has passed, 2 if somebody has to look besides; -1 with an error. */
-static int pass_on(Lane *self, PyObject *data)
+/*
+ * Keep the plain chunks that the data begins with and that may pass; what the client gets for them.
+ *
+ * NULL without an error if there is none. `taken` becomes the bytes of data that they are.
+ */
+static PyObject *take_chunks(Lane *self, PyObject *data, double at, Py_ssize_t *taken)
 {
+    const Py_ssize_t size = PyBytes_GET_SIZE(data);
+    const char *text = PyBytes_AS_STRING(data);
+    PyObject *out = NULL;
+    char *to = NULL;
     Found found;
+    *taken = 0;
+    while (self->armed && *taken < size && self->count < MOST_STEPS) {
+        if (!read_chunk(self, (const unsigned char *)text + *taken, size - *taken, &found) || !may_pass(self, &found)) {
+            break;
+        }
+        if (out == NULL) {
+            /* All that may follow is longer than what comes in its place. */
+            out = PyBytes_FromStringAndSize(NULL, found.whole == size ? size_of(&found) : size);
+            if (out == NULL) {
+                return NULL;
+            }
+            to = PyBytes_AS_STRING(out);
+        }
+        to = put_chunk(to, text + *taken, &found);
+        keep(self, data, *taken, &found, at);
+        *taken += found.whole;
+    }
+    if (out != NULL && to - PyBytes_AS_STRING(out) < PyBytes_GET_SIZE(out)) {
+        _PyBytes_Resize(&out, to - PyBytes_AS_STRING(out));
+    }
+    return out;
+}
+
+/*
+ * 0 if nothing is taken, 1 if it has passed, 2 if somebody has to look besides; -1 with an error. `taken` becomes the
+ * bytes that have passed: where a stall made several chunks come at once, those that may.
+ */
+static int pass_on(Lane *self, PyObject *data, Py_ssize_t *taken)
+{
     PyObject *now, *out, *done;
     double at;
     int truth;
@@ -361,18 +406,11 @@ static int pass_on(Lane *self, PyObject *data)
     if (now == NULL) {
         return -1;
     }
-    if (!self->armed || self->count >= MOST_STEPS ||
-        !read_chunk(self, (const unsigned char *)PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), &found) ||
-        !may_pass(self, &found)) {
-        Py_DECREF(now);
-        return 0;
-    }
-    out = client_chunk(PyBytes_AS_STRING(data), &found);
+    out = take_chunks(self, data, at, taken);
     if (out == NULL) {
         Py_DECREF(now);
-        return -1;
+        return PyErr_Occurred() ? -1 : 0;
     }
-    keep(self, data, &found, at);
     truth = self->pulse == Py_None ? 0 : PyObject_SetAttr(self->pulse, since_, now);
     Py_DECREF(now);
     done = truth < 0 ? NULL : PyObject_CallMethodOneArg(self->transport, write_, out);
@@ -385,10 +423,27 @@ static int pass_on(Lane *self, PyObject *data)
     return truth < 0 ? -1 : truth || self->due ? 2 : 1;
 }
 
+/* What was not taken goes to the reply. */
+static PyObject *hand_on(PyObject *reply, PyObject *data, Py_ssize_t taken)
+{
+    PyObject *rest, *done;
+    if (!taken) {
+        return PyObject_CallMethodOneArg(reply, data_received, data);
+    }
+    rest = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + taken, PyBytes_GET_SIZE(data) - taken);
+    if (rest == NULL) {
+        return NULL;
+    }
+    done = PyObject_CallMethodOneArg(reply, data_received, rest);
+    Py_DECREF(rest);
+    return done;
+}
+
 static PyObject *take(Lane *self, PyObject *data)
 {
-    int code = pass_on(self, data);
-    return code < 0 ? NULL : PyLong_FromLong(code);
+    Py_ssize_t taken = 0;
+    int code = pass_on(self, data, &taken);
+    return code < 0 ? NULL : PyLong_FromLong(code && taken < PyBytes_GET_SIZE(data) ? 3 : code);
 }
 
 /* The error that is set, which is not any more. */
@@ -411,9 +466,11 @@ static PyObject *caught(void)
 
 static PyObject *feed(Lane *self, PyObject *data)
 {
-    int code = self->open ? pass_on(self, data) : 0;
+    Py_ssize_t taken = 0;
+    int code = self->open ? pass_on(self, data, &taken) : 0;
+    int rest = code == 0 || (code > 0 && taken < PyBytes_GET_SIZE(data));
     PyObject *reply = self->reply, *done, *error;
-    if (code == 1) {
+    if (code == 1 && !rest) {
         Py_RETURN_NONE;
     }
     if (code < 0 && (reply == NULL || !PyErr_ExceptionMatches(PyExc_Exception))) {
@@ -423,8 +480,9 @@ static PyObject *feed(Lane *self, PyObject *data)
         Py_RETURN_NONE;
     }
     Py_INCREF(reply);
-    if (code == 0) {
-        done = PyObject_CallMethodOneArg(reply, data_received, data);
+    if (rest) {
+        /* Whoever reads that looks first, if a look is due, and sees for himself that the client is full. */
+        done = hand_on(reply, data, taken);
     } else if (code == 2) {
         done = PyObject_CallMethodNoArgs(reply, lane_passed);
     } else {
@@ -497,7 +555,7 @@ static PyObject *drain(Lane *self, PyObject *Py_UNUSED(ignored))
     }
     found = Py_BuildValue(
         "(y#ns#y#dddOdn)",
-        PyBytes_AS_STRING(latest) + self->begin, PyBytes_GET_SIZE(latest) - self->begin - 2,
+        PyBytes_AS_STRING(latest) + self->begin, self->size,
         self->end,
         self->text, self->text_size,
         (const char *)self->steps, (Py_ssize_t)(3 * self->count),
@@ -580,7 +638,7 @@ static PyObject *new_lane(PyTypeObject *type, PyObject *args, PyObject *names)
 
 static PyMethodDef methods[] = {
     {"arm", (PyCFunction)(void (*)(void))arm, METH_FASTCALL, "Let chunks of a form pass from now on."},
-    {"take", (PyCFunction)take, METH_O, "Pass what came on, if it may: 0 no, 1 yes, 2 yes and somebody has to look."},
+    {"take", (PyCFunction)take, METH_O, "Pass chunks on: 0 none, 1 all, 2 all and somebody has to look, 3 a part."},
     {"feed", (PyCFunction)feed, METH_O, "The same, and what it does not take goes to the reply it serves."},
     {"serve", (PyCFunction)serve, METH_O, "Whose pieces come; None for nobody's. Not open then."},
     {"drain", (PyCFunction)drain, METH_NOARGS, "Let nothing pass any more; what has passed, or None."},

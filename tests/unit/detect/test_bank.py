@@ -53,7 +53,7 @@ def test_a_reading_is_a_float_even_where_it_counts(name: str) -> None:
     windows = [Window(240 if unit is Unit.CHARACTERS else 32, unit) for unit in units] or [None]
     refs = [SignalRef(name, window) for window in windows]
     bank = bank_for(refs, told=CATALOGUE[name].needs_logprobs)
-    broken = "the k(eeper l;it жthe ]lamp an}d wr,ote 1do\"wn ,,of~ sh{ips paSsed ^bef/ore\n"
+    broken = 'the k(eeper l;it жthe ]lamp an}d wr,ote 1do"wn ,,of~ sh{ips paSsed ^bef/ore\n'
     for number in range(120):
         kept, said = (3, f"he lit lamp {number} and slept. ") if number < 60 else (0, broken)
         step = StepAcceptance(accepted=kept, drafted=3, tokens=kept + 1, exact=True)

@@ -48,6 +48,15 @@ def framed(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def unframed(data: bytes) -> bytes:
+    """The data of any number of HTTP chunks."""
+    found = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        found, data = found + data[: int(size, 16)], data[int(size, 16) + 2 :]
+    return found
+
+
 class Ends:
     """The client's connection, what runs beside it, and a clock."""
 
@@ -161,8 +170,8 @@ def test_what_acceptance_may_lose_is_bounded_and_what_is_refused_leaves_no_trace
     "data",
     [
         chunk("a"),
-        framed(chunk("a")) * 2,
         framed(chunk("a"))[:-1],
+        framed(b"no") + framed(chunk("a")),
         b"0" + framed(chunk("a")),
         framed(chunk("a"))[1:],
         framed(chunk("a")).replace(b"\r\n", b"\n"),
@@ -177,7 +186,7 @@ def test_what_acceptance_may_lose_is_bounded_and_what_is_refused_leaves_no_trace
         None,
     ],
 )
-def test_what_is_not_one_whole_chunk_of_the_form_is_left_alone(data: Any) -> None:
+def test_what_does_not_begin_with_a_whole_chunk_of_the_form_is_left_alone(data: Any) -> None:
     ends = Ends()
     lane = armed(ends)
     assert lane.take(data) == 0
@@ -369,6 +378,58 @@ def test_the_reply_it_serves_gets_what_does_not_pass() -> None:
     assert sys.getrefcount(reply) == before
 
 
+PLAIN = [framed(chunk(text, 1, 2)) for text in ("one ", "two ", "three ")]
+
+
+@pytest.mark.parametrize(
+    "rest", [b"", PLAIN[0][:9], PLAIN[0][:-1], framed(b": still here\n\n") + PLAIN[0], b"0\r\n\r\n"]
+)
+def test_several_chunks_that_came_at_once_pass_as_one_by_one(rest: bytes) -> None:
+    ends, others, reply = Ends(), Ends(), Reply()
+    lane, other = armed(ends), armed(others)
+    lane.serve(reply)
+    lane.open = True
+    lane.feed(b"".join(PLAIN) + rest)
+    for raw in PLAIN:
+        assert other.take(raw) == 1
+    assert ends.written == [b"".join(others.written)]
+    assert reply.got == [rest] * bool(rest)
+    assert lane.drain() == other.drain()
+
+
+def test_of_several_chunks_those_pass_that_may() -> None:
+    ends, reply = Ends(), Reply()
+    lane = armed(ends, math.inf, 0.0, 5, 0, 20, 999)
+    lane.serve(reply)
+    lane.open = True
+    lane.feed(b"".join(PLAIN))
+    assert reply.got == [PLAIN[2]], "whoever reads on looks first"
+    assert lane.due
+    assert lane.drain()[2] == "one two "
+    assert armed(Ends(), math.inf, 0.0, 5, 0, 20, 999).take(b"".join(PLAIN)) == 3
+
+
+def test_a_look_is_due_after_several_as_after_one() -> None:
+    ends, reply = Ends(), Reply()
+    lane = armed(ends, math.inf, 0.0, 9, 0, 20, 999)
+    lane.serve(reply)
+    lane.open = True
+    lane.feed(b"".join(PLAIN))
+    assert reply.got == ["passed"]
+
+
+def test_more_steps_at_once_than_are_kept_wait_for_a_look() -> None:
+    ends, reply = Ends(), Reply()
+    lane = armed(ends)
+    lane.serve(reply)
+    lane.open = True
+    one = framed(chunk("a", 0, 1))
+    lane.feed(one * 50)
+    passed = len(lane.drain()[3]) // 3
+    assert 0 < passed <= MOST_UNJUDGED
+    assert reply.got == [one * (50 - passed)]
+
+
 def test_the_reply_it_serves_is_told_of_what_fails() -> None:
     reply, raised = Reply(), [RuntimeError("late"), KeyboardInterrupt()]
 
@@ -416,6 +477,37 @@ class Played:
         self.perform(self.exchange.handle(UpstreamData(1, data), now))
         if self.exchange.due:
             self.perform(self.exchange.look(now))
+
+    def say_at_once(self, pieces: list[bytes], now: float) -> None:
+        """All of them in one read."""
+        self.ends.now = now
+        if self.lane is None:
+            self.say(b"".join(pieces), now)
+            return
+        self.lane.serve(self)
+        self.lane.open = True
+        self.lane.feed(b"".join(map(framed, pieces)))
+        self.taken += self.flush()
+
+    def flush(self) -> int:
+        """The client has what the lane wrote; how often it did."""
+        writes = len(self.ends.written)
+        self.sent += unframed(b"".join(self.ends.written))
+        self.ends.written.clear()
+        return writes
+
+    def data_received(self, data: bytes) -> None:
+        self.taken += self.flush()
+        self.perform(self.exchange.handle(UpstreamData(1, unframed(data)), self.ends.now))
+        if self.exchange.due:
+            self.perform(self.exchange.look(self.ends.now))
+
+    def lane_passed(self) -> None:
+        self.taken += self.flush()
+        self.perform(self.exchange.look(self.ends.now))
+
+    def lane_broke(self, error: Exception) -> None:
+        raise error
 
     @property
     def going(self) -> bool:
@@ -522,5 +614,55 @@ def test_any_stream_is_the_same_with_it(pieces: list[bytes | None], judge: Judge
     assert said or not any(pieces)
 
 
+LUMP = st.lists(PIECE.filter(bool), min_size=1, max_size=9)
+
+
+@given(st.lists(LUMP, min_size=1, max_size=6), st.sampled_from(JUDGES))
+def test_any_stream_is_the_same_with_it_where_it_comes_in_lumps(lumps: list[list[bytes]], judge: Judge) -> None:
+    plays = (Played(judge, lane=False), Played(judge, lane=True))
+    for play in plays:
+        play.say(plain("It ", 1, 0, 3), 0.5)
+        for number, lump in enumerate(lumps):
+            if play.going:
+                play.say_at_once(lump, 1.0 + number)
+        play.end()
+    agree(plays)
+
+
+@given(LUMP, st.booleans())
+def test_a_lump_is_what_its_pieces_are(lump: list[bytes], lane: bool) -> None:
+    at_once, one_by_one = Played(JUDGES[1], lane=lane), Played(JUDGES[1], lane=lane)
+    for play in (at_once, one_by_one):
+        play.say(plain("It ", 1, 0, 3), 0.5)
+        for part in [lump] if play is at_once else [[piece] for piece in lump]:
+            play.say_at_once(part, 1.0)
+        play.end()
+    assert at_once.sent == one_by_one.sent
+    assert at_once.told == one_by_one.told
+    # What comes in one read is held together where it goes the long way.
+    assert {**at_once.account(), "held_tokens_max": 0} == {**one_by_one.account(), "held_tokens_max": 0}
+
+
+@pytest.mark.parametrize("size", [2, 7, 40])
+def test_recorded_streams_are_the_same_where_they_come_in_lumps(size: int) -> None:
+    lumps = stopped = taken = 0
+    for case in itertools.islice(read_cases(TRACES / "unseen.jsonl.gz"), 0, None, 4):
+        plays = [Played(JUDGES[0], case.prompt or "hi", case.num_speculative_tokens or 3, lane=on) for on in (0, 1)]
+        said = [plain(one.text, one.tokens, max(one.accepted or 0, 0), max(one.drafted, 0)) for one in case.chunks]
+        for play in plays:
+            for start in range(0, len(said), size):
+                if play.going:
+                    play.say_at_once(said[start : start + size], 1.0 + 0.01 * start)
+            if play.going:
+                play.end()
+        taken += agree((plays[0], plays[1]))
+        lumps += len(said) // size
+        stopped += not plays[0].going
+    assert taken > 0.2 * lumps
+    assert stopped > 1
+
+
 def test_all_of_this_holds_where_python_checks_its_memory() -> None:
-    in_dev_mode(__file__, "cut or fails or meanwhile or stays or any_stream or takes_what or armed or serves")
+    in_dev_mode(
+        __file__, "cut or fails or meanwhile or stays or any_stream or takes_what or armed or serves or several"
+    )
