@@ -7,7 +7,8 @@ read as in test_answers_alike: the draft guesses every token.
 
 from __future__ import annotations
 
-from itertools import product
+import math
+from itertools import accumulate, product, repeat
 
 import pytest
 
@@ -20,6 +21,8 @@ from tests.unit.policy.test_answers_alike import lines, samples
 #: What is stopped: a counter that climbs behind the same words, and nothing else, for forty rows.
 GIVEN_UP = {"external", "handlers"}
 ISLANDS = ("bora_bora", "pago_pago", "moto_moto", "fafa_fafa")
+#: From one on, each the cosine of the one before.
+COSINES = list(accumulate(repeat(0.0, 100), lambda x, _: math.cos(x), initial=1.0))
 PIANO = [(key, 27.5 * 2 ** ((key - 21) / 12)) for key in range(21, 109)]
 
 ANSWERS = {
@@ -192,6 +195,54 @@ ANSWERS = {
         "In which order do the bells of a church with six bells ring?",
         lines("{}\n", [("1 2 3 4 5 6",)] * 3) + "2 1 4 3 6 5\n2 4 1 6 3 5\n4 2 6 1 5 3\n4 6 2 5 1 3\n6 4 5 2 3 1\n"
         "6 5 4 3 2 1\n5 6 3 4 1 2\n5 3 6 1 4 2\n3 5 1 6 2 4\n3 1 5 2 6 4\n1 3 2 5 4 6\n1 2 3 4 5 6\n",
+    ),
+    # Numbers that come again under climbing ones: written before the rule on those was tried.
+    "square root": (
+        "How does Heron find the square root of two?",
+        "1. 1.00000000000000\n2. 1.50000000000000\n3. 1.41666666666667\n4. 1.41421568627451\n5. 1.41421356237469\n"
+        + lines("{}. 1.41421356237310\n", [(n,) for n in range(6, 21)]),
+    ),
+    "fixed point": (
+        "What happens if I press the cosine key again and again?",
+        lines("| {} | {} |\n", [(n, f"{x:.13f}") for n, x in enumerate(COSINES)]),
+    ),
+    "a seventh again": (
+        "Work out 1/7, 2/14, 3/21, 4/28 and so on, to fifteen places.",
+        lines("{}. 0.142857142857143\n", [(n,) for n in range(1, 17)]),
+    ),
+    "charge": (
+        "What is the charge of the electron in each edition of the handbook?",
+        "1. 1.602176462e-19\n2. 1.60217653e-19\n3. 1.602176487e-19\n4. 1.602176565e-19\n5. 1.6021766208e-19\n"
+        + lines("{}. 1.602176634e-19\n", [(n,) for n in range(6, 16)]),
+    ),
+    "started at once": (
+        "When did the jobs of last night start?",
+        lines("{}. 2025-11-07 03:14:26\n", [(n,) for n in range(1, 15)]),
+    ),
+    "parcels": (
+        "Under which number are our parcels tracked?",
+        lines("{}. 340434161094042557\n", [(n,) for n in range(1, 13)]),
+    ),
+    "balances": (
+        "How much is left in the wallets?",
+        lines("{}) 0.000000000000000000\n", [(n,) for n in range(1, 13)]),
+    ),
+    "standing order": (
+        "What do I pay into the fund?",
+        lines("{}. 1,250.75\n", [(n,) for n in range(1, 25)]),
+    ),
+    "hotline": (
+        "Whom do I call in Rome, Milan, Turin and all the other towns?",
+        lines("{}. 800 123 456\n", [(n,) for n in range(1, 13)]),
+    ),
+    "diary": (
+        "Write the diary of a keeper of a lighthouse.",
+        lines("{}. June: {} ships, wind {}.{}, barometer {}.{}\n",
+              [(n, n * 5 % 7, n * 3 % 9, n % 10, 29, 70 + n * 7 % 30) for n in range(1, 31)]),
+    ),
+    "logarithms": (
+        "What are the common logarithms up to twenty?",
+        lines("{}. {:.15f}\n", [(n, math.log10(n)) for n in range(1, 21)]),
     ),
 }  # fmt: skip
 
