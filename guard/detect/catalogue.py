@@ -230,6 +230,11 @@ _ALL = (
         "Rows in a row that are a row of the same list or table which had no figures (`red`, then `red 1`, `red 2`), "
         "but for their figures; 0 where the prompt names as great a number, or may ask for stand-ins.",
     ),
+    _spec(
+        "same_numbers", 0, math.inf, "rows", (), False,
+        "Rows of a list or table, from its first on, that all hold one number of twelve figures and more, six of them "
+        "different, under numbers that climb by one; 0 where the prompt has figures or may ask for some.",
+    ),
     SignalSpec(
         "sameness", 0, 1, "share", (Unit.TOKENS,), False,
         "1 less the bytes for each of the latest tokens that it takes to write them down for who knows half as many "

@@ -11,6 +11,9 @@ row before, and only where what was asked for is not to be multiplied: ten rows 
 
 Whoever has run out of names puts figures to one that stood there without (red, blue, red 1, red 2), or to the words
 over the columns. Such rows are counted apart.
+
+So are rows that all hold one number of many figures under climbing ones, in a list or a table, from its first row on:
+what is measured or worked out differs in its last figures, and what settles began somewhere else.
 """
 
 from __future__ import annotations
@@ -44,6 +47,14 @@ _LEAST_NAME: Final = 8
 _FEW_AGAIN: Final = 6
 #: Rows of a list that are remembered.
 _KEPT: Final = 32
+#: What stands around the number of a row, and the only number in it: no date, no time, no telephone.
+_AROUND: Final = " \t\n.):|*_`"
+_ONE_NUMBER: Final = re.compile(r"[-+]?[0-9][0-9.,]*")
+#: Figures such a number has at least, and different ones: prices and zeros come again by right.
+_LEAST_FIGURES: Final = 12
+_LEAST_DIFFERENT: Final = 6
+#: Rows that say nothing yet.
+_FEW_ALIKE: Final = 2
 #: Rows for each that the prompt asks for, and so many more, from which there are too many.
 _MOST: Final = 1.5
 _MORE: Final = 3
@@ -54,7 +65,8 @@ class ItemRun:
     Follows the list or table the text ends in.
 
     `run` is the number of items in a row that are the same, `stale` that of rows that stood in it before, figures
-    aside, `figures` that of rows of figures that are numbered; `characters` is what the longest of them covers.
+    aside, `figures` that of rows of figures that are numbered, `alike` that of such rows that are the same but for their
+    number; `characters` is what the longest of them covers.
 
     Args:
         size: Characters in a page.
@@ -62,8 +74,8 @@ class ItemRun:
     """
 
     __slots__ = (
-        "_bare", "_last", "_line", "_number", "_prompt", "_said", "_size", "_skip", "again", "characters", "figures",
-        "rows", "run", "stale",
+        "_bare", "_last", "_line", "_number", "_prompt", "_said", "_size", "_skip", "_value", "again", "alike",
+        "characters", "figures", "rows", "run", "stale",
     )  # fmt: skip
 
     def __init__(self, size: int, prompt: Prompt) -> None:
@@ -78,7 +90,9 @@ class ItemRun:
         self._skip = False
         #: First figure of the row before; -1 where it had none.
         self._number = -1
-        self.run = self.stale = self.figures = self.again = self.characters = 0
+        #: What the first row of figures holds beside its number; None before there is one.
+        self._value: str | None = None
+        self.run = self.stale = self.figures = self.again = self.alike = self.characters = 0
         #: Rows of the list or table.
         self.rows = 0
 
@@ -108,8 +122,8 @@ class ItemRun:
             self._last = ""
             del self._said[:]
             del self._bare[:]
-            self.run = self.stale = self.figures = self.again = self.characters = self.rows = 0
-            self._number = -1
+            self.run = self.stale = self.figures = self.again = self.alike = self.characters = self.rows = 0
+            self._number, self._value = -1, None
             return
         marker = _MARKER.match(line)
         item = line[marker.end() :].strip().casefold() if marker is not None else ""
@@ -149,7 +163,16 @@ class ItemRun:
         number = int(found[0]) if found is not None and len(found[0]) <= _DIGITS else -1
         follows = number == self._number + 1 and self._number >= 0
         self._number = number
+        if found is not None:
+            self._compare(line[found.end() :].strip(_AROUND), follows)
         return follows
+
+    def _compare(self, value: str, follows: bool) -> None:
+        """Count a row that holds the same as all rows of figures before it; another one is the end of that."""
+        if self._value is None:
+            self._value, self.alike = value, 1
+        else:
+            self.alike = self.alike + 1 if self.alike and follows and value == self._value else 0
 
     def __call__(self) -> float:
         """Items in a row that are the same, or rows of which there are too many; 0 where the prompt asks for them."""
@@ -166,6 +189,16 @@ class ItemRun:
         if count > _FEW_AGAIN and (prompt.times >= count or prompt.stand_ins):
             return 0.0
         return float(count)
+
+    def same_numbers(self) -> float:
+        """Rows that hold one and the same long number, all of their list; 0 where the prompt is about figures."""
+        value = self._value
+        if self.alike <= _FEW_ALIKE or value is None or _ONE_NUMBER.fullmatch(value) is None:
+            return 0.0
+        figures = [figure for figure in value if "0" <= figure <= "9"]
+        if len(figures) < _LEAST_FIGURES or len(set(figures)) < _LEAST_DIFFERENT or self._prompt.numeric:
+            return 0.0
+        return float(self.alike)
 
     def pages(self) -> int:
         """Pages that all but the first of them cover, rounded up."""

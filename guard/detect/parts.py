@@ -24,6 +24,7 @@ _WHY: Final = {
     "special_tokens": "{value:.0f} special tokens stand written out",
     "glued_words": "{value:.0%} of characters are words glued together",
     "renumbered": "{value:.0f} rows in a row are one that stood there, with figures put to it",
+    "same_numbers": "{value:.0f} rows in a row hold the same number",
     "same_items": "{value:.0f} list items in a row say nothing new",
     "counting": "{value:.0f} numbers in a row count up by one",
     "counted_words": "{value:.0f} sentences in a row differ in a numeral alone",

@@ -267,6 +267,11 @@ class Prompt:
             return True
         return _FIGURED.search(request) is not None or _PATTERN.search(request) is not None
 
+    @cached_property
+    def numeric(self) -> bool:
+        """True when the prompt has figures of its own, or may ask for some."""
+        return self.figures or _NUMBER.search(self._text) is not None
+
     def has_words(self, words: Collection[str]) -> bool:
         """
         Whether the prompt has all of the words that have four letters and more, of which there is one.

@@ -219,6 +219,10 @@ class Pages:
         run = self._items = self._items or ItemRun(self._size, self._prompt)
         return Parts(run.renumbered, run.pages)
 
+    def _same_numbers(self, _: int | None) -> Parts:
+        run = self._items = self._items or ItemRun(self._size, self._prompt)
+        return Parts(run.same_numbers, run.pages)
+
     def _latest(self, value: Callable[[str], int], asked: str) -> Parts:
         """What is worked out from the latest text when it is read, up to the latest page."""
         loop, prompt = self._loop, self._prompt
@@ -363,6 +367,7 @@ _MAKERS: Final[dict[str, Callable[[Pages, int | None], Parts]]] = {
     "unpunctuated": Pages._unpunctuated,
     "same_items": Pages._same_items,
     "renumbered": Pages._renumbered,
+    "same_numbers": Pages._same_numbers,
     "word_recurrence": lambda self, pages: self._say(pages, "value"),
     "recurrence_fall": lambda self, pages: self._say(pages, "fall"),
     "function_words": lambda self, pages: self._say(pages, "function_words"),
