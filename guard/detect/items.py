@@ -48,7 +48,7 @@ _FEW_AGAIN: Final = 6
 #: Rows of a list that are remembered.
 _KEPT: Final = 32
 #: What stands around the number of a row, and the only number in it: no date, no time, no telephone.
-_AROUND: Final = " \t\n.):|*_`"
+_AROUND: Final = " \t\n.,):|*_`"
 _ONE_NUMBER: Final = re.compile(r"[-+]?[0-9][0-9.,]*")
 #: Figures such a number has at least, and different ones: prices and zeros come again by right.
 _LEAST_FIGURES: Final = 12
@@ -65,7 +65,7 @@ class ItemRun:
     Follows the list or table the text ends in.
 
     `run` is the number of items in a row that are the same, `stale` that of rows that stood in it before, figures
-    aside, `figures` that of rows of figures that are numbered, `alike` that of such rows that are the same but for their
+    aside, `figures` that of rows of figures that are numbered, `alike` that of those which are the same but for that
     number; `characters` is what the longest of them covers.
 
     Args:
@@ -163,7 +163,9 @@ class ItemRun:
         number = int(found[0]) if found is not None and len(found[0]) <= _DIGITS else -1
         follows = number == self._number + 1 and self._number >= 0
         self._number = number
-        if found is not None:
+        if found is None:
+            self.alike = 0
+        else:
             self._compare(line[found.end() :].strip(_AROUND), follows)
         return follows
 

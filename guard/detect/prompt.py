@@ -91,6 +91,14 @@ _FIGURED = re.compile(
     r"fixed[- ]point|dumps?|calendars?|timetables?|schedules?|records?|placeholders?|fake|invent(?:ed)?)\b",
     re.IGNORECASE,
 )
+#: What asks for a number that may come out the same each time: one to be worked out, or that names something.
+_RESULT = re.compile(
+    r"\b(?:calculat\w*|comput\w*|work(?:s|ed|ing)? (?:\w+ )?out|formula[es]?|equations?|roots?|sums?|products?|"
+    r"averages?|means?|constants?|solv\w+|solutions?|evaluat\w+|integra\w+|limits?|derivatives?|probabilit\w+|logarithms?|"
+    r"(?:co)?sines?|pi|precis\w+|accura\w+|exact\w*|approximat\w+|track\w*|ids?|identif\w+|(?:tele)?phones?|"
+    r"accounts?|balances?|prices?|amounts?|timestamps?)\b",
+    re.IGNORECASE,
+)
 #: What asks for something to be worked through or done round by round, whose frame comes back.
 _WORKED = re.compile(
     r"\b(?:hanoi|recurs\w+|factorials?|knit\w*|crochet\w*|moves|prints?|outputs?|simulat\w+|truth|mazes?|primes?|"
@@ -269,8 +277,8 @@ class Prompt:
 
     @cached_property
     def numeric(self) -> bool:
-        """True when the prompt has figures of its own, or may ask for some."""
-        return self.figures or _NUMBER.search(self._text) is not None
+        """True when the prompt has figures of its own, or may ask for some, or for a result."""
+        return self.figures or _NUMBER.search(self._text) is not None or _RESULT.search(self._request) is not None
 
     def has_words(self, words: Collection[str]) -> bool:
         """

@@ -185,3 +185,69 @@ def test_the_prompt_may_want_as_many(prompt: str, found: float) -> None:
 )
 def test_names_that_had_figures_from_the_first_are_names(text: str) -> None:
     assert renumbered(text) == 0.0
+
+
+def same_numbers(text: str, prompt: str = "Which towns lie on the river?", page: int = PAGE) -> float:
+    items = ItemRun(page, Prompt(prompt))
+    for start in range(0, len(text), page):
+        items.feed(text[start : start + page])
+    return items.same_numbers()
+
+
+LONG = "128.06661657119578"
+HEADER = "| Town | Length |\n|---|---|\n"
+
+
+@pytest.mark.parametrize("page", [1, 7, 64, 500])
+@pytest.mark.parametrize("marker", ["{}. ", "{}) ", "**{}.** ", "{}, -", "| {} | "])
+def test_rows_that_hold_one_long_number_are_counted(marker: str, page: int) -> None:
+    assert same_numbers("Towns by length:\n" + numbered(LONG, 9, marker), page=page) == 9.0
+    assert same_numbers(HEADER + numbered(f"{LONG} |", 9, marker), page=page) == 9.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # values that settle, a row that differs, or a number that does not climb
+        "1. 1.00000000000000\n2. 1.50000000000000\n" + "".join(f"{n}. 1.41421356237310\n" for n in range(3, 30)),
+        numbered(LONG, 20) + "21. 128.06661657119579\n",
+        numbered(LONG, 20) + "22. 128.06661657119578\n",
+        numbered(LONG, 20) + "21. Ravenna\n",
+        numbered(LONG, 20) + "22. Ravenna\n" + "".join(f"{n}. {LONG}\n" for n in range(23, 30)),
+        numbered(LONG, 20) + "And so they lie.\n",
+        f"7. {LONG}\n" * 20,
+        f"{LONG}\n" * 20,
+        numbered(LONG, 2),
+        # short ones, those of few different figures, and what is no number
+        numbered("1,250.75", 20),
+        numbered("0.000000000000000000", 20),
+        numbered("1.333333333333333", 20),
+        numbered("2025-11-07 03:14:26", 20),
+        numbered("800 123 456 790", 20),
+        numbered("1.602176634e-19", 20),
+        numbered("0x1602176634af0", 20),
+        numbered("", 20),
+    ],
+)
+def test_values_that_settle_short_numbers_dates_and_names_are_not(text: str) -> None:
+    assert same_numbers(text) == 0.0
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "",
+        "Which towns lie on the river? I know of 12.",
+        "Wie heißen alle diese Orte?",
+        "Give me the values of the table.",
+        "Work it out by every formula there is.",
+        "What does the program print?",
+        f"Write {LONG} in each line.",
+    ],
+)
+def test_numbers_may_be_asked_for(prompt: str) -> None:
+    assert same_numbers(numbered(LONG, 20), prompt) == 0.0
+
+
+def test_a_list_after_another_begins_anew() -> None:
+    assert same_numbers(numbered("Ravenna and Siena", 9) + "Lengths:\n" + numbered(LONG, 5)) == 5.0
