@@ -149,6 +149,24 @@ def test_which_prompts_may_ask_for_rows_of_figures(text: str, figures: bool) -> 
     assert Prompt(text).figures == figures
 
 
+@pytest.mark.parametrize(
+    ("text", "numeric"),
+    [
+        ("List the capitals of ten European countries.", False),
+        ("Is honesty always best?", False),
+        ("Which towns have more than 5000 people?", True),
+        ("Work it out by hand.", True),
+        ("Which formulas give pi?", True),
+        ("What are the phones of all offices?", True),
+        ("Invent a matrix.", True),
+        ("Opowiedz o starym zegarze.", True),
+        ("", True),
+    ],
+)
+def test_which_prompts_are_about_figures_or_ask_for_a_result(text: str, numeric: bool) -> None:
+    assert Prompt(text).numeric == numeric
+
+
 def test_whether_the_prompt_has_all_words_of_a_text() -> None:
     prompt = Prompt("Wish my aunt a Happy Birthday.")
     assert prompt.has_words(["happy", "birthday", "to", "you"])
