@@ -762,11 +762,82 @@ static PyObject *forget(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
     Py_RETURN_NONE;
 }
 
+/* Planes of Unicode with letters in use. */
+#define KNOWN 0x30000
+/* Of each character met so far: its class, and its number in guard.detect.rare, never 0; 0 while it was not met. */
+static unsigned char met_class[KNOWN], met_sight[KNOWN];
+
+/* Ask what a character is, and keep it where there is room. False with an error. */
+static int ask(PyObject *learn, Py_UCS4 code, unsigned char *class, unsigned char *sight)
+{
+    PyObject *character = PyUnicode_FromOrdinal((int)code), *told;
+    long number;
+    if (character == NULL) {
+        return 0;
+    }
+    told = PyObject_CallOneArg(learn, character);
+    Py_DECREF(character);
+    if (told == NULL) {
+        return 0;
+    }
+    number = PyLong_AsLong(told);
+    Py_DECREF(told);
+    if (number < 0 || number > 0xffff || !(number & 0xff)) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "class << 8 | sight, which is not 0");
+        }
+        return 0;
+    }
+    *class = (unsigned char)(number >> 8);
+    *sight = (unsigned char)(number & 0xff);
+    if (code < KNOWN) {
+        met_class[code] = *class;
+        met_sight[code] = *sight;
+    }
+    return 1;
+}
+
+/* see(page, learn): (classes, sights), a byte of each for every character; learn(character): class << 8 | sight. */
+static PyObject *see(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *classes, *sights;
+    if (count != 2 || !PyUnicode_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "see(page, learn)");
+        return NULL;
+    }
+    Py_ssize_t size = PyUnicode_GET_LENGTH(args[0]);
+    classes = PyBytes_FromStringAndSize(NULL, size);
+    sights = PyBytes_FromStringAndSize(NULL, size);
+    if (classes == NULL || sights == NULL) {
+        goto failed;
+    }
+    unsigned char *class = (unsigned char *)PyBytes_AS_STRING(classes);
+    unsigned char *sight = (unsigned char *)PyBytes_AS_STRING(sights);
+    for (Py_ssize_t at = 0; at < size; at++) {
+        Py_UCS4 code = PyUnicode_READ_CHAR(args[0], at);
+        if (code < KNOWN && met_sight[code]) {
+            class[at] = met_class[code];
+            sight[at] = met_sight[code];
+        } else if (!ask(args[1], code, class + at, sight + at)) {
+            goto failed;
+        }
+    }
+    PyObject *found = PyTuple_Pack(2, classes, sights);
+    Py_DECREF(classes);
+    Py_DECREF(sights);
+    return found;
+failed:
+    Py_XDECREF(classes);
+    Py_XDECREF(sights);
+    return NULL;
+}
+
 static PyMethodDef methods[] = {
     {"forget", forget, METH_NOARGS, "Let go of the words met of late."},
     {"joints", (PyCFunction)joints, METH_O, "Joints in a stretch of text given as classes."},
     {"kinds", (PyCFunction)kinds_of, METH_O, "Kinds of joints in a stretch of text given as classes."},
     {"glance", (PyCFunction)(void (*)(void))glance, METH_FASTCALL, "What is counted in every page given as classes."},
+    {"see", (PyCFunction)(void (*)(void))see, METH_FASTCALL, "Class and sight of each character of a page."},
     {"recur", (PyCFunction)recur, METH_O, "How many words are on pages, and how many different ones."},
     {"clash", (PyCFunction)(void (*)(void))clash, METH_FASTCALL, "Function words of pages, and those that clash."},
     {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL, "The words of a page."},

@@ -22,6 +22,8 @@ Say = Callable[
 Joints = Callable[[bytes], int]
 #: Classes of the end of the page before, those of a page -> see `guard.detect.glance.Counts`.
 Glance = Callable[[bytes, bytes], tuple[int, int, int, int, int]]
+#: Page, and what tells class << 8 | sight of a character not met before -> class and sight of each character.
+See = Callable[[str, Callable[[str], int]], tuple[bytes, bytes]]
 #: Tokens of pages -> how many are words, how many different ones.
 Recur = Callable[[list[list[str]]], tuple[int, int]]
 #: Tokens of pages, function words, pairs of those that clash -> how many are function words, how many pairs clash.
@@ -38,5 +40,6 @@ SAY: Final[Say | None] = _pages.say if _pages is not None else None
 JOINTS: Final[Joints | None] = _pages.joints if _pages is not None else None
 KINDS: Final[Joints | None] = _pages.kinds if _pages is not None else None
 GLANCE: Final[Glance | None] = _pages.glance if _pages is not None else None
+SEE: Final[See | None] = _pages.see if _pages is not None else None
 RECUR: Final[Recur | None] = _pages.recur if _pages is not None else None
 CLASH: Final[Clash | None] = _pages.clash if _pages is not None else None

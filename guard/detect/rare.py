@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from guard.detect.glance import REACH, glance
+from guard.detect.pages import SEE
 from guard.detect.prompt import Prompt
 from guard.detect.scripts import classify
 from guard.detect.shape import AT_HOME, ascii_shape, code_of
@@ -33,6 +34,41 @@ _GLUES: Final = AT_HOME | {"HAN", "HANGUL"}
 def _shared(scripts: frozenset[str]) -> frozenset[str]:
     """One object for equal sets: a window holds dozens of them."""
     return scripts
+
+
+#: What a character looks like: script, kind of odd signs, whether rare, whether of a script that may be out of place.
+Sight = tuple[str, str, bool, bool]
+_NOTHING: Final[Sight] = ("", "", False, False)
+#: All that were met; Unicode has 167. Their numbers begin with 1, and a byte holds them.
+_SIGHTS: Final[list[Sight]] = [_NOTHING, _NOTHING]
+_NUMBERS: Final[dict[Sight, int]] = {_NOTHING: 1}
+_MOST_SIGHTS: Final = 256
+
+
+@lru_cache(maxsize=8192)
+def sight_of(character: str) -> int:
+    """Number of what a character looks like, 1 to 255."""
+    script, rare, odd = classify(character)
+    sight = (script, odd, rare, bool(script) and script not in AT_HOME)
+    number = _NUMBERS.get(sight)
+    if number is None:
+        if len(_SIGHTS) >= _MOST_SIGHTS:
+            return _NUMBERS[_NOTHING]
+        number = _NUMBERS[sight] = len(_SIGHTS)
+        _SIGHTS.append(sight)
+    return number
+
+
+def learn(character: str) -> int:
+    """Class of a character (guard.detect.shape) << 8 | number of what it looks like."""
+    return code_of(character) << 8 | sight_of(character)
+
+
+def see(page: str) -> tuple[bytes, bytes]:
+    """Class of each character (guard.detect.shape), and number of what it looks like."""
+    if SEE is not None:
+        return SEE(page, learn)
+    return bytes(map(code_of, page)), bytes(map(sight_of, page))
 
 
 class CharacterScan:
@@ -64,9 +100,12 @@ class CharacterScan:
     def feed(self, page: str) -> None:
         """Scan one page."""
         tail, self._tail = self._tail, page[-_OVERLAP:]
-        self.tail, plain = self.shape[-REACH:], page.isascii()
-        shape = self.shape = ascii_shape(page) if plain else bytes(map(code_of, page))
-        self.marks, self.letters, self.longest, self.joints, rare = glance(self.tail, shape)
+        self.tail, plain, sights = self.shape[-REACH:], page.isascii(), b""
+        if plain:
+            self.shape = ascii_shape(page)
+        else:
+            self.shape, sights = see(page)
+        self.marks, self.letters, self.longest, self.joints, rare = glance(self.tail, self.shape)
         if plain:
             self.rare = rare
             self.odd = self.switches = 0
@@ -77,37 +116,42 @@ class CharacterScan:
             self._last = "LATIN" if page[-1] in _ASCII_LETTER else ""
             return
         self.calm = 0
-        self._look(page, tail)
+        self._look(page, sights)
+        self.strays = self._stray(tail + page) if self.scripts else _NONE
 
-    def _look(self, page: str, tail: str) -> None:
+    def _look(self, page: str, sights: bytes) -> None:
         home, allowed = self._prompt.scripts, self._prompt.rare
-        rare = odd = switches = 0
+        rare = odd = switches = row = 0
         kinds: set[str] = set()
         scripts: dict[str, int] = {}
         glued: set[str] = set()
-        last = self._last
-        for character in page:
-            if character in _ASCII_LETTER:
-                script = "LATIN"
-            else:
-                script, is_rare, is_odd = classify(character)
-                if (is_rare or is_odd) and character not in allowed:
-                    rare += is_rare
-                    if is_odd:
-                        odd += 1
-                        kinds.add(is_odd)
-                if script and script not in AT_HOME and script not in home:
-                    scripts[script] = scripts.get(script, 0) + 1
-            if script != last and script and last:
-                switches += 1
-                glued.add(script)
-                glued.add(last)
-            last = script
+        last, before = self._last, -1
+        odd_kind, is_rare, foreign = "", False, False
+        for place in range(len(sights)):
+            sight = sights[place]
+            if sight != before:
+                before = sight
+                script, odd_kind, is_rare, foreign = _SIGHTS[sight]
+                if script != last:
+                    if script and last:
+                        switches += 1
+                        glued.add(script)
+                        glued.add(last)
+                    if row and last not in home:
+                        scripts[last] = scripts.get(last, 0) + row
+                    last, row = script, 0
+            if (is_rare or odd_kind) and page[place] not in allowed:
+                rare += is_rare
+                if odd_kind:
+                    odd += 1
+                    kinds.add(odd_kind)
+            row += foreign
+        if row and last not in home:
+            scripts[last] = scripts.get(last, 0) + row
         self.odd = odd
         self.rare, self.switches, self.scripts, self._last = rare, switches, scripts, last
         self.glued = _shared(frozenset(glued - _GLUES - home)) if glued else _NONE
         self.kinds = _shared(frozenset(kinds)) if kinds else _NONE
-        self.strays = self._stray(tail + page) if scripts else _NONE
 
     def _stray(self, text: str) -> frozenset[str]:
         """Scripts of the words that stand alone between Latin ones, unquoted and without explanation."""

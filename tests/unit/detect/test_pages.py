@@ -19,6 +19,9 @@ from guard.detect import words as words_module
 from guard.detect.familiar import FamiliarScan
 from guard.detect.glance import REACH, glance, joints_in, kinds_in
 from guard.detect.grammar import CLASHES, PARTS
+from guard.detect.rare import learn, sight_of
+from guard.detect.scripts import classify
+from guard.detect.shape import code_of
 from guard.detect.words import WordScan, WordWindow
 from tests.in_c import in_dev_mode, library
 
@@ -151,6 +154,45 @@ def test_every_joint_of_up_to_four_classes_is_the_same_to_both(monkeypatch: pyte
             assert C.kinds(shape) == kinds_in(shape), shape
 
 
+@given(st.text(max_size=80))
+def test_both_see_the_same(page: str) -> None:
+    for _ in range(2):
+        assert C.see(page, learn) == (bytes(map(code_of, page)), bytes(map(sight_of, page)))
+
+
+def test_every_character_is_seen_and_asked_for_once() -> None:
+    asked: list[str] = []
+
+    def ask(character: str) -> int:
+        asked.append(character)
+        return learn(character)
+
+    seen = library("guard.detect._pages").see
+    for start in (0, 0xD700, 0x1F300, 0x2FFF0, 0xE0000, sys.maxunicode - 99):
+        page = "".join(map(chr, range(start, start + 100)))
+        assert seen(page, ask) == seen(page, ask) == (bytes(map(code_of, page)), bytes(map(sight_of, page)))
+    # What is kept is kept for all; what is beyond the planes in use is asked for each time.
+    assert len(asked) <= 6 * 100 + 2 * 100 + 84
+
+
+@pytest.mark.parametrize("how", [(), ("a",), (b"a", learn), ("a", learn, 1)])
+def test_see_takes_nothing_else(how: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError):
+        C.see(*how)
+
+
+@pytest.mark.parametrize("told", [0, -1, 1 << 16, 256, 1 << 70, "a", None])
+def test_what_is_no_sight_is_refused(told: Any) -> None:
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        C.see("\U0010fffd", lambda _: told)
+
+
+def test_a_byte_holds_all_sights() -> None:
+    sights = {(classify(chr(code)), sight_of(chr(code))) for code in range(sys.maxunicode + 1)}
+    assert len({sight for _, sight in sights}) > 150
+    assert len({(found.script, found.rare, found.odd) for found, _ in sights}) == len({sight for _, sight in sights})
+
+
 WORDS = [*"of the a which is was to their I", "cat", "Été", "日本", "x1", "_", "\n", "...", "", "ß", "٣", "of the"]
 TOKENS = st.lists(st.lists(st.sampled_from([*WORDS, *PARTS]), max_size=40), max_size=6)
 
@@ -263,7 +305,9 @@ def test_nothing_stays() -> None:
     word, spoken, table = "once upon", ["once", "upon", "once"], bytearray(8192)
     mixed = ["a1", "two", "2", "3", ".", "_", "end"]
     shape, clashing = b"aA a0 aca", [["the", "of", "cat"], ["a", "the"]]
+    page = "éa \U0010fffd"
     held = (
+        page,
         word,
         spoken,
         table,
@@ -288,6 +332,7 @@ def test_nothing_stays() -> None:
         C.scan("éa é é b", "é")
         C.joints(shape)
         C.kinds(shape)
+        C.see(page, learn)
         C.glance(shape, shape)
         C.recur(clashing)
         C.clash(clashing, PARTS, CLASHES)
@@ -295,4 +340,4 @@ def test_nothing_stays() -> None:
 
 
 def test_all_of_this_holds_where_python_checks_its_memory() -> None:
-    in_dev_mode(__file__, "both or nothing or met or ascii or glance")
+    in_dev_mode(__file__, "both or nothing or met or ascii or glance or seen or sight")
