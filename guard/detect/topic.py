@@ -60,12 +60,14 @@ class TopicBreak:
         prompt: What the user wrote: its words are known from the start.
     """
 
-    __slots__ = ("_fallen", "_onset", "_prompt", "_text", "_usual", "_value", "_waits_for")
+    __slots__ = ("_at", "_fallen", "_onset", "_prompt", "_text", "_usual", "_value", "_waits_for")
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
-        # Bytes, for there is hardly a smaller thing to keep a text in; hardly ever is one moved when the oldest go.
+        # Bytes, for there is hardly a smaller thing to keep a text in; when it is full, the newest take the place of
+        # the oldest, from here on, and none is moved.
         self._text = bytearray()
+        self._at = 0
         #: Token of the fall that was looked at last, what came of it, and the characters after it from which there
         #: is more to look at; 0 once it is settled.
         self._onset = -1
@@ -76,14 +78,25 @@ class TopicBreak:
 
     def add(self, page: str) -> None:
         """Take in the newest page."""
-        self._text += page.encode("utf-8", "replace")
-        if len(self._text) > _KEPT:
-            del self._text[:-_KEPT]
+        text, data = self._text, page.encode("utf-8", "replace")
+        if len(text) < _KEPT:
+            text += data
+            if len(text) > _KEPT:
+                self._text = text[-_KEPT:]
+            return
+        left, size = _KEPT - self._at, len(data)
+        if size < left:
+            text[self._at : self._at + size] = data
+            self._at += size
+        else:
+            text[self._at :] = data[:left]
+            text[: size - left] = data[left:]
+            self._at = size - left
 
     @property
     def latest(self) -> bytes:
         """The latest text."""
-        return bytes(self._text)
+        return bytes(self._text[self._at :] + self._text[: self._at])
 
     def value(self, onset: int, back: int) -> float:
         """

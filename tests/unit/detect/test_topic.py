@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from itertools import cycle, islice
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from guard.detect.prompt import Prompt
 from guard.detect.topic import EARLY, STRETCH, TopicBreak, stems
 
@@ -98,3 +101,12 @@ def test_a_fall_that_is_not_in_the_text_any_more_is_unknown() -> None:
 
 def test_words_of_a_subject_are_told_by_their_first_letters() -> None:
     assert stems(["the", "ferries", "ferry", "with", "sea", "crossing"]) == ["", "ferri", "ferry", "", "", "cross"]
+
+
+@given(st.lists(st.text("aé漢\U0001f600", min_size=1, max_size=400), max_size=40))
+def test_the_latest_text_is_the_end_of_it_all(pages: list[str]) -> None:
+    topic, whole = TopicBreak(Prompt()), b""
+    for page in pages:
+        topic.add(page)
+        whole += page.encode()
+        assert topic.latest == whole[-2880:]
