@@ -141,13 +141,20 @@ class Link:
             if channel is None or not channel.send(self._register):
                 self._closed.wait(_RECONNECT_SECONDS)
                 continue
-            pid, started = channel.peer_process()
+            try:
+                pid, started = channel.peer_process()
+            except OSError:  # who it is must be known before it may write: its end could not be proved
+                channel.close()
+                self._closed.wait(_RECONNECT_SECONDS)
+                continue
             self._channel = channel
             party = self._listen(channel)
             self._channel = None
             channel.close()
             if party is not None:
                 self._watch(party, pid, started)
+            else:  # turned away; it would be again at once
+                self._closed.wait(_RECONNECT_SECONDS)
 
     def _listen(self, channel: Channel) -> Party | None:
         """All that comes, until the connection ends; who it was."""
@@ -174,7 +181,11 @@ class Link:
     def _watch(self, party: Party, pid: int, started: int) -> None:
         """Say when the process is gone; it may also be there again before it is."""
         while not self._closed.wait(_POLL_SECONDS):
-            if started_at(pid) != started:
+            try:
+                gone = started_at(pid) != started
+            except OSError:  # not to be known now, so not proved
+                continue
+            if gone:
                 self._receiving.proved_gone(party)
                 return
             again = connect(self._path)

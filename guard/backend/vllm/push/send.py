@@ -9,6 +9,7 @@ each layer whether it may, and what to answer. One lock is around it and the han
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import socket
 import threading
@@ -24,8 +25,9 @@ from guard.backend.kv.sender import Sender
 from guard.backend.vllm.push.givers import Holding, askers, given, link_rank
 from guard.backend.vllm.push.memory import attach, dtype_of, write
 from guard.backend.vllm.push.shelf import Content, Shelf
-from guard.backend.vllm.push.wire import Channel, Gives, Register, listen
+from guard.backend.vllm.push.wire import Channel, Gives, Register, connections, listen
 
+_log = logging.getLogger("vllm.plugins.guard")
 #: How long rooms that were given up are remembered. Unit: seconds.
 _REMEMBERED_SECONDS = 600.0
 _Key = tuple[str, int, int]
@@ -209,12 +211,12 @@ class Sending:
     # Connections
 
     def _accept(self) -> None:
-        while True:
+        for connection in connections(self._listener):
             try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), name="guard-serve", daemon=True).start()
+                threading.Thread(target=self._serve, args=(connection,), name="guard-serve", daemon=True).start()
+            except RuntimeError as error:  # none can be had now; the peer comes again
+                _log.error("guard: a connection is turned away: %s", error)
+                connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         channel = Channel(connection)

@@ -9,16 +9,20 @@ After it comes the prefill side's Hello, if it gives anything.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import struct
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from guard.backend.kv.messages import Abort, Destination, Done, Drained, Hello, LayerDone, Message
 
+_log = logging.getLogger("vllm.plugins.guard")
 #: Longest frame. A destination of a million blocks fits. Unit: bytes.
 LONGEST = 16 << 20
 _LENGTH = struct.Struct(">I")
@@ -151,7 +155,12 @@ class Channel:
         return frame
 
     def peer_process(self) -> tuple[int, int]:
-        """Process id and start time (clock ticks since the machine's start) of the process at the other end."""
+        """
+        Process id and start time (clock ticks since the machine's start) of the process at the other end.
+
+        Raises:
+            OSError: As of `started_at`.
+        """
         size = struct.calcsize("3i")
         pid = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
         return pid, started_at(pid) or 0
@@ -177,17 +186,25 @@ class Channel:
 
 
 def started_at(pid: int) -> int | None:
-    """When this process started (clock ticks since the machine's start); None if it is no more, or a zombie."""
+    """
+    When this process started (clock ticks since the machine's start); None if it is no more, or a zombie.
+
+    Raises:
+        OSError: It cannot be known now, as where this process has no file descriptor left. That is no proof of an end.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in "ZX" else int(fields[19])
 
 
 def connect(path: str) -> Channel | None:
     """A channel to the rank that listens there, or None."""
-    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection = socket.socket(socket.AF_UNIX)
+    except OSError:
+        return None  # no descriptor is left: as where nobody listens, the caller comes again
     try:
         connection.connect(path)
     except OSError:
@@ -219,3 +236,31 @@ def listen(path: str) -> tuple[socket.socket, int]:
     listener.bind(path)
     listener.listen()
     return listener, lock
+
+
+def connections(listener: socket.socket, pause: float = 1.0) -> Iterator[socket.socket]:
+    """
+    Those who connect, until the listener is closed.
+
+    A process that has no file descriptor or memory left for one keeps listening: those who wait are taken when it has.
+
+    Args:
+        listener: From `listen`.
+        pause: Until the next try where one cannot be taken. Unit: seconds.
+    """
+    refused = ""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            if listener.fileno() < 0:
+                return
+            if not refused:
+                refused = str(error)
+                _log.error("guard: connections wait, none can be taken: %s", refused)
+            time.sleep(pause)
+            continue
+        if refused:
+            refused = ""
+            _log.warning("guard: connections are taken again")
+        yield connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from guard.backend.kv.effects import Send
 from guard.backend.kv.ids import Owner, Party
 from guard.backend.kv.messages import Abort, Done, Drained, Hello, LayerDone
+from guard.backend.vllm.push import receive, wire
 from guard.backend.vllm.push.receive import LayerGate, Receiving
 from guard.backend.vllm.push.wire import Channel, Gives, Register, listen
 
@@ -164,4 +166,49 @@ def test_a_killed_peer_is_proved_gone(tmp_path: Path) -> None:
     gone: list[Party] = []
     assert until(lambda: bool(gone.extend(receiving.taken()[1]) or gone))
     assert gone == [P]
+    receiving.close()
+
+
+def test_what_cannot_be_known_of_a_peer_is_no_proof_that_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this process has no file descriptor left; a peer taken for gone could write into blocks given to others."""
+    path = str(tmp_path / "kv")
+    listener, _ = listen(f"{path}.0")
+
+    def unknown(pid: int) -> int | None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(wire, "started_at", unknown)
+    receiving = Receiving(REGISTER, {"P": path})
+    turned_away = Channel(listener.accept()[0])
+    assert turned_away.receive() == REGISTER
+    assert turned_away.receive() is None, "nothing begins with a process whose end could not be proved"
+    monkeypatch.undo()
+    channel = Channel(listener.accept()[0])
+    assert channel.receive() == REGISTER
+    channel.send(Hello(*P))
+    seen: list[object] = []
+    assert until(lambda: bool(seen.extend(receiving.taken()[0]) or seen))
+    monkeypatch.setattr(receive, "started_at", unknown)
+    channel.close()
+    time.sleep(0.3)
+    assert receiving.taken()[1] == []
+    monkeypatch.undo()
+    listener.close()
+    turned_away.close()
+    receiving.close()
+
+
+def test_a_peer_that_turns_a_rank_away_is_not_asked_again_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "kv")
+    listener, _ = listen(f"{path}.0")
+    receiving = Receiving(REGISTER, {"P": path})
+    started = time.monotonic()
+    for _ in range(4):
+        channel = Channel(listener.accept()[0])
+        assert channel.receive() == REGISTER
+        channel.close()
+    assert time.monotonic() - started >= 0.5
+    listener.close()
     receiving.close()

@@ -14,7 +14,18 @@ import pytest
 
 from guard.backend.kv.ids import BlockId
 from guard.backend.kv.messages import Destination, Hello
-from guard.backend.vllm.push.wire import LONGEST, Channel, Gives, Layer, Register, connect, listen, started_at
+from guard.backend.vllm.push.wire import (
+    LONGEST,
+    Channel,
+    Gives,
+    Layer,
+    Register,
+    connect,
+    connections,
+    listen,
+    started_at,
+)
+from tests.out_of_files import out_of_files
 
 REGISTER = Register("D", 0, 1, 9, "/proc/1/fd/3", 64, 16, (Layer("a", "float32", (2, 4), (4, 1), 0),))
 GIVES = Gives("P", 3, 5, 2, (0,), 1)
@@ -101,3 +112,51 @@ def test_a_process_that_has_ended_has_no_start() -> None:
     assert started_at(child.pid) is not None
     child.communicate(b"\n")
     assert started_at(child.pid) is None
+
+
+def test_without_a_descriptor_left_connections_wait_and_are_taken_when_there_is_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener, lock = listen(str(tmp_path / "kv"))
+    taken: list[socket.socket] = []
+    accepting = threading.Thread(target=lambda: taken.extend(connections(listener, 0.02)), daemon=True)
+    waiting = connect(str(tmp_path / "kv"))
+    with out_of_files():
+        accepting.start()
+        time.sleep(0.3)
+        assert accepting.is_alive()
+        assert [record.levelname for record in caplog.records] == ["ERROR"], "told once, not at every try"
+    other = connect(str(tmp_path / "kv"))
+    for channel in (waiting, other):
+        assert channel is not None
+        channel.close()
+    deadline = time.monotonic() + 10
+    while "are taken again" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    listener.close()
+    last = connect(str(tmp_path / "kv"))  # what waits in `accept` sees the end only after one more
+    if last is not None:
+        last.close()
+    accepting.join(10)
+    assert not accepting.is_alive()
+    assert len(taken) >= 2
+    for connection in taken:
+        connection.close()
+    os.close(lock)
+
+
+def test_without_a_descriptor_left_nobody_is_there_and_nobody_is_gone(tmp_path: Path) -> None:
+    """A peer that lives must not be proved gone: it may still write."""
+    listener, lock = listen(str(tmp_path / "kv"))
+    channel = connect(str(tmp_path / "kv"))
+    assert channel is not None
+    with out_of_files():
+        assert connect(str(tmp_path / "kv")) is None
+        with pytest.raises(OSError, match="Too many open files"):
+            started_at(os.getpid())
+        with pytest.raises(OSError, match="Too many open files"):
+            channel.peer_process()
+    channel.close()
+    listener.close()
+    os.close(lock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,8 @@ from guard.backend.vllm.push.memory import share
 from guard.backend.vllm.push.receive import Receiving
 from guard.backend.vllm.push.send import Sending
 from guard.backend.vllm.push.shelf import Content
-from guard.backend.vllm.push.wire import Register
+from guard.backend.vllm.push.wire import Channel, Gives, Register
+from tests.out_of_files import out_of_files
 
 P = Party("P", 0, 5)
 LAYERS, BLOCKS = 2, 8
@@ -156,6 +159,36 @@ def test_memory_of_another_shape_is_not_written(
     assert why in told[0].why
     assert told[0].layers == ()
     assert other.taken() == ([], [])
+    other.close()
+
+
+def test_ranks_that_connect_while_no_file_can_be_opened_or_no_thread_begun_are_served_later(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = {"0": torch.zeros(BLOCKS, 4)}
+    path, size, layers = share(cache)
+    register, peers = Register("E", 0, 1, 9, path, size, 16, layers), str(tmp_path / "kv.0")
+    waiting = socket.socket(socket.AF_UNIX)
+    with out_of_files():
+        waiting.connect(peers)
+        time.sleep(0.1)
+    waiting.settimeout(10)
+    channel = Channel(waiting)
+    assert channel.send(register)
+    assert isinstance(channel.receive(), Gives)
+    channel.close()
+
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched, socket.socket(socket.AF_UNIX) as turned_away:
+        patched.setattr(threading.Thread, "start", none)
+        turned_away.connect(peers)
+        turned_away.settimeout(10)
+        assert turned_away.recv(1) == b""
+    other = Receiving(register, {"P": str(tmp_path / "kv")})
+    told: list[Gives] = []
+    assert pair.until(lambda: bool(told.extend(other.taken_gives()) or told))
     other.close()
 
 
