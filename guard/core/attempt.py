@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Final
 
+from guard.core.engine_id import NO_ID, EngineId, unmarked
 from guard.core.engine_verdict import REPETITION, engine_verdict
 from guard.core.events import Headers
 from guard.core.holdback import NO_CHOICE, Held, HoldBack
@@ -71,7 +72,7 @@ class Attempt:
         reader: Reads the family's events.
         rewriter: Turns this attempt's chunks into the client's.
         hold: An empty hold-back window.
-        rid: Id for the engine's abort route; empty where there is none.
+        known: Under which id the engine knows it.
         prompt: What the user asked.
         whole: Whether the answer is read whole, not as a stream.
         ahead: The reader, where it reads one event ahead.
@@ -86,13 +87,15 @@ class Attempt:
         reader: Reader,
         rewriter: Rewriter,
         hold: HoldBack,
-        rid: str = "",
+        known: EngineId = NO_ID,
         prompt: str = "",
         *,
         whole: bool = False,
         ahead: Ahead | None = None,
     ) -> None:
-        self.rid = rid
+        #: Id for the engine's abort route; empty where there is none.
+        self.rid = known.abort
+        self._mark = known.mark
         self.whole = whole
         #: Of a whole answer, as it comes.
         self.body: list[bytes] = []
@@ -121,7 +124,7 @@ class Attempt:
         #: What is needed to score it again; None where that is not wanted or not possible.
         self.emitted: Emitted | None = None
         room = settings.max_event_bytes + (ahead.echo if ahead is not None else 0)
-        self._parser = SseParser(max_event_bytes=room)
+        self._parser = SseParser(max_event_bytes=room + len(self._mark))
         self._adapter = adapter
         self._reader = reader if ahead is None else ahead
         self._ahead = ahead
@@ -170,13 +173,22 @@ class Attempt:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Cut bytes into events. Raises ProtocolError."""
-        events = self._parser.feed(data)
+        events = self._own(self._parser.feed(data))
         return events if self._ahead is None else self._ahead.feed(events)
 
     def last_events(self) -> list[SseEvent]:
         """Events that only the end of the body completes, and those that waited for the next. Raises ProtocolError."""
-        events = self._parser.finish()
+        events = self._own(self._parser.finish())
         return events if self._ahead is None else [*self._ahead.feed(events), *self._ahead.rest()]
+
+    def _own(self, events: list[SseEvent]) -> list[SseEvent]:
+        return unmarked(events, self._mark) if self._mark else events
+
+    def take_body(self) -> bytes:
+        """All of the whole answer that was read, which is then kept no longer."""
+        body = b"".join(self.body)
+        self.body.clear()
+        return body.replace(self._mark, b"") if self._mark else body
 
     def settle(self, *, watch: bool) -> None:
         """Nothing follows, for it is lost: judge the events that waited for the next."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from guard.core.attempt import Attempt
+from guard.core.engine_id import engine_id
 from guard.core.holdback import Held, HoldBack
 from guard.core.record import AttemptRecord
 from guard.core.settings import ExchangeSettings, Target
@@ -143,10 +144,10 @@ def make_attempt(
     ahead = Ahead(family.reader(), request) if stops in ("itself", "verbose") else None
     if stops == "verbose" and request.body.get("verbose") is not True:
         switches["verbose"] = True
-    rid = _rid(request, engine, settings.nonce, number)
+    known = engine_id(request, engine, settings.nonce, number)
     body = upstream_body(
         request,
-        switches={**switches, family.rid_field(request): rid} if rid else switches,
+        switches={**switches, family.rid_field(request): known.sent} if known.sent is not None else switches,
         changes=changes,
         resume_text=shown.text if resumes else None,
         released_tokens=shown.tokens if resumes else 0,
@@ -170,7 +171,7 @@ def make_attempt(
     window, prompt = _window(policy, request), prompt_text(request)
     reader = family.reader()
     attempt = Attempt(
-        target, settings, record, adapter, reader, rewriter, window, rid, prompt, whole=whole, ahead=ahead
+        target, settings, record, adapter, reader, rewriter, window, known, prompt, whole=whole, ahead=ahead
     )
     if resumes:
         attempt.recall(shown.text, shown.tokens)
@@ -189,20 +190,6 @@ def _can_rescore(request: ClientRequest, target: Target) -> bool:
         return False
     proven = target.capabilities is None or target.capabilities.rescore is not False
     return proven and bool(request.family.logprob_fields(request))
-
-
-def _rid(request: ClientRequest, engine: str, nonce: str, number: int) -> str:
-    """
-    A request id of the guard's own, for the engine's abort route.
-
-    SGLang aborts by prefix, hence the fixed length with the number in front; ids that the client
-    chose are left alone. Releases from August 2026 can leave a disconnected stream running, so the
-    closed connection alone is not enough there.
-    """
-    field = request.family.rid_field(request)
-    if engine != "sglang" or request.n != 1 or not field or field in request.body:
-        return ""
-    return f"{number:02d}{nonce}"
 
 
 def _continuation(shown: Shown, *, resumes: bool) -> Continuation | None:

@@ -86,8 +86,7 @@ class WholeAnswers(Confirming, abc.ABC):
 
     def _on_whole(self, attempt: Attempt) -> list[Command]:
         """All of a whole answer was read."""
-        body = b"".join(attempt.body)
-        attempt.body.clear()
+        body = attempt.take_body()
         try:
             samples = self._request.family.said(body)
         except ProtocolError as error:

@@ -522,6 +522,68 @@ async def test_sglang_is_told_to_abort_once_by_an_id_of_the_guards_own() -> None
     assert json.loads(upstream.requests[1].body) == {"rid": rid}
 
 
+def echoing(path: str, seen: list[str], *, whole: bool) -> Callable[[bytes], list[bytes | float | None]]:
+    """SGLang, which tells a request's id in all it says, and refuses one that it has seen."""
+    cut = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+
+    def said(rid: str, text: str, end: str | None) -> dict[str, object]:
+        if path == "/generate":
+            reason = {"type": end} if end else None
+            return {"text": text, "output_ids": [1], "meta_info": {"id": rid, "finish_reason": reason}}
+        part = {"index": 0, "finish_reason": end}
+        kind = {"message": {"content": text}} if whole else {"delta": {"role": "assistant", "content": text}}
+        return {"id": rid, "object": "chat.completion", "choices": [{**part, **kind}]}
+
+    def answer(body: bytes) -> list[bytes | float | None]:
+        rid = json.loads(body)["rid"]
+        if rid in seen:
+            return [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"]
+        seen.append(rid)
+        if len(seen) == 1:
+            return [cut] if whole else [OK_SSE]  # lost before it said anything
+        if whole:
+            data = json.dumps(said(rid, "fine", "stop")).encode()
+            return [
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data),
+                data,
+            ]
+        events = b"".join(f"data: {json.dumps(said(rid, 'fine', end))}\n\n".encode() for end in (None, "stop"))
+        return [OK_SSE, events[:30], 0.05, events[30:70], 0.05, events[70:], DONE]
+
+    return answer
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/generate"])
+@pytest.mark.parametrize("kind", ["streamed", "put together", "whole"])
+async def test_a_retry_on_sglang_has_an_id_of_its_own_of_which_the_client_sees_nothing(path: str, kind: str) -> None:
+    """SGLang refuses an id that it may still be at work on."""
+    given = 'cli "é" ent'
+    asked: dict[str, object] = {"rid": given, "stream": kind == "streamed"}
+    asked |= {"text": "hi"} if path == "/generate" else {"messages": CHAT["messages"], "model": "m"}
+    if kind == "whole":  # what only a whole answer has
+        asked |= {"return_hidden_states": True} if path == "/generate" else {"prompt_logprobs": 1}
+    seen: list[str] = []
+    answer = echoing(path, seen, whole=kind == "whole")
+    upstream: Backend
+    async with (
+        backend(lambda _: answer(upstream.requests[-1].body)) as upstream,
+        guarded(upstream.url, policy=policy(), engine="sglang") as (running, client),
+        client.post(running.url + path, json=asked) as response,
+    ):
+        assert response.status == 200
+        body = await response.text()
+    first, second = seen
+    assert first == given
+    assert second.startswith(given)
+    assert second != given
+    assert second.removeprefix(given) not in body
+    told = [json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: {")]
+    told = told or [json.loads(body)]
+    ids = {one["meta_info"]["id"] if path == "/generate" else one["id"] for one in told}
+    assert ids == {given}
+    assert "fine" in body
+
+
 @pytest.mark.parametrize(
     ("access", "told"),
     [
