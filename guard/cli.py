@@ -327,19 +327,9 @@ def _policy_explain(args: argparse.Namespace) -> int:
 
 
 def _policy_test(args: argparse.Namespace) -> int:
-    from guard.lab.policy_test import find_tests, run_file  # noqa: PLC0415
-    from guard.shipped import find_policy  # noqa: PLC0415
+    from guard.lab.policy_test import policy_test_command  # noqa: PLC0415
 
-    code = EXIT_GOOD
-    for path in find_tests(args.files):
-        report = run_file(path, find_policy)
-        for failure in report.failures:
-            print(failure, file=sys.stderr)
-        if report.failures:
-            code = EXIT_FAILED
-        passed = report.tests - len(report.failures)
-        print(f"{report.path}: {passed} of {report.tests} passed ({report.policy})")
-    return code
+    return policy_test_command(args.files)
 
 
 def _policy_schema(_: argparse.Namespace) -> int:
