@@ -18,7 +18,7 @@ from guard.detect.step_window import PRIOR
 from guard.detect.told import bank_for
 from guard.errors import ConfigError
 from guard.lab.cases import Case, CaseKind, read_cases, samples
-from guard.lab.files import replacing
+from guard.lab.files import write_whole
 from guard.lab.profile import Profile, Row, Step, make_row
 from guard.types import SignalRef, Unit, Window
 
@@ -301,12 +301,7 @@ def calibrate_command(args: argparse.Namespace) -> int:
         engine=args.engine or ", ".join(engines) or "unknown",
         conditions=f"{len(healthy)} recorded healthy streams; no speeds",
     )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary:
-            temporary.write_bytes(_HEAD + msgspec.yaml.encode(profile))
-    except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", path=str(out)) from error
+    write_whole(out, _HEAD + msgspec.yaml.encode(profile))
     print(in_words(profile, thresholds(healthy, baselines_of(profile))))
     told = likelihood(healthy)
     if told is not None:

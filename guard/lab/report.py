@@ -9,10 +9,9 @@ from html import escape
 from itertools import accumulate
 from pathlib import Path
 
-from guard.errors import ConfigError
 from guard.lab.backtest import Figures, Outcome, Tried
 from guard.lab.cases import BAD_KINDS, CaseKind
-from guard.lab.files import replacing
+from guard.lab.files import write_whole
 from guard.lab.report_page import page
 from guard.lab.report_plots import Curve, case_plot, chart, found_within, levels, reached, sparkline
 from guard.policy.schema import Policy
@@ -33,7 +32,7 @@ def write_report(path: Path, policy: Policy, found: Figures, tried: Sequence[Tri
     Write the report.
 
     Args:
-        path: Where to; replaced as a whole.
+        path: Where to; replaced as a whole, its folder made when absent.
         policy: What was tried.
         found: The sums.
         tried: The cases, run with their traces.
@@ -42,11 +41,7 @@ def write_report(path: Path, policy: Policy, found: Figures, tried: Sequence[Tri
     Raises:
         ConfigError: The file cannot be written.
     """
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(report(policy, found, tried, notes), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", path=str(path)) from error
+    write_whole(path, report(policy, found, tried, notes).encode())
 
 
 def report(policy: Policy, found: Figures, tried: Sequence[Tried], notes: Sequence[str] = ()) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from guard.lab.files import cache_dir, exclusive, has_sha256, replacing, sha256_of
+from guard.errors import ConfigError
+from guard.lab.files import cache_dir, exclusive, has_sha256, replacing, sha256_of, write_whole
 
 DIGEST = hashlib.sha256(b"model").hexdigest()
 
@@ -93,3 +94,12 @@ def test_a_second_process_waits_for_the_lock(tmp_path: Path) -> None:
         held = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
         assert b"BlockingIOError" in held.stderr
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_that_was_asked_for_has_its_folder_made_or_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "out"
+    write_whole(path, b"one")
+    write_whole(path, b"two")
+    assert path.read_bytes() == b"two"
+    with pytest.raises(ConfigError, match=r"out/c: cannot be written: "):
+        write_whole(path / "c", b"")

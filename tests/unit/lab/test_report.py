@@ -115,7 +115,14 @@ def test_a_stream_without_steps_or_text(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     policy = find_policy(policy_file(tmp_path))
+    (tmp_path / "nowhere").touch()
     with pytest.raises(ConfigError, match=r"r\.html: cannot be written"):
         write_report(tmp_path / "nowhere" / "r.html", policy, figures("p", []), [])
     write_report(tmp_path / "r.html", policy, figures("p", []), [])
     assert [path.name for path in tmp_path.glob("*r.html*")] == ["r.html"]
+
+
+def test_the_folder_of_a_report_is_made(tmp_path: Path) -> None:
+    policy, out = find_policy(policy_file(tmp_path)), tmp_path / "reports" / "today" / "r.html"
+    write_report(out, policy, figures("p", []), [])
+    assert out.read_text().startswith("<!doctype html>")
