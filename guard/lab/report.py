@@ -75,6 +75,11 @@ def _row(cells: Iterable[object], tag: str = "td") -> str:
     return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
 
 
+def _table(name: str, rows: Iterable[str]) -> str:
+    """A table that scrolls for itself where the window is narrow, by its keys too."""
+    return f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table>{"".join(rows)}</table></div>'
+
+
 def _kinds_table(found: Figures) -> str:
     rows = [
         _row(
@@ -94,7 +99,7 @@ def _kinds_table(found: Figures) -> str:
         figures = (part.delay_tokens_median, part.delay_tokens_p90, part.bad_tokens_shown_median)
         told = ["–" if figure is None else f"{figure:g}" for figure in figures]
         rows.append(_row((kind, part.cases, part.detected, f"{part.recall:.1%}", *told)))
-    return f"<table>{''.join(rows)}</table>"
+    return _table("Bad cases by kind", rows)
 
 
 def _healthy_table(found: Figures) -> str:
@@ -104,7 +109,7 @@ def _healthy_table(found: Figures) -> str:
     for sort, part in healthy.by_hard_negative.items():
         parts.append(("ordinary" if sort == "null" else sort, part.cases, part.false_positives))
     rows += [_row((name, cases, bad, f"{bad / cases:.1%}" if cases else "–")) for name, cases, bad in parts]
-    return f"<table>{''.join(rows)}</table>"
+    return _table("Healthy cases", rows)
 
 
 def _rescore(found: Figures) -> list[str]:

@@ -17,12 +17,14 @@ STYLE = """
 body { margin: 0 auto; max-width: 76rem; padding: 1.5rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-p { margin: .25rem 0 .75rem; max-width: 62rem; } .soft { color: var(--soft); } .lines { white-space: pre-line; }
+p { margin: .25rem 0 .75rem; max-width: 62rem; overflow-wrap: anywhere; }
+.soft { color: var(--soft); } .lines { white-space: pre-line; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .8rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; } th { color: var(--soft); font-weight: 600; }
+.scroll { overflow-x: auto; max-width: 100%; }
 .side { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1.5rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem; }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; }
 svg { width: 100%; height: auto; display: block; } svg.spark { width: 80px; height: 16px; }
 svg text { fill: var(--ink); font: 11px system-ui, sans-serif; } svg .small { fill: var(--soft); font-size: 10.5px; }
@@ -45,12 +47,12 @@ button { font: inherit; font-size: .85rem; color: inherit; background: var(--pan
   border-radius: 999px; padding: .1rem .7rem; cursor: pointer; }
 button[aria-pressed=true] { background: var(--ink); color: var(--paper); }
 details { background: var(--row); border-bottom: 1px solid var(--line); }
-summary { display: grid; grid-template-columns: 8.5rem 1fr 11rem 11rem 5rem 4rem 84px; gap: .75rem;
+summary { display: grid; grid-template-columns: 8.5rem minmax(0, 1fr) 11rem 11rem 5rem 4rem 84px; gap: .75rem;
   padding: .35rem .5rem; cursor: pointer; align-items: center; font-size: .9rem; font-variant-numeric: tabular-nums; }
 summary:hover { background: var(--panel); }
 summary > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } summary .num { text-align: right; }
-.head { display: grid; grid-template-columns: 8.5rem 1fr 11rem 11rem 5rem 4rem 84px; gap: .75rem; padding: .35rem .5rem;
-  color: var(--soft); font-size: .8rem; font-weight: 600; } .head .num { text-align: right; }
+.head { display: grid; grid-template-columns: 8.5rem minmax(0, 1fr) 11rem 11rem 5rem 4rem 84px; gap: .75rem;
+  padding: .35rem .5rem; color: var(--soft); font-size: .8rem; font-weight: 600; } .head .num { text-align: right; }
 .tag { font-weight: 600; } .tag::before { content: "\\25b8\\a0"; color: var(--soft); }
 details[open] .tag::before { content: "\\25be\\a0"; } .false-positive .tag, .too-early .tag { color: var(--verdict); }
 .missed .tag { color: var(--suspect); } .detected .tag, .clean .tag { color: var(--good); }
@@ -61,7 +63,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--panel); 
 pre i { font-style: normal; color: var(--soft); } pre b { font: 600 11px system-ui, sans-serif; padding: 0 .35rem;
   border-radius: 4px; border: 1px solid currentColor; white-space: nowrap; }
 b.fault { color: var(--fault); } b.onset { color: var(--onset); } b.verdict { color: var(--verdict); }
-@media (max-width: 52rem) { summary { grid-template-columns: 7rem 1fr 84px; } .head { display: none; }
+@media (max-width: 52rem) { summary { grid-template-columns: 7rem minmax(0, 1fr) 84px; } .head { display: none; }
   summary .wide { display: none; } }
 """
 
