@@ -22,6 +22,7 @@ from guard.lab.supervise import announce_to_supervisor, stop_with_supervisor, wo
 from guard.observe.log import configure, is_terminal, say
 from guard.server.policies import PolicySet
 from guard.server.run import Running, serve
+from guard.server.watched import ReadOnce
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -83,12 +84,18 @@ def _options(args: argparse.Namespace) -> Iterator[Option]:
             yield steps, value, f"--{option.replace('_', '-')}"
 
 
-async def serve_command(config: Config, *, embedded: bool, worker: int | None = None) -> int:
+def config_file(args: argparse.Namespace) -> ReadOnce:
+    """The configuration's file, to be asked for before it is read."""
+    return ReadOnce(sources(args)[0], "configuration")
+
+
+async def serve_command(config: Config, file: ReadOnce, *, embedded: bool, worker: int | None = None) -> int:
     """
     Serve until told to stop.
 
     Args:
         config: From `configured`.
+        file: From `config_file`.
         embedded: Start the embedded backend and guard it.
         worker: Index of this process among the workers of one supervisor; None without one.
 
@@ -112,7 +119,7 @@ async def serve_command(config: Config, *, embedded: bool, worker: int | None = 
         stop_with_supervisor()
         return await serve(config, policies, baselines_of(config), announce_to_supervisor, shared_port=True)
     if not embedded:
-        return await serve(config, policies, baselines_of(config), _announce)
+        return await serve(config, policies, baselines_of(config), _announce, asked=file.tell)
     async with embedded_upstream() as (upstream, baseline):
         config = msgspec.structs.replace(config, upstreams=[upstream])
         return await serve(config, policies, {upstream.url: baseline}, _announce)

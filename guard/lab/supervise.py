@@ -24,7 +24,7 @@ from guard.server.kept import kept
 from guard.server.ports import listen_on
 from guard.server.run import Running
 from guard.server.tls import load_pair, server_context
-from guard.server.watched import Watched
+from guard.server.watched import ReadOnce, Watched
 from guard.server.workers import Announcement, Supervisor
 from guard.server.workers_admin import ANSWER, WorkersAdmin
 
@@ -34,13 +34,16 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 MOST_WORKERS = 256
 
 
-async def supervise_command(config: Config, argv: Sequence[str], *, workers: int, embedded: bool) -> int:
+async def supervise_command(
+    config: Config, argv: Sequence[str], file: ReadOnce, *, workers: int, embedded: bool
+) -> int:
     """
     Run workers until told to stop.
 
     Args:
         config: From `configured`; each worker reads its own again.
         argv: Arguments of this process after the program's name, for the workers.
+        file: The configuration's.
         workers: How many.
         embedded: Whether the embedded backend was asked for.
 
@@ -61,7 +64,12 @@ async def supervise_command(config: Config, argv: Sequence[str], *, workers: int
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)
-    loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
+
+    def reload() -> None:
+        supervisor.reload()
+        loop.run_in_executor(None, file.tell)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     access, watched = AdminAccess(config.access), Watched()
     watched.add([config.access.admin_token_file], access.reload, "access.admin_token_file")
     context = _context(config, watched)

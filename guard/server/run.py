@@ -231,6 +231,7 @@ async def serve(
     announce: Callable[[Running], None] | None = None,
     *,
     shared_port: bool = False,
+    asked: Callable[[], None] | None = None,
 ) -> int:
     """
     Serve until SIGTERM or SIGINT, then let streams in flight finish within `timeouts.drain`. A second signal
@@ -242,6 +243,7 @@ async def serve(
         baselines: Healthy acceptance by upstream URL.
         announce: Called once both ports are open.
         shared_port: See `running_guard`.
+        asked: Called on SIGHUP too, in a thread of its own.
 
     Returns:
         How many requests were cut.
@@ -263,7 +265,13 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
     policies = judge if isinstance(judge, PolicySet) else PolicySet.of(judge.policy)
-    loop.add_signal_handler(signal.SIGHUP, policies.reload_soon)  # before anything else: its default ends the process
+
+    def reload() -> None:
+        policies.reload_soon()
+        if asked is not None:
+            loop.run_in_executor(None, asked)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)  # before anything else: its default ends the process
     prove = config.capabilities == "prove"
     async with running_guard(config, policies, baselines, prove=prove, shared_port=shared_port) as running:
         _log.info(

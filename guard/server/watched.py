@@ -1,4 +1,4 @@
-"""Files that are read again when they change: keys, tokens, certificates."""
+"""Files that are read again when they change (keys, tokens, certificates), and those that would have to be."""
 
 from __future__ import annotations
 
@@ -74,6 +74,27 @@ class Watched:
             await asyncio.sleep(INTERVAL)
             # A file system that hangs must not hold up the loop.
             self._read_again(await asyncio.to_thread(self._changed))
+
+
+class ReadOnce:
+    """
+    A file that is read at the start alone.
+
+    Args:
+        path: The file, before it is read; None where there is none.
+        what: For the log.
+    """
+
+    def __init__(self, path: Path | None, what: str) -> None:
+        self._path = path
+        self._what = what
+        self._stamp = _stamp(str(path)) if path is not None else None
+
+    def tell(self) -> None:
+        """Say in the log that it is not what it was at the start, if that is so."""
+        if self._path is not None and _stamp(str(self._path)) != self._stamp:
+            problem = "changed since the start, and read again only by a restart"
+            _log.warning("restart needed", what=self._what, file=str(self._path), problem=problem)
 
 
 def _stamps(paths: Sequence[str]) -> tuple[object, ...]:

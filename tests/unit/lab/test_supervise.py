@@ -15,6 +15,7 @@ from guard.errors import ConfigError
 from guard.lab.supervise import announce_to_supervisor, supervise_command, worker_config
 from guard.observe.recorder import RecorderSettings
 from guard.server.run import Running
+from guard.server.watched import ReadOnce
 from guard.server.workers import Announcement
 
 CONFIG = Config(
@@ -36,7 +37,7 @@ def test_a_worker_has_its_admin_port_on_loopback_and_files_of_its_own() -> None:
 @pytest.mark.parametrize(("workers", "embedded"), [(0, False), (-1, False), (1000, False), (2, True)])
 def test_what_cannot_be_supervised_is_refused(workers: int, embedded: bool) -> None:
     with pytest.raises(ConfigError, match="--workers"):
-        asyncio.run(supervise_command(CONFIG, [], workers=workers, embedded=embedded))
+        asyncio.run(supervise_command(CONFIG, [], ReadOnce(None, "configuration"), workers=workers, embedded=embedded))
 
 
 def test_the_announcement_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import structlog.testing
+
 from guard.errors import ConfigError
-from guard.server.watched import Watched
+from guard.server.watched import ReadOnce, Watched
 
 
 def test_a_change_is_read_once_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:
@@ -78,3 +80,21 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None
     os.mkfifo(path)
     watched.look()
     assert watched.reloads_failed == 1
+
+
+def test_what_is_read_at_the_start_alone_is_told_once_it_differs(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as logs:
+        path = tmp_path / "guard.yaml"
+        path.write_text("a")
+        file = ReadOnce(path, "configuration")
+        file.tell()
+        ReadOnce(None, "configuration").tell()
+        assert logs == []
+        path.write_text("bb")
+        file.tell()
+        path.unlink()
+        file.tell()
+    assert [(one["event"], one["what"], one["file"]) for one in logs] == [
+        ("restart needed", "configuration", str(path))
+    ] * 2
+    assert "restart" in logs[0]["problem"]
