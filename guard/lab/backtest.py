@@ -19,7 +19,8 @@ import msgspec
 from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
-from guard.lab.cases import BAD_KINDS, Case, CaseKind, CaseResult, read_cases, run_case
+from guard.lab.case_files import CaseFiles
+from guard.lab.cases import BAD_KINDS, Case, CaseKind, CaseResult, run_case
 from guard.lab.doubts import unmatched, unreadable
 from guard.lab.long_run import counted, deaf
 from guard.policy.judge import Judge
@@ -28,6 +29,8 @@ from guard.shipped import find_policy
 
 #: Chunks below which starting further processes costs more than it saves.
 PARALLEL_CHUNKS = 200_000
+#: Cases that a process is handed at once: as many are in memory for each.
+MOST_AT_ONCE = 8
 #: What a given acceptance probability is taken to rest on. Unit: positions.
 _GIVEN_WEIGHT = 10_000.0
 
@@ -134,7 +137,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 def backtest(
     policy: Policy,
-    cases: Sequence[Case],
+    cases: Sequence[Case] | CaseFiles,
     baselines: dict[int, Baseline] | None = None,
     *,
     jobs: int = 1,
@@ -146,7 +149,7 @@ def backtest(
 
     Args:
         policy: A checked policy.
-        cases: What to run it on.
+        cases: What to run it on. Of files, the results have each case's head alone.
         baselines: Healthy acceptance by draft depth, where known.
         jobs: Processes to share the work, when there is enough of it.
         trace: Whether the results keep suspicion and acceptance, for plots.
@@ -155,20 +158,27 @@ def backtest(
     Returns:
         In the order given.
     """
-    known = baselines or {}
-    work = [(case, known.get(case.num_speculative_tokens), trace) for case in cases]
-    if jobs < 2 or sum(len(case.chunks) for case in cases) < PARALLEL_CHUNKS:
+    if isinstance(cases, CaseFiles):
+        heads, chunks = cases.heads, cases.chunks
+    else:
+        heads, chunks = list(cases), sum(len(case.chunks) for case in cases)
+    work = ((case, (baselines or {}).get(case.num_speculative_tokens), trace) for case in cases)
+    if jobs < 2 or chunks < PARALLEL_CHUNKS:
         judge = Judge(policy)
-        tried = (Tried(case, run_case(judge, case, baseline, trace=trace)) for case, baseline, _ in work)
-        return list(counted(tried, len(work)) if show else tried)
+        results = (run_case(judge, case, baseline, trace=trace) for case, baseline, _ in work)
+        return _together(heads, results, show=show)
     # Fresh interpreters rather than forks: a fork of a process with threads can hang.
     context = multiprocessing.get_context("spawn")
     with deaf():
         pool = context.Pool(jobs, _start_worker, (policy,))
     with pool:
-        results = pool.imap(_run_one, work, chunksize=max(1, len(work) // (8 * jobs)))
-        tried = (Tried(case, result) for case, result in zip(cases, results, strict=True))
-        return list(counted(tried, len(work)) if show else tried)
+        batch = max(1, min(MOST_AT_ONCE, len(heads) // (8 * jobs)))
+        return _together(heads, pool.imap(_run_one, work, chunksize=batch), show=show)
+
+
+def _together(cases: Sequence[Case], results: Iterable[CaseResult], *, show: bool) -> list[Tried]:
+    tried = (Tried(case, result) for case, result in zip(cases, results, strict=True))
+    return list(counted(tried, len(cases)) if show else tried)
 
 
 _worker_judge: Judge | None = None
@@ -347,16 +357,19 @@ def backtest_command(args: argparse.Namespace) -> int:
     policy = find_policy(args.policy)
     other = find_policy(args.against) if args.against else None
     limits = parse_limits(args.require) if args.require else []
-    cases = [case for path in args.cases for case in read_cases(Path(path))]
-    if not cases:
+    files = CaseFiles([Path(path) for path in args.cases])
+    if not files.heads:
         raise ConfigError("no cases in " + ", ".join(map(str, args.cases)))
-    baselines = baselines_for(args.baseline, (case.num_speculative_tokens for case in cases)) if args.baseline else {}
+    depths = (one.num_speculative_tokens for one in files.heads)
+    baselines = baselines_for(args.baseline, depths) if args.baseline else {}
     if args.jobs is not None and args.jobs < 1:
         raise ConfigError("give a number from 1 on", where="--jobs")
-    doubts = [*unmatched(policy), *unreadable(cases)]
+    doubts = [*unmatched(policy), *unreadable(files.heads)]
     for line in doubts:
         print(f"guard: {line}", file=sys.stderr)
     jobs = args.jobs or os.cpu_count() or 1
+    # The report shows the text of each.
+    cases = list(files) if args.html is not None else files
     tried = backtest(policy, cases, baselines, jobs=jobs, trace=args.html is not None, show=True)
     found = figures(policy.name, tried)
     against = backtest(other, cases, baselines, jobs=jobs, show=True) if other is not None else None
