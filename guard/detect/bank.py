@@ -139,6 +139,7 @@ class DetectorBank:
         self.text = (0, 0)
         self._prompt = Prompt(prompt)
         self._channels: dict[Channel, TextChannel] = {}
+        #: Of all channels, where there are several.
         self._readers: dict[Channel, tuple[Reader, ...]] = {}
         #: Text of channels that have no block of it yet, with the tokens up to it and including it.
         self._early: dict[Channel, list[tuple[str, int, int]]] = {}
@@ -215,6 +216,9 @@ class DetectorBank:
         channel = self._open(name)
         for piece in self._early.pop(name):
             channel.feed(*piece)
+        if not self._early:
+            # One that was filled keeps its room.
+            self._early = {}
         self._forget(1, 1)
 
     def _open(self, name: Channel) -> TextChannel:
@@ -224,9 +228,14 @@ class DetectorBank:
             fell = _fell_of(acceptance)
             fails = _fails_of(acceptance, acceptance.windows[falls[0]]) if falls else fell
         channel = self._channels[name] = TextChannel(self._plan.text_refs, self._prompt, fell, fails)
-        readers = self._readers[name] = channel.readers
-        alone = len(self._channels) == 1
-        self._only, self._sole = (readers, channel) if alone else (None, None)
+        readers = channel.readers
+        if len(self._channels) == 1:
+            self._only, self._sole = readers, channel
+        else:
+            if self._only is not None:
+                self._readers[next(iter(self._channels))] = self._only
+            self._readers[name] = readers
+            self._only = self._sole = None
         self._forget(1, 1)
         return channel
 

@@ -53,6 +53,8 @@ _ONE_NUMBER: Final = re.compile(r"[-+]?[0-9][0-9.,]*")
 #: Figures such a number has at least, and different ones: prices and zeros come again by right.
 _LEAST_FIGURES: Final = 12
 _LEAST_DIFFERENT: Final = 6
+#: Characters of a row beside its number, above which that is no number, and not kept.
+_LONGEST_NUMBER: Final = 64
 #: Rows that say nothing yet.
 _FEW_ALIKE: Final = 2
 #: Rows for each that the prompt asks for, and so many more, from which there are too many.
@@ -166,7 +168,8 @@ class ItemRun:
         if found is None:
             self.alike = 0
         else:
-            self._compare(line[found.end() :].strip(_AROUND), follows)
+            value = line[found.end() :].strip(_AROUND)
+            self._compare(value if len(value) <= _LONGEST_NUMBER else "", follows)
         return follows
 
     def _compare(self, value: str, follows: bool) -> None:
@@ -176,7 +179,7 @@ class ItemRun:
         else:
             self.alike = self.alike + 1 if self.alike and follows and value == self._value else 0
 
-    def __call__(self) -> float:
+    def same_items(self) -> float:
         """Items in a row that are the same, or rows of which there are too many; 0 where the prompt asks for them."""
         most, prompt = max(self.run, self.stale), self._prompt
         if max(most, self.figures) <= _FEW:

@@ -37,7 +37,7 @@ _LEAST_PIECES: Final = 4
 #: Marks of code, markup and tables.
 _CODE: Final = re.compile(r"[^\w\s.,;:!?'\"()-]|_")
 #: Text kept beyond that before it is trimmed. Unit: characters.
-_SLACK: Final = 256
+_SLACK: Final = 192
 
 
 def round_of(text: str) -> int:

@@ -107,9 +107,9 @@ class Pages:
     """
 
     __slots__ = (
-        "_characters", "_familiar", "_familiars", "_garble", "_garbles", "_items", "_longest", "_loop", "_names",
-        "_odd_sums", "_plain", "_prompt", "_rare_sums", "_recurrences", "_scripts", "_size", "_texture", "_wanted",
-        "_words",
+        "_characters", "_familiar", "_familiars", "_garble", "_garbles", "_item_pages", "_items", "_longest", "_loop",
+        "_names", "_odd_sums", "_plain", "_prompt", "_rare_sums", "_recurrences", "_scripts", "_size", "_texture",
+        "_wanted", "_words",
     )  # fmt: skip
 
     def __init__(self, prompt: Prompt, size: int, loop: Repetition | None = None) -> None:
@@ -130,6 +130,7 @@ class Pages:
         self._texture: Texture | None = None
         self._plain: PlainRun | None = None
         self._items: ItemRun | None = None
+        self._item_pages: Callable[[], int] | None = None
         self._longest = 0
         self._recurrences: dict[int, WordWindow] = {}
         self._familiars: dict[int, FamiliarWindow] = {}
@@ -211,17 +212,11 @@ class Pages:
         run = self._plain = self._plain or PlainRun(self._size)
         return Parts(_Unless(run.value, self._prompt, "wordy", _MANY_WORDS), run.pages)
 
-    def _same_items(self, _: int | None) -> Parts:
+    def _of_items(self, reading: str) -> Parts:
         run = self._items = self._items or ItemRun(self._size, self._prompt)
-        return Parts(run, run.pages)
-
-    def _renumbered(self, _: int | None) -> Parts:
-        run = self._items = self._items or ItemRun(self._size, self._prompt)
-        return Parts(run.renumbered, run.pages)
-
-    def _same_numbers(self, _: int | None) -> Parts:
-        run = self._items = self._items or ItemRun(self._size, self._prompt)
-        return Parts(run.same_numbers, run.pages)
+        # One method for all of them: each made anew is as large as a small object.
+        self._item_pages = self._item_pages or run.pages
+        return Parts(getattr(run, reading), self._item_pages)
 
     def _latest(self, value: Callable[[str], int], asked: str) -> Parts:
         """What is worked out from the latest text when it is read, up to the latest page."""
@@ -365,9 +360,9 @@ _MAKERS: Final[dict[str, Callable[[Pages, int | None], Parts]]] = {
     "special_tokens": lambda self, pages: self._orderly(pages, "special_tokens", "special"),
     "pair_recurrence": lambda self, pages: self._side_by_side(pages, "pair_recurrence"),
     "unpunctuated": Pages._unpunctuated,
-    "same_items": Pages._same_items,
-    "renumbered": Pages._renumbered,
-    "same_numbers": Pages._same_numbers,
+    "same_items": lambda self, _: self._of_items("same_items"),
+    "renumbered": lambda self, _: self._of_items("renumbered"),
+    "same_numbers": lambda self, _: self._of_items("same_numbers"),
     "word_recurrence": lambda self, pages: self._say(pages, "value"),
     "recurrence_fall": lambda self, pages: self._say(pages, "fall"),
     "function_words": lambda self, pages: self._say(pages, "function_words"),

@@ -81,7 +81,7 @@ class TopicBreak:
         text, data = self._text, page.encode("utf-8", "replace")
         if len(text) < _KEPT:
             text += data
-            if len(text) > _KEPT:
+            if len(text) >= _KEPT:
                 self._text = text[-_KEPT:]
             return
         left, size = _KEPT - self._at, len(data)

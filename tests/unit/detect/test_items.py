@@ -15,7 +15,7 @@ def run(text: str, page: int = PAGE) -> float:
     items = ItemRun(page, Prompt("Give me a list of soups."))
     for start in range(0, len(text), page):
         items.feed(text[start : start + page])
-    return items()
+    return items.same_items()
 
 
 def numbered(item: str, rounds: int, marker: str = "{}. ") -> str:
@@ -57,7 +57,7 @@ def test_long_items_are_never_the_same_and_nothing_grows() -> None:
         for _ in range(200):
             items.feed("7. " + "x" * 61)
         items.feed("\n")
-    assert items() == 0.0
+    assert items.same_items() == 0.0
     assert len(items._line) + len(items._last) <= 320
     for name in range(2000):
         items.feed(f"- {'x' * (name % 90)} soup\n")
@@ -68,7 +68,7 @@ def rows(prompt: str, text: str, page: int = PAGE) -> float:
     items = ItemRun(page, Prompt(prompt))
     for start in range(0, len(text), page):
         items.feed(text[start : start + page])
-    return items()
+    return items.same_items()
 
 
 TABLE = "| Fruit | Price |\n|---|---|\n"
