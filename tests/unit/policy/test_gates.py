@@ -10,6 +10,7 @@ import pytest
 from guard.policy.gates import gates_of
 from guard.policy.judge import leaves, score
 from guard.policy.schema import All, Any, Condition, Leaf, Not
+from guard.shipped import find_policy
 from guard.types import SignalRef
 
 X, Y, Z = SignalRef("x"), SignalRef("y"), SignalRef("z")
@@ -67,3 +68,14 @@ def test_gates_are_sorted_by_how_often_their_readings_change() -> None:
 def test_a_negation_has_no_gate() -> None:
     assert gates([Not(rising(X, 1))]) == (0, [0])
     assert gates([All((Not(rising(X, 1)), rising(Y, 1)))]) == (1, [])
+
+
+@pytest.mark.parametrize("name", ["default", "strict", "coding-agents", "text-only", "demo", "observe"])
+def test_acceptance_that_is_merely_good_wakes_no_shipped_rule(name: str) -> None:
+    """A rule that it guards is asked about the text of most healthy streams, again and again."""
+    conditions = [rule.when for rule in find_policy(name).rules]
+    shared = {leaf.signal: leaf.signal for condition in conditions for leaf in leaves(condition)}
+    steps = gates_of(conditions, shared).steps
+    good = [gate for gate in steps.rising if gate.ref.name == "acceptance_probability"]
+    assert all(gate.bound >= 0.8 for gate in good)
+    assert all(gate.bound <= 0.3 for gate in steps.falling)
