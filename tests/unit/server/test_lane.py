@@ -381,14 +381,22 @@ def test_the_reply_it_serves_gets_what_does_not_pass() -> None:
 PLAIN = [framed(chunk(text, 1, 2)) for text in ("one ", "two ", "three ")]
 
 
+def served(*how: Any) -> tuple[Ends, Reply, Any]:
+    """A lane that takes what comes next, and hands on what it does not take."""
+    ends, reply = Ends(), Reply()
+    lane = armed(ends, *how)
+    lane.serve(reply)
+    lane.open = True
+    return ends, reply, lane
+
+
 @pytest.mark.parametrize(
     "rest", [b"", PLAIN[0][:9], PLAIN[0][:-1], framed(b": still here\n\n") + PLAIN[0], b"0\r\n\r\n"]
 )
 def test_several_chunks_that_came_at_once_pass_as_one_by_one(rest: bytes) -> None:
-    ends, others, reply = Ends(), Ends(), Reply()
-    lane, other = armed(ends), armed(others)
-    lane.serve(reply)
-    lane.open = True
+    ends, reply, lane = served()
+    others = Ends()
+    other = armed(others)
     lane.feed(b"".join(PLAIN) + rest)
     for raw in PLAIN:
         assert other.take(raw) == 1
@@ -398,10 +406,7 @@ def test_several_chunks_that_came_at_once_pass_as_one_by_one(rest: bytes) -> Non
 
 
 def test_of_several_chunks_those_pass_that_may() -> None:
-    ends, reply = Ends(), Reply()
-    lane = armed(ends, math.inf, 0.0, 5, 0, 20, 999)
-    lane.serve(reply)
-    lane.open = True
+    _, reply, lane = served(math.inf, 0.0, 5, 0, 20, 999)
     lane.feed(b"".join(PLAIN))
     assert reply.got == [PLAIN[2]], "whoever reads on looks first"
     assert lane.due
@@ -410,19 +415,13 @@ def test_of_several_chunks_those_pass_that_may() -> None:
 
 
 def test_a_look_is_due_after_several_as_after_one() -> None:
-    ends, reply = Ends(), Reply()
-    lane = armed(ends, math.inf, 0.0, 9, 0, 20, 999)
-    lane.serve(reply)
-    lane.open = True
+    _, reply, lane = served(math.inf, 0.0, 9, 0, 20, 999)
     lane.feed(b"".join(PLAIN))
     assert reply.got == ["passed"]
 
 
 def test_more_steps_at_once_than_are_kept_wait_for_a_look() -> None:
-    ends, reply = Ends(), Reply()
-    lane = armed(ends)
-    lane.serve(reply)
-    lane.open = True
+    _, reply, lane = served()
     one = framed(chunk("a", 0, 1))
     lane.feed(one * 50)
     passed = len(lane.drain()[3]) // 3
