@@ -180,7 +180,7 @@ class ExchangeRecord(msgspec.Struct):
     @property
     def bad_tokens_shown(self) -> int:
         """Tokens after an onset that the client has. Unit: tokens."""
-        return sum(attempt.bad_tokens_shown for attempt in self.attempts)
+        return sum([attempt.bad_tokens_shown for attempt in self.attempts])
 
     def summary(self) -> dict[str, object]:
         """The short account that the client sees in the closing comment of a stream."""
@@ -188,15 +188,15 @@ class ExchangeRecord(msgspec.Struct):
         bad = next((attempt for attempt in self.attempts if attempt.kind is not None), None)
         out: dict[str, object] = {
             "request_id": self.request_id,
-            "outcome": self.outcome.value,
+            "outcome": self.outcome,
             "verdict": last.verdict if last else "pass",
             "attempts": len(self.attempts),
         }
         if self.tokens_burned:
             out["tokens_shown"], out["tokens_burned"] = self.tokens_shown, self.tokens_burned
-        if self.bad_tokens_shown:
-            out["bad_tokens_shown"] = self.bad_tokens_shown
         if bad is not None and bad.kind is not None:
-            out["kind"] = bad.kind.value
+            if shown := self.bad_tokens_shown:
+                out["bad_tokens_shown"] = shown
+            out["kind"] = bad.kind
             out["reason"] = bad.reason
         return out

@@ -120,32 +120,34 @@ class History:
 
     def count(self, record: ExchangeRecord) -> None:
         """Take in a finished exchange, at the time it ended."""
+        added = added_ttft(record) if record.stream else None
+        place = bisect_left(ADDED, round(added, 4)) if added is not None else None
+        watched = record.outcome is not Outcome.RELAYED
+        sums = [_sums_of_attempt(attempt) for attempt in record.attempts] if watched else []
         for length, bins in self._rings:
             start = record.ended_at - record.ended_at % length
             if not bins or bins[-1].start != start:
                 bins.append(_begun(bins, start))
-            self._count(bins[-1], record)
+            into = bins[-1]
+            into.outcomes[record.outcome] = into.outcomes.get(record.outcome, 0) + 1
+            into.shown += record.tokens_shown
+            into.burned += record.tokens_burned
+            if place is not None:
+                into.added[place] += 1
+            if watched:
+                self._count(into, record, sums)
 
-    def _count(self, into: Bin, record: ExchangeRecord) -> None:
-        _add(into.outcomes, {record.outcome.value: 1})
-        into.shown += record.tokens_shown
-        into.burned += record.tokens_burned
-        added = added_ttft(record) if record.stream else None
-        if added is not None:
-            into.added[bisect_left(ADDED, round(added, 4))] += 1
-        if record.outcome is Outcome.RELAYED:
-            return
-        kinds = {attempt.kind.value for attempt in record.attempts if attempt.kind is not None}
-        _add(into.kinds, dict.fromkeys(kinds, 1))
+    def _count(self, into: Bin, record: ExchangeRecord, sums: list[_Of]) -> None:
+        """What is only known of answers that were watched; `sums` are those of their attempts."""
+        _add(into.kinds, {attempt.kind: 1 for attempt in record.attempts if attempt.kind is not None})
         # A second look is no retry: nothing was wrong.
-        retried = int(sum(attempt.mode != "whole" for attempt in record.attempts) > 1)
+        retried = int(sum([attempt.mode != "whole" for attempt in record.attempts]) > 1)
         _add(into.counts, {"watched": 1, "retried": retried, "bad_shown": record.bad_tokens_shown})
         model = into.models.setdefault(self._model(record.model), _Of())
-        for attempt in record.attempts:
+        for attempt, of in zip(record.attempts, sums, strict=True):
             into.attempts += 1
-            replica = into.replicas.setdefault(self._replica(attempt.replica), _Of())
-            for of in (replica, model):
-                _count_attempt(of, attempt)
+            into.replicas.setdefault(self._replica(attempt.replica), _Of()).add(of)
+            model.add(of)
 
     def answer(self, now: float, seconds: float) -> dict[str, object]:
         """
@@ -227,14 +229,10 @@ def _begun(bins: deque[Bin], start: float) -> Bin:
     return found
 
 
-def _count_attempt(of: _Of, attempt: AttemptRecord) -> None:
+def _sums_of_attempt(attempt: AttemptRecord) -> _Of:
     result = result_of(attempt)
     steps, _, accepted = drafted_steps(attempt)
-    of.attempts += 1
-    of.bad += result == "bad"
-    of.faults += result == "fault"
-    of.steps += steps
-    of.accepted += accepted
+    return _Of(1, int(result == "bad"), int(result == "fault"), steps, accepted)
 
 
 def _columns(bins: list[Bin]) -> dict[str, list[float | None]]:

@@ -162,10 +162,11 @@ class Metrics(Collector):
 
     def count(self, record: ExchangeRecord) -> None:
         """Take in one finished exchange."""
-        self._outcomes[record.outcome.value] += 1
+        outcome = record.outcome
+        self._outcomes[outcome] += 1
         # A model that no backend knows is only a word of the client's.
-        known = record.outcome is not Outcome.RELAYED or record.status < 400
-        self._models[(self._model(record.model if known else ""), record.outcome.value)] += 1
+        known = outcome is not Outcome.RELAYED or record.status < 400
+        self._models[(self._model(record.model if known else ""), outcome)] += 1
         self._sums["guard_tokens_shown"] += record.tokens_shown
         self._observe("guard_ttft_upstream_seconds", record.ttft_upstream)
         self._observe("guard_ttft_delivered_seconds", record.ttft_delivered)

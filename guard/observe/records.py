@@ -95,7 +95,7 @@ def _pack(number: int, record: ExchangeRecord) -> _Kept:
     steps: list[tuple[bytes, bytes]] = []
     for attempt in record.attempts:
         try:
-            packed = bytes(attempt.accepted), bytes(depth + 1 for depth in attempt.drafted)
+            packed = bytes(attempt.accepted), bytes([depth + 1 for depth in attempt.drafted])
         except ValueError:  # deeper than any draft is
             packed = b"", b""
             bare.append(attempt)

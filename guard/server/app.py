@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import re
-import secrets
 import time
 from codecs import BOM_UTF8
 
@@ -212,7 +212,7 @@ class Guard:
             request_id=RequestId(request_id),
             judge=chosen.judge,
             shadow=chosen.shadow,
-            nonce=secrets.token_hex(16),
+            nonce=os.urandom(16).hex(),
             annotate=request.headers.get("x-guard-stream", "").strip().lower() == "acceptance",
             max_event_bytes=self.config.limits.max_event_bytes,
             tapes=tapes,
@@ -279,7 +279,7 @@ class Guard:
 
     def _request_id(self, request: web.BaseRequest) -> str:
         given = request.headers.get("X-Request-Id", "")
-        return given if _SAFE_ID.fullmatch(given) else secrets.token_hex(16)
+        return given if given and _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
 
     def _refusal(self, family: Family, error: RequestError, request_id: str) -> web.Response:
         notice = Notice(error.message, error.status, error.code, "invalid_request_error", error.param)

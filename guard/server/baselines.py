@@ -8,6 +8,7 @@ there is enough of it. A deployment that is low throughout has a weak draft: sai
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import lt
 
 import structlog
 
@@ -119,6 +120,9 @@ def judged_tokens(attempt: AttemptRecord) -> tuple[int, int]:
     A step judges those it kept and, unless it kept all, the first that it rejected; steps of unknown
     depth and steps without a draft judge none. Unit: tokens.
     """
+    if attempt.drafted and min(attempt.drafted) > 0:  # nearly all attempts: no turn for every step
+        kept = sum(attempt.accepted)
+        return kept, kept + sum(map(lt, attempt.accepted, attempt.drafted))
     kept = judged = 0
     for accepted, drafted in zip(attempt.accepted, attempt.drafted, strict=True):
         if drafted > 0:

@@ -14,7 +14,7 @@ import base64
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal, NamedTuple, Self, cast
 
 import aiohappyeyeballs
@@ -299,16 +299,12 @@ def _has_something(transport: asyncio.Transport) -> bool:
 def _head(origin: Origin, target: str, headers: CIMultiDict[str], size: int) -> bytes:
     """The bytes of a request's head."""
     lines = [f"POST {origin.path}{target.partition('#')[0]} HTTP/1.1", f"Host: {origin.authority}"]
-    lines += [f"{name}: {value}" for name, value in _headers(origin, headers)]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if "Accept" not in headers:
+        lines.append("Accept: */*")
+    if origin.credentials and "Authorization" not in headers:
+        lines.append(f"Authorization: {origin.credentials}")
     head = "\r\n".join([*lines, f"Content-Length: {size}", "", ""])
     if head.count("\n") != len(lines) + 2 or head.count("\r") != len(lines) + 2 or "\0" in head:
         raise ValueError("a header cannot be sent")
     return head.encode("utf-8", "surrogateescape")
-
-
-def _headers(origin: Origin, headers: CIMultiDict[str]) -> Iterable[tuple[str, str]]:
-    yield from headers.items()
-    if "Accept" not in headers:
-        yield "Accept", "*/*"
-    if origin.credentials and "Authorization" not in headers:
-        yield "Authorization", origin.credentials

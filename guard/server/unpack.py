@@ -34,6 +34,8 @@ def coding_of(header: str) -> str:
     Raises:
         RequestError: 415. Another coding, or several, one upon the other.
     """
+    if not header:
+        return ""
     names = [name.strip().lower() for name in header.split(",")]
     named = [name for name in names if name not in ("", "identity")]
     if not named:

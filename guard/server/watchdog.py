@@ -10,8 +10,7 @@ backend breaks the chunked encoding in the middle of a body).
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import aiohttp
@@ -58,6 +57,28 @@ class Read:
             content.set_exception(aiohttp.ServerTimeoutError("the backend fell silent"))
 
 
+class Watching:
+    """
+    Keeps a read among others while it is entered.
+
+    Args:
+        reads: Those that are looked after.
+        read: The one.
+    """
+
+    __slots__ = ("_read", "_reads")
+
+    def __init__(self, reads: set[Watched], read: Watched) -> None:
+        self._reads = reads
+        self._read = read
+
+    def __enter__(self) -> None:
+        self._reads.add(self._read)
+
+    def __exit__(self, *_: object) -> None:
+        self._reads.discard(self._read)
+
+
 class Watchdog:
     """
     The sweeper. `run` is its task.
@@ -72,14 +93,9 @@ class Watchdog:
         self._idle = idle
         self._reads: set[Watched] = set()
 
-    @contextlib.contextmanager
-    def watching(self, read: Watched) -> Iterator[None]:
+    def watching(self, read: Watched) -> Watching:
         """Look after one read for as long as the context lasts."""
-        self._reads.add(read)
-        try:
-            yield
-        finally:
-            self._reads.discard(read)
+        return Watching(self._reads, read)
 
     async def pieces(self, reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """
