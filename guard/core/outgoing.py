@@ -32,6 +32,8 @@ from guard.types import Kind, Verdict
 #: the shared store would all hold it. Unit: characters.
 MAX_MODEL: Final = 512
 
+#: Looking a member up in an enumeration takes longer than the question.
+_DONE: Final = Phase.DONE
 #: Why a retry is refused.
 NO_ROOM: Final = "the retry budget is used up"
 
@@ -100,7 +102,7 @@ class Outgoing(abc.ABC):
     @property
     def done(self) -> bool:
         """Whether Finish was given."""
-        return self._phase is Phase.DONE
+        return self._phase is _DONE
 
     def _mends(self, attempt: Attempt, verdict: Verdict) -> bool:
         """Whether another attempt would follow a verdict, as far as can be known before it is asked for."""
@@ -236,7 +238,7 @@ class Outgoing(abc.ABC):
         return [AbortAttempt(attempt.record.number, reason, attempt.rid)]
 
     def _finish(self, *, whole: bool = True) -> list[Command]:
-        self._phase = Phase.DONE
+        self._phase = _DONE
         if self._delivery.started and not self.record.status:  # the head is out, and its answer was broken off
             self.record.status = 200
         self._ledger.closed(self._now)

@@ -24,6 +24,9 @@ _PAYLOAD: Final = 24
 _DIGIT: Final = re.compile(r"[0-9]")
 #: A page of a hex dump: bytes and offsets.
 _DUMP: Final = re.compile(r"[0-9a-fA-F:\s]*\Z")
+#: Classes of an opening mark and of a backslash.
+_OPEN: Final = ord("o")
+_BACKSLASH: Final = ord("\\")
 #: Characters of the page before that a joint on the border may have.
 _OVERLAP: Final = 2
 #: Characters per word, to turn joints per character into joints per word.
@@ -73,7 +76,7 @@ class GarbleScan:
             return
         if self._before:
             self._catch_up()
-        if b"o" in shape and b"\\" not in shape:
+        if _OPEN in shape and _BACKSLASH not in shape:
             joints += len(_PILE.findall(page.encode("ascii", "replace")))
         lead = len(page) - len(page.lstrip(_DENSE))
         if lead == len(page):

@@ -265,7 +265,7 @@ RESPONSES = ResponsesFamily()
 def _last_number(sent: bytes) -> int | None:
     """`sequence_number` of the last of these events that has one."""
     for event in reversed(SseParser(max_event_bytes=len(sent) + 1).feed(sent)):
-        if event.data is not None and _NUMBER in event.data:
+        if event.data is not None and event.data.find(_NUMBER) >= 0:
             try:
                 said = decode_event(_NUMBERED, event.data)
             except ProtocolError:

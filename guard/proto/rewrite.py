@@ -113,7 +113,7 @@ class ChunkRewriter:
             return quick
         stopped = self._ahead is not None and self._ahead.stopped
         timings = self._cut_timings and chunk.timings is not None and not stopped and _midway(chunk)
-        if self._has_verbose and _VERBOSE in event.data:
+        if self._has_verbose and event.data.find(_VERBOSE) >= 0:
             event = _less_verbose(event, whole=self._cut_verbose, timings=timings)
         return self._rewrite(event, chunk, steps, timings=timings)
 

@@ -21,6 +21,8 @@ from guard.errors import EventTooLarge
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
+#: As a number: with `in`, bytes are first tried as one, which fails at ten times the price of the search.
+_CR = ord("\r")
 #: Two line ends in a row. CRLF is one end, never two.
 _BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -91,7 +93,7 @@ class SseParser:
             and data.find(b"\n") == size - 2
             and data.endswith(b"\n\n")
             and size <= self._max
-            and b"\r" not in data
+            and _CR not in data
         ):  # exactly one plain event: how engines write and most reads arrive
             self._offset += size
             return [SseEvent(data, data[6:-2])]
@@ -101,7 +103,7 @@ class SseParser:
         if self._pieces:
             data = self._complete_pending(data, events)
         if data and self._failure is None:
-            if b"\r" in data:
+            if _CR in data:
                 self._cut_any(data, events)
             else:
                 self._cut_lf(data, events)
