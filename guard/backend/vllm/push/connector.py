@@ -67,7 +67,7 @@ class PushNotices(Notices):
     """
 
     def __init__(self, gives: Sequence[Gives], notices: Notices) -> None:
-        super().__init__(notices.messages, notices.gone)
+        super().__init__(notices.messages, notices.gone, notices.connections_failed)
         self.gives = tuple(gives)
 
     def aggregate(self, other: Notices) -> PushNotices:
@@ -293,11 +293,12 @@ class PushConnector(KVConnectorBase_V1):  # type: ignore[misc]
         return invalid
 
     def build_connector_worker_meta(self) -> Notices:
-        """What peers said since the last step."""
+        """What peers said since the last step, and what connections could not be had."""
+        failed = sum(side.short.taken() for side in (self._sending, self._receiving) if side is not None)
         if self._receiving is None:
-            return Notices()
+            return Notices(connections_failed=failed)
         messages, gone = self._receiving.taken()
-        return PushNotices(self._receiving.taken_gives(), Notices(messages, gone))
+        return PushNotices(self._receiving.taken_gives(), Notices(messages, gone, failed))
 
     def shutdown(self) -> None:
         """End connections."""

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from guard.backend.kv.effects import Send
 from guard.backend.kv.ids import Owner, Party
 from guard.backend.kv.messages import Done, Drained, Hello, LayerDone, ToDecode
-from guard.backend.vllm.push.wire import Channel, Gives, Register, connect, started_at
+from guard.backend.vllm.push.wire import Channel, Gives, Register, Shortages, connect, started_at
 
 _log = logging.getLogger("vllm.plugins.guard")
 _POLL_SECONDS = 0.05
@@ -137,13 +137,14 @@ class Link:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            channel = connect(self._path)
+            channel = connect(self._path, self._receiving.short)
             if channel is None or not channel.send(self._register):
                 self._closed.wait(_RECONNECT_SECONDS)
                 continue
             try:
                 pid, started = channel.peer_process()
             except OSError:  # who it is must be known before it may write: its end could not be proved
+                self._receiving.short.add()
                 channel.close()
                 self._closed.wait(_RECONNECT_SECONDS)
                 continue
@@ -188,7 +189,7 @@ class Link:
             if gone:
                 self._receiving.proved_gone(party)
                 return
-            again = connect(self._path)
+            again = connect(self._path, self._receiving.short)
             if again is not None:
                 again.close()
                 return
@@ -205,6 +206,8 @@ class Receiving:
 
     def __init__(self, register: Register, peers: Mapping[str, str]) -> None:
         self.gate = LayerGate()
+        #: Connections that could not be made.
+        self.short = Shortages()
         self._lock = threading.Lock()
         self._messages: list[ToDecode] = []
         self._gone: list[Party] = []

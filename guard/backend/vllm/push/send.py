@@ -25,7 +25,7 @@ from guard.backend.kv.sender import Sender
 from guard.backend.vllm.push.givers import Holding, askers, given, link_rank
 from guard.backend.vllm.push.memory import attach, dtype_of, write
 from guard.backend.vllm.push.shelf import Content, Shelf
-from guard.backend.vllm.push.wire import Channel, Gives, Register, connections, listen
+from guard.backend.vllm.push.wire import Channel, Gives, Register, Shortages, connections, listen
 
 _log = logging.getLogger("vllm.plugins.guard")
 #: How long rooms that were given up are remembered. Unit: seconds.
@@ -172,6 +172,8 @@ class Sending:
         self._block_size = block_size
         self._keep = keep
         self._lock = threading.RLock()
+        #: Connections that could not be taken.
+        self.short = Shortages()
         self._peers: dict[_Key, Peer] = {}
         self._shelf = Shelf()
         self._card = card(self._may, self._landed, self._over)
@@ -211,10 +213,11 @@ class Sending:
     # Connections
 
     def _accept(self) -> None:
-        for connection in connections(self._listener):
+        for connection in connections(self._listener, self.short):
             try:
                 threading.Thread(target=self._serve, args=(connection,), name="guard-serve", daemon=True).start()
             except RuntimeError as error:  # none can be had now; the peer comes again
+                self.short.add()
                 _log.error("guard: a connection is turned away: %s", error)
                 connection.close()
 

@@ -103,6 +103,25 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Register | Gives | Destination | Abort | LayerDone | Done | Drained | Hello)
 
 
+class Shortages:
+    """Connections that were not had for want of file descriptors, memory or threads; threads add, one takes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self) -> None:
+        """One more."""
+        with self._lock:
+            self._count += 1
+
+    def taken(self) -> int:
+        """Those since the last call."""
+        with self._lock:
+            count, self._count = self._count, 0
+        return count
+
+
 class Channel:
     """
     A connected stream socket.
@@ -199,11 +218,13 @@ def started_at(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def connect(path: str) -> Channel | None:
+def connect(path: str, short: Shortages | None = None) -> Channel | None:
     """A channel to the rank that listens there, or None."""
     try:
         connection = socket.socket(socket.AF_UNIX)
     except OSError:
+        if short is not None:
+            short.add()
         return None  # no descriptor is left: as where nobody listens, the caller comes again
     try:
         connection.connect(path)
@@ -238,7 +259,7 @@ def listen(path: str) -> tuple[socket.socket, int]:
     return listener, lock
 
 
-def connections(listener: socket.socket, pause: float = 1.0) -> Iterator[socket.socket]:
+def connections(listener: socket.socket, short: Shortages, pause: float = 1.0) -> Iterator[socket.socket]:
     """
     Those who connect, until the listener is closed.
 
@@ -246,6 +267,7 @@ def connections(listener: socket.socket, pause: float = 1.0) -> Iterator[socket.
 
     Args:
         listener: From `listen`.
+        short: Gets each try that failed.
         pause: Until the next try where one cannot be taken. Unit: seconds.
     """
     refused = ""
@@ -255,6 +277,7 @@ def connections(listener: socket.socket, pause: float = 1.0) -> Iterator[socket.
         except OSError as error:
             if listener.fileno() < 0:
                 return
+            short.add()
             if not refused:
                 refused = str(error)
                 _log.error("guard: connections wait, none can be taken: %s", refused)

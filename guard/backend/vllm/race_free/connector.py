@@ -35,15 +35,20 @@ class Notices:
     Args:
         messages: Messages of peers, in the order in which they came.
         gone: Processes of which there is proof that they can write no more.
+        connections_failed: Connections that were not had for want of file descriptors, memory or threads.
     """
 
-    def __init__(self, messages: Sequence[ToDecode] = (), gone: Sequence[Party] = ()) -> None:
+    def __init__(
+        self, messages: Sequence[ToDecode] = (), gone: Sequence[Party] = (), connections_failed: int = 0
+    ) -> None:
         self.messages = tuple(messages)
         self.gone = tuple(gone)
+        self.connections_failed = connections_failed
 
     def aggregate(self, other: Notices) -> Notices:
         """Those of two ranks."""
-        return Notices(self.messages + other.messages, self.gone + other.gone)
+        failed = self.connections_failed + other.connections_failed
+        return Notices(self.messages + other.messages, self.gone + other.gone, failed)
 
 
 class StepReport:
@@ -300,6 +305,7 @@ class RaceFree:
             ledger.handle(message, now)
         for party in notices.gone if notices is not None else ():
             ledger.gone(party, now)
+        ledger.connections_failed += notices.connections_failed if notices is not None else 0
         self._guard_tell()
 
     def _guard_finished(self, name: str, block_ids: Sequence[int], *, later: bool) -> None:

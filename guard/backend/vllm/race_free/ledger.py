@@ -105,6 +105,8 @@ class Ledger:
         #: Notices ignored here, besides those that the cache counts.
         self.dropped = 0
         self.quarantines = 0
+        #: Of a carrier, see Notices.
+        self.connections_failed = 0
 
     # Receiving
 
@@ -214,7 +216,7 @@ class Ledger:
         return len(self._open) + len(self._pins)
 
     def stats(self) -> dict[str, float]:
-        """What the metrics show: leases by kind, blocks by state, stale notices, quarantines."""
+        """What the metrics show: leases by kind, blocks by state, and the counts."""
         counts = self.cache.counts()
         kinds = Counter(lease.kind for lease in self.cache.pool.leases())
         return {
@@ -225,6 +227,7 @@ class Ledger:
             "blocks_quarantined": counts[State.QUARANTINED],
             "stale_notices": self.cache.receiver.stale + self.grants.stale + self.dropped,
             "quarantines": self.quarantines,
+            "connections_failed": self.connections_failed,
         }
 
     def _adopt(self, owner: Owner, blocks: Sequence[BlockId]) -> None:

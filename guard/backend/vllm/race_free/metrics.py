@@ -7,6 +7,7 @@ What the ledger counts, as metrics of vLLM's own `/metrics`, for connectors that
 | `vllm:guard_kv_blocks{state}` | blocks under a transfer: `held`, `draining`, `quarantined` |
 | `vllm:guard_kv_stale_notices_total` | notices ignored: late, repeated, of another generation |
 | `vllm:guard_kv_quarantines_total` | deadlines that passed without an answer |
+| `vllm:guard_kv_connections_failed_total` | push: no file, memory or thread for one; each try counts |
 | `vllm:guard_kv_handshake_seconds` | from an abort to the last answer |
 """
 
@@ -22,7 +23,11 @@ _GAUGES: Final = {
     "blocks_draining": ("blocks", "state", "draining"),
     "blocks_quarantined": ("blocks", "state", "quarantined"),
 }
-_COUNTERS: Final = {"stale_notices": "Notices ignored.", "quarantines": "Deadlines that passed without an answer."}
+_COUNTERS: Final = {
+    "stale_notices": "Notices ignored.",
+    "quarantines": "Deadlines that passed without an answer.",
+    "connections_failed": "Connections not had for want of file descriptors, memory or threads.",
+}
 _BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120)
 
 

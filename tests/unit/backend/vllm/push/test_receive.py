@@ -18,6 +18,7 @@ from guard.backend.kv.messages import Abort, Done, Drained, Hello, LayerDone
 from guard.backend.vllm.push import receive, wire
 from guard.backend.vllm.push.receive import LayerGate, Receiving
 from guard.backend.vllm.push.wire import Channel, Gives, Register, listen
+from tests.out_of_files import out_of_files
 
 R, P = Owner("r", 1), Party("P", 0, 5)
 REGISTER = Register("D", 0, 1, 9, "/dev/zero", 0, 16, ())
@@ -155,6 +156,14 @@ def test_messages_come_and_go_over_a_link_that_finds_its_peer_again(tmp_path: Pa
     receiving.close()
 
 
+def test_links_that_want_a_descriptor_are_counted(tmp_path: Path) -> None:
+    with out_of_files():
+        receiving = Receiving(REGISTER, {"P": str(tmp_path / "kv")})
+        short: list[int] = []
+        assert until(lambda: any(short) or bool(short.append(receiving.short.taken())))
+    receiving.close()
+
+
 def test_a_killed_peer_is_proved_gone(tmp_path: Path) -> None:
     path = str(tmp_path / "kv")
     child = subprocess.Popen([sys.executable, "-c", CHILD, f"{path}.0"], stdin=subprocess.PIPE)
@@ -184,6 +193,7 @@ def test_what_cannot_be_known_of_a_peer_is_no_proof_that_it_is_gone(
     turned_away = Channel(listener.accept()[0])
     assert turned_away.receive() == REGISTER
     assert turned_away.receive() is None, "nothing begins with a process whose end could not be proved"
+    assert receiving.short.taken() >= 1, "counted before it is turned away"
     monkeypatch.undo()
     channel = Channel(listener.accept()[0])
     assert channel.receive() == REGISTER

@@ -20,6 +20,7 @@ from guard.backend.vllm.push.wire import (
     Gives,
     Layer,
     Register,
+    Shortages,
     connect,
     connections,
     listen,
@@ -119,13 +120,15 @@ def test_without_a_descriptor_left_connections_wait_and_are_taken_when_there_is_
 ) -> None:
     listener, lock = listen(str(tmp_path / "kv"))
     taken: list[socket.socket] = []
-    accepting = threading.Thread(target=lambda: taken.extend(connections(listener, 0.02)), daemon=True)
+    short = Shortages()
+    accepting = threading.Thread(target=lambda: taken.extend(connections(listener, short, 0.02)), daemon=True)
     waiting = connect(str(tmp_path / "kv"))
     with out_of_files():
         accepting.start()
         time.sleep(0.3)
         assert accepting.is_alive()
         assert [record.levelname for record in caplog.records] == ["ERROR"], "told once, not at every try"
+        assert short.taken() > 1, "and counted at every one"
     other = connect(str(tmp_path / "kv"))
     for channel in (waiting, other):
         assert channel is not None
@@ -134,6 +137,7 @@ def test_without_a_descriptor_left_connections_wait_and_are_taken_when_there_is_
     while "are taken again" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.005)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    short.taken()
     listener.close()
     last = connect(str(tmp_path / "kv"))  # what waits in `accept` sees the end only after one more
     if last is not None:
@@ -141,9 +145,23 @@ def test_without_a_descriptor_left_connections_wait_and_are_taken_when_there_is_
     accepting.join(10)
     assert not accepting.is_alive()
     assert len(taken) >= 2
+    assert short.taken() == 0, "the end of the listener is none"
     for connection in taken:
         connection.close()
     os.close(lock)
+
+
+def test_shortages_of_many_threads_are_all_counted_and_each_taken_once() -> None:
+    short = Shortages()
+    threads = [threading.Thread(target=lambda: [short.add() for _ in range(1000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    found = 0
+    for thread in threads:
+        found += short.taken()
+        thread.join()
+    assert found + short.taken() == 4000
+    assert short.taken() == 0
 
 
 def test_without_a_descriptor_left_nobody_is_there_and_nobody_is_gone(tmp_path: Path) -> None:
@@ -151,12 +169,16 @@ def test_without_a_descriptor_left_nobody_is_there_and_nobody_is_gone(tmp_path: 
     listener, lock = listen(str(tmp_path / "kv"))
     channel = connect(str(tmp_path / "kv"))
     assert channel is not None
+    short = Shortages()
     with out_of_files():
-        assert connect(str(tmp_path / "kv")) is None
+        assert connect(str(tmp_path / "kv"), short) is None
         with pytest.raises(OSError, match="Too many open files"):
             started_at(os.getpid())
         with pytest.raises(OSError, match="Too many open files"):
             channel.peer_process()
+    assert short.taken() == 1
     channel.close()
     listener.close()
+    assert connect(str(tmp_path / "kv"), short) is None
+    assert short.taken() == 0, "nobody listens: nothing was wanting here"
     os.close(lock)

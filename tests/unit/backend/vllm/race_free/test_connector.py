@@ -243,9 +243,17 @@ def test_silence_is_quarantined_and_told(caplog: pytest.LogCaptureFixture) -> No
 
 def test_notices_of_two_ranks_are_all_heard() -> None:
     one = Notices([Hello(*P)], [P])
-    two = Notices([Drained(*Owner("r", 1), *P)])
-    both = one.aggregate(two)
-    assert (len(both.messages), both.gone) == (2, (P,))
+    two = Notices([Drained(*Owner("r", 1), *P)], connections_failed=2)
+    both = one.aggregate(two).aggregate(Notices(connections_failed=3))
+    assert (len(both.messages), both.gone, both.connections_failed) == (2, (P,), 5)
+
+
+def test_connections_that_failed_at_any_rank_add_up_in_the_books() -> None:
+    engine = Engine(Carrier)
+    engine.step(Notices(connections_failed=2))
+    engine.step(Notices())
+    engine.step(Notices(connections_failed=1))
+    assert engine.connector.guard_scheduling.ledger.stats()["connections_failed"] == 3
 
 
 def test_every_step_is_reported_and_the_connector_hears_its_own_part_of_it() -> None:

@@ -172,6 +172,7 @@ def test_ranks_that_connect_while_no_file_can_be_opened_or_no_thread_begun_are_s
     with out_of_files():
         waiting.connect(peers)
         time.sleep(0.1)
+        assert pair.sending.short.taken() > 0
     waiting.settimeout(10)
     channel = Channel(waiting)
     assert channel.send(register)
@@ -186,6 +187,7 @@ def test_ranks_that_connect_while_no_file_can_be_opened_or_no_thread_begun_are_s
         turned_away.connect(peers)
         turned_away.settimeout(10)
         assert turned_away.recv(1) == b""
+        assert pair.sending.short.taken() > 0
     other = Receiving(register, {"P": str(tmp_path / "kv")})
     told: list[Gives] = []
     assert pair.until(lambda: bool(told.extend(other.taken_gives()) or told))

@@ -17,6 +17,7 @@ SNAPSHOT = {
     "blocks_quarantined": 4,
     "stale_notices": 7,
     "quarantines": 1,
+    "connections_failed": 3,
 }
 
 
@@ -32,6 +33,7 @@ def test_snapshots_become_metrics() -> None:
         'vllm:guard_kv_blocks{engine="0",state="quarantined"} 0.0',
         'vllm:guard_kv_stale_notices_total{engine="0"} 9.0',
         'vllm:guard_kv_quarantines_total{engine="0"} 1.0',
+        'vllm:guard_kv_connections_failed_total{engine="0"} 3.0',
         'vllm:guard_kv_handshake_seconds_count{engine="0"} 2.0',
     ):
         assert line in text
