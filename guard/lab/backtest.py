@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import enum
 import math
-import multiprocessing
 import os
 import statistics
 import sys
@@ -20,63 +18,13 @@ from guard.detect.baseline import Baseline
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.lab.case_files import CaseFiles
-from guard.lab.cases import BAD_KINDS, Case, CaseKind, CaseResult, run_case
+from guard.lab.cases import BAD_KINDS, CaseKind
 from guard.lab.doubts import unmatched, unreadable
-from guard.lab.long_run import counted, deaf
-from guard.policy.judge import Judge
-from guard.policy.schema import Policy
+from guard.lab.tries import Drawing, Outcome, Tried, backtest
 from guard.shipped import find_policy
 
-#: Chunks below which starting further processes costs more than it saves.
-PARALLEL_CHUNKS = 200_000
-#: Cases that a process is handed at once: as many are in memory for each.
-MOST_AT_ONCE = 8
 #: What a given acceptance probability is taken to rest on. Unit: positions.
 _GIVEN_WEIGHT = 10_000.0
-
-
-class Outcome(enum.StrEnum):
-    """A verdict held against the label, what needs looking at first."""
-
-    FALSE_POSITIVE = "false positive"
-    EARLY = "too early"
-    MISSED = "missed"
-    DETECTED = "detected"
-    CLEAN = "clean"
-    RESCORE = "re-score only"
-
-
-class Tried(NamedTuple):
-    """One case and what the policy made of it."""
-
-    case: Case
-    result: CaseResult
-
-    @property
-    def outcome(self) -> Outcome:
-        """See Outcome."""
-        case, result = self
-        if case.kind is CaseKind.RESCORE_ONLY:
-            return Outcome.RESCORE
-        if case.kind is CaseKind.HEALTHY:
-            return Outcome.FALSE_POSITIVE if result.acted else Outcome.CLEAN
-        if not result.acted:
-            return Outcome.MISSED
-        return Outcome.DETECTED if result.token >= (case.first_bad_token or 0) else Outcome.EARLY
-
-    @property
-    def delay(self) -> int | None:
-        """Tokens from the onset to the verdict of a detected case."""
-        if self.outcome is not Outcome.DETECTED:
-            return None
-        return self.result.token - (self.case.first_bad_token or 0)
-
-    @property
-    def bad_shown(self) -> int | None:
-        """Tokens after the onset that the client of a detected case had by then."""
-        if self.outcome is not Outcome.DETECTED:
-            return None
-        return max(self.result.shown - (self.case.first_bad_token or 0), 0)
 
 
 class KindFigures(msgspec.Struct, frozen=True):
@@ -133,66 +81,6 @@ class Figures(msgspec.Struct, frozen=True):
     rescore_only: RescoreFigures
     misses: list[str]
     false_positive_ids: list[str]
-
-
-def backtest(
-    policy: Policy,
-    cases: Sequence[Case] | CaseFiles,
-    baselines: dict[int, Baseline] | None = None,
-    *,
-    jobs: int = 1,
-    trace: bool = False,
-    show: bool = False,
-) -> list[Tried]:
-    """
-    Run all cases.
-
-    Args:
-        policy: A checked policy.
-        cases: What to run it on. Of files, the results have each case's head alone.
-        baselines: Healthy acceptance by draft depth, where known.
-        jobs: Processes to share the work, when there is enough of it.
-        trace: Whether the results keep suspicion and acceptance, for plots.
-        show: Whether a run that takes long tells how far it is, if there is a terminal.
-
-    Returns:
-        In the order given.
-    """
-    if isinstance(cases, CaseFiles):
-        heads, chunks = cases.heads, cases.chunks
-    else:
-        heads, chunks = list(cases), sum(len(case.chunks) for case in cases)
-    work = ((case, (baselines or {}).get(case.num_speculative_tokens), trace) for case in cases)
-    if jobs < 2 or chunks < PARALLEL_CHUNKS:
-        judge = Judge(policy)
-        results = (run_case(judge, case, baseline, trace=trace) for case, baseline, _ in work)
-        return _together(heads, results, show=show)
-    # Fresh interpreters rather than forks: a fork of a process with threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with deaf():
-        pool = context.Pool(jobs, _start_worker, (policy,))
-    with pool:
-        batch = max(1, min(MOST_AT_ONCE, len(heads) // (8 * jobs)))
-        return _together(heads, pool.imap(_run_one, work, chunksize=batch), show=show)
-
-
-def _together(cases: Sequence[Case], results: Iterable[CaseResult], *, show: bool) -> list[Tried]:
-    tried = (Tried(case, result) for case, result in zip(cases, results, strict=True))
-    return list(counted(tried, len(cases)) if show else tried)
-
-
-_worker_judge: Judge | None = None
-
-
-def _start_worker(policy: Policy) -> None:
-    global _worker_judge  # noqa: PLW0603 - a worker process serves one policy for its whole life
-    _worker_judge = Judge(policy)
-
-
-def _run_one(work: tuple[Case, Baseline | None, bool]) -> CaseResult:
-    assert _worker_judge is not None
-    case, baseline, trace = work
-    return run_case(_worker_judge, case, baseline, trace=trace)
 
 
 def figures(policy: str, tried: Sequence[Tried]) -> Figures:
@@ -368,21 +256,20 @@ def backtest_command(args: argparse.Namespace) -> int:
     for line in doubts:
         print(f"guard: {line}", file=sys.stderr)
     jobs = args.jobs or os.cpu_count() or 1
-    # The report shows the text of each.
-    cases = list(files) if args.html is not None else files
-    tried = backtest(policy, cases, baselines, jobs=jobs, trace=args.html is not None, show=True)
-    found = figures(policy.name, tried)
-    against = backtest(other, cases, baselines, jobs=jobs, show=True) if other is not None else None
+    from guard.lab.report import DrawnCases, draw, write_report  # noqa: PLC0415 - only where they are wanted
+    from guard.lab.table import differences, parted, table  # noqa: PLC0415 - likewise
+
+    with DrawnCases() as drawn:
+        drawing = Drawing(draw, drawn.keep) if args.html is not None else None
+        tried = backtest(policy, files, baselines, jobs=jobs, drawing=drawing, show=True)
+        found = figures(policy.name, tried)
+        against = backtest(other, files, baselines, jobs=jobs, show=True) if other is not None else None
+        parts = differences(tried, against, found.policy, args.against).strip() if against is not None else ""
+        if args.html is not None:
+            notes = [f"Of {', '.join(map(str, args.cases))}; baseline: {args.baseline or 'none'}."]
+            notes += [*(f"{one[0].upper()}{one[1:]}." for one in doubts), parts]
+            write_report(args.html, policy, found, tried, drawn, [note for note in notes if note])
     broken = broken_limits(found, limits)
-    from guard.lab.table import differences, parted, table  # noqa: PLC0415 - only where they are wanted
-
-    parts = differences(tried, against, found.policy, args.against).strip() if against is not None else ""
-    if args.html is not None:
-        from guard.lab.report import write_report  # noqa: PLC0415 - likewise
-
-        notes = [f"Of {', '.join(map(str, args.cases))}; baseline: {args.baseline or 'none'}."]
-        notes += [*(f"{one[0].upper()}{one[1:]}." for one in doubts), parts]
-        write_report(args.html, policy, found, tried, [note for note in notes if note])
     if args.json:
         print(as_json(found, parted(tried, against, args.against) if against is not None else None))
     else:

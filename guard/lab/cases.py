@@ -122,6 +122,7 @@ class CaseResult(msgspec.Struct, frozen=True):
         reason: Its evidence, readable.
         chunk: Chunks seen: up to the one at which a rule acted, or all of them.
         peak: Highest suspicion up to there.
+        bad_peak: The same, from where the fault began; of a healthy case all of it.
         held_chunks: Chunks that had to wait because of suspicion.
         shown: Tokens that the client of a stream had when a rule acted, or at the end. Unit: tokens.
         suspicion: After each chunk, if a trace was asked for.
@@ -136,6 +137,7 @@ class CaseResult(msgspec.Struct, frozen=True):
     reason: str = ""
     chunk: int = 0
     peak: float = 0.0
+    bad_peak: float = 0.0
     held_chunks: int = 0
     shown: int = 0
     suspicion: tuple[float, ...] = ()
@@ -314,7 +316,8 @@ def run_case(judge: Judge, case: Case, baseline: Baseline | None = None, *, trac
     window = window_of(hold_back)
     suspicion: list[float] = []
     tokens = held = chunks = shown = 0
-    peak = 0.0
+    peak = bad_peak = 0.0
+    begun = case.first_bad_token or 0
     verdict: Verdict | None = None
     for sample in samples(case):
         chunks += 1
@@ -322,6 +325,8 @@ def run_case(judge: Judge, case: Case, baseline: Baseline | None = None, *, trac
         seen = monitor.observe((sample,))
         window.push(Held(b"", "", sample.tokens, tokens))
         peak = max(peak, monitor.suspicion)
+        if tokens >= begun:
+            bad_peak = max(bad_peak, monitor.suspicion)
         held += monitor.suspicion >= waits_at
         if trace:
             suspicion.append(round(monitor.suspicion, 4))
@@ -342,6 +347,7 @@ def run_case(judge: Judge, case: Case, baseline: Baseline | None = None, *, trac
         reason=verdict.reason if verdict else "",
         chunk=chunks,
         peak=round(peak, 4),
+        bad_peak=round(bad_peak, 4),
         held_chunks=held,
         shown=shown,
         suspicion=tuple(suspicion),

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from guard.errors import ConfigError
@@ -111,10 +111,20 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         ConfigError: It cannot be written.
     """
+    write_pieces(path, (data,))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """
+    As `write_whole`, of a file that need not be in memory as a whole.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_bytes(data)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            file.writelines(pieces)
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", path=str(path)) from error
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import accumulate
 from pathlib import Path
+from typing import Final, Self
 
-from guard.lab.backtest import Figures, Outcome, Tried
+from guard.errors import ConfigError
+from guard.lab.backtest import Figures
 from guard.lab.cases import BAD_KINDS, CaseKind
-from guard.lab.files import write_whole
+from guard.lab.files import write_pieces
 from guard.lab.report_page import page
 from guard.lab.report_plots import Curve, case_plot, chart, found_within, levels, reached, sparkline
+from guard.lab.tries import Outcome, Tried
 from guard.policy.schema import Policy
 
 #: Characters of text shown before the first mark and after each.
@@ -25,9 +29,50 @@ _LONGEST_DELAY = 1024.0
 #: Categories whose characters are shown as numbers: they would be invisible or turn the text around.
 _UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 _RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
+#: What drawn cases may take of memory before they wait on disk. Unit: bytes.
+_IN_MEMORY: Final = 8 << 20
 
 
-def write_report(path: Path, policy: Policy, found: Figures, tried: Sequence[Tried], notes: Sequence[str] = ()) -> None:
+class DrawnCases:
+    """
+    What was drawn of each case, up to some ten kilobytes, until the report is put together: in a temporary file.
+
+    A context manager, for the file.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed in __exit__
+        self._ends = [0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def keep(self, drawn: str) -> None:
+        """
+        Of the next case.
+
+        Raises:
+            ConfigError: There is no room for it.
+        """
+        data = drawn.encode()
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise ConfigError(f"cannot be written: {error.strerror}", path=tempfile.gettempdir()) from error
+        self._ends.append(self._ends[-1] + len(data))
+
+    def of(self, number: int) -> str:
+        """What was drawn of a case, counted from 0. Nothing is to be kept after the first call."""
+        self._file.seek(self._ends[number])
+        return self._file.read(self._ends[number + 1] - self._ends[number]).decode()
+
+
+def write_report(
+    path: Path, policy: Policy, found: Figures, tried: Sequence[Tried], drawn: DrawnCases, notes: Sequence[str] = ()
+) -> None:
     """
     Write the report.
 
@@ -35,19 +80,27 @@ def write_report(path: Path, policy: Policy, found: Figures, tried: Sequence[Tri
         path: Where to; replaced as a whole, its folder made when absent.
         policy: What was tried.
         found: The sums.
-        tried: The cases, run with their traces.
+        tried: The cases.
+        drawn: By `draw` of each of them.
         notes: What else must be known to read it: of which files, against what; one paragraph each.
 
     Raises:
         ConfigError: The file cannot be written.
     """
-    write_whole(path, report(policy, found, tried, notes).encode())
+    write_pieces(path, (piece.encode() for piece in report(policy, found, tried, drawn, notes)))
 
 
-def report(policy: Policy, found: Figures, tried: Sequence[Tried], notes: Sequence[str] = ()) -> str:
-    """The report as one HTML document; see write_report."""
-    ordered = sorted(tried, key=lambda one: (_RANK[one.outcome], -one.result.peak))
-    body = "\n".join([
+def report(
+    policy: Policy, found: Figures, tried: Sequence[Tried], drawn: DrawnCases, notes: Sequence[str] = ()
+) -> Iterator[str]:
+    """The report as one HTML document, in pieces; see write_report."""
+    return page(f"Backtest of {policy.name}", _body(policy, found, tried, drawn, notes))
+
+
+def _body(
+    policy: Policy, found: Figures, tried: Sequence[Tried], drawn: DrawnCases, notes: Sequence[str]
+) -> Iterator[str]:
+    yield from (
         f"<h1>Backtest of {escape(policy.name)}</h1>",
         f'<p class="soft">{escape(policy.description)} {found.cases} cases.</p>',
         *(f'<p class="soft lines">{escape(note)}</p>' for note in notes),
@@ -65,10 +118,10 @@ def report(policy: Policy, found: Figures, tried: Sequence[Tried], notes: Sequen
         _tools(tried),
         _HEAD,
         '<div id="cases">',
-        *(_case(policy, one) for one in ordered),
-        "</div>",
-    ])  # fmt: skip
-    return page(f"Backtest of {policy.name}", body)
+    )
+    ordered = sorted(enumerate(tried), key=lambda one: (_RANK[one[1].outcome], -one[1].result.peak))
+    yield from (drawn.of(number) for number, _ in ordered)
+    yield "</div>"
 
 
 def _row(cells: Iterable[object], tag: str = "td") -> str:
@@ -177,7 +230,14 @@ def _button(group: str, value: str, name: str, *, pressed: bool) -> str:
     return f'<button type="button" data-group="{group}" data-{group}="{value}" aria-pressed="{flag}">{name}</button>'
 
 
-def _case(policy: Policy, tried: Tried) -> str:
+def draw(policy: Policy, tried: Tried) -> str:
+    """
+    A case in the report.
+
+    Args:
+        policy: What was tried.
+        tried: The case, whole and run with its trace.
+    """
     case, result = tried
     outcome, delay = tried.outcome, tried.delay
     label = f"{case.kind.value}{f', {case.hard_negative}' if case.hard_negative else ''}"

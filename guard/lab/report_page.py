@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable, Iterator
 from html import escape
 
 STYLE = """
@@ -97,22 +98,27 @@ for (const button of document.querySelectorAll("button[data-show]")) {
 """
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: Iterable[str]) -> Iterator[str]:
     """
     A whole HTML document that needs no network and runs nothing but its own script.
 
     Args:
         title: Plain text.
-        body: HTML, already escaped.
+        body: HTML, already escaped, in pieces that become lines.
+
+    Returns:
+        The document in pieces.
     """
     rules = f"default-src 'none'; style-src 'sha256-{_digest(STYLE)}'; script-src 'sha256-{_digest(SCRIPT)}'"
-    return (
+    yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{rules}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n"
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
     )
+    for piece in body:
+        yield piece + "\n"
+    yield f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
 
 
 def _digest(text: str) -> str:

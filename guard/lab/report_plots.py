@@ -8,7 +8,7 @@ from html import escape
 from itertools import accumulate
 from typing import NamedTuple
 
-from guard.lab.backtest import Tried
+from guard.lab.tries import Tried
 from guard.policy.schema import HoldBack, HoldMode
 
 #: Points of a line in a case's plot; longer streams are drawn by bins of equal width.
@@ -241,15 +241,9 @@ def chart(
     return "".join([*parts, "</svg>"])
 
 
-def peak_suspicion(tried: Tried) -> float:
-    """Highest suspicion of a case; of a bad one, from where its fault began."""
-    begun = tried.case.first_bad_token or 0
-    return max((value for token, value in _suspicion_points(tried) if token >= begun), default=0.0)
-
-
 def reached(tried: Sequence[Tried], places: int = 50) -> list[tuple[float, float]]:
-    """For thresholds from 0 to 1, the share of cases whose suspicion reached it."""
-    peaks = [peak_suspicion(one) for one in tried]
+    """For thresholds from 0 to 1, the share of cases whose suspicion reached it, of bad ones from the fault on."""
+    peaks = [one.result.bad_peak for one in tried]
     thresholds = [(place + 1) / places for place in range(places)]
     return [(at, sum(peak >= at for peak in peaks) / max(len(peaks), 1)) for at in thresholds]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from guard.lab.backtest import Figures, KindFigures, Outcome, Tried
+from guard.lab.backtest import Figures, KindFigures
+from guard.lab.tries import Outcome, Tried
 
 #: Ids of one sort that are written out; the JSON has them all.
 _MOST_IDS = 6

@@ -19,8 +19,9 @@ import msgspec
 from guard.detect.baseline import Baseline
 from guard.detect.catalogue import CATALOGUE
 from guard.errors import GuardError
-from guard.lab.backtest import Figures, Tried, backtest, baselines_for, figures
+from guard.lab.backtest import Figures, baselines_for, figures
 from guard.lab.cases import Case, read_cases
+from guard.lab.tries import Tried, backtest
 from guard.policy.load import load_policy
 from guard.server.what_if import Task
 

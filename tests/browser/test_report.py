@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from guard.lab.backtest import backtest, figures
+from guard.lab.backtest import figures
 from guard.lab.cases import read_cases
-from guard.lab.report import write_report
+from guard.lab.report import DrawnCases, draw, write_report
+from guard.lab.tries import Drawing, backtest
 from guard.shipped import find_policy
 from tests.browser.conftest import opened, picture
 from tests.browser.test_dashboard import overflow
@@ -19,9 +20,10 @@ from tests.unit.lab.streams import corpus, policy_file
 @pytest.mark.parametrize("width", [320, 390, 800, 1440])
 async def test_no_page_is_wider_than_its_window(browser: Browser, tmp_path: Path, width: int) -> None:
     policy = find_policy(policy_file(tmp_path))
-    tried = backtest(policy, list(read_cases(corpus(tmp_path))), trace=True)
     out, long = tmp_path / "report.html", f"Of {tmp_path}/{'very_long_name_without_a_space_' * 6}.jsonl."
-    write_report(out, policy, figures(policy.name, tried), tried, [long])
+    with DrawnCases() as drawn:
+        tried = backtest(policy, list(read_cases(corpus(tmp_path))), drawing=Drawing(draw, drawn.keep))
+        write_report(out, policy, figures(policy.name, tried), tried, drawn, [long])
     async with opened(browser, out.as_uri(), width=width, height=844) as (page, found):
         assert await overflow(page) <= 0
         for case in await page.locator("summary").all():

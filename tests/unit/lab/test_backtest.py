@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,8 @@ from typing import Any
 import pytest
 
 from guard.errors import ConfigError
-from guard.lab import backtest as module
 from guard.lab.backtest import (
-    Outcome,
-    Tried,
     as_json,
-    backtest,
     backtest_command,
     baselines_for,
     broken_limits,
@@ -25,6 +20,7 @@ from guard.lab.backtest import (
 )
 from guard.lab.cases import Case, read_cases
 from guard.lab.draft import DEFAULT_DRAFT
+from guard.lab.tries import Tried, backtest
 from guard.shipped import find_policy
 from tests.unit.lab.streams import corpus, policy_file
 
@@ -39,19 +35,6 @@ def arguments(folder: Path, **given: object) -> argparse.Namespace:
         "require": None, "jobs": 1, "against": None, **given,
     }  # fmt: skip
     return argparse.Namespace(**values)
-
-
-def test_each_outcome(tmp_path: Path) -> None:
-    assert {one.case.id: one.outcome for one in tried(tmp_path)} == {
-        "good": Outcome.CLEAN,
-        "copy": Outcome.CLEAN,
-        "weak": Outcome.FALSE_POSITIVE,
-        "found": Outcome.DETECTED,
-        "late": Outcome.DETECTED,
-        "loop": Outcome.MISSED,
-        "early": Outcome.EARLY,
-        "fluent": Outcome.RESCORE,
-    }
 
 
 def test_the_json_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,17 +79,6 @@ def test_the_json_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "misses": ["loop", "early"],
         "false_positive_ids": ["weak", "early"],
     }
-
-
-def test_further_processes_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = tried(tmp_path, trace=True)
-    monkeypatch.setattr(module, "PARALLEL_CHUNKS", 1)
-    assert tried(tmp_path, trace=True, jobs=2) == alone
-
-
-async def test_a_thread_of_its_own_can_start_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PARALLEL_CHUNKS", 1)
-    assert await asyncio.to_thread(tried, tmp_path, jobs=2) == tried(tmp_path)
 
 
 def test_no_cases_of_a_kind_are_no_figures() -> None:

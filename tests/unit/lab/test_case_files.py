@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from guard.errors import ConfigError
-from guard.lab import backtest as module
 from guard.lab import case_files
-from guard.lab.backtest import as_json, backtest, backtest_command, figures
+from guard.lab import tries as module
+from guard.lab.backtest import as_json, backtest_command, figures
 from guard.lab.case_files import CaseFiles
 from guard.lab.cases import read_cases
 from guard.lab.table import table
+from guard.lab.tries import backtest
 from guard.shipped import find_policy
 from tests.unit.lab.streams import bad, corpus, good, line, policy_file
 from tests.unit.lab.test_backtest import arguments
@@ -47,7 +48,12 @@ def test_the_results_are_those_of_cases_in_memory(tmp_path: Path, jobs: int, mon
 def test_the_command_says_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for more in ({}, {"json": False}, {"against": "published"}, {"html": tmp_path / "r.html", "baseline": "0.9"}):
+    for more in (
+        {},
+        {"json": False},
+        {"against": "published"},
+        {"html": tmp_path / "r.html", "baseline": "0.9", "jobs": 2},
+    ):
         told = []
         for kept in (0, 1_000_000):
             monkeypatch.setattr(case_files, "MOST_KEPT", kept)

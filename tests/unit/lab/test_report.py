@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,13 @@ from typing import Any
 import pytest
 
 from guard.errors import ConfigError
-from guard.lab.backtest import backtest, figures
+from guard.lab import case_files
+from guard.lab import report as module
+from guard.lab.backtest import figures
+from guard.lab.case_files import CaseFiles
 from guard.lab.cases import read_cases
-from guard.lab.report import report, write_report
+from guard.lab.report import DrawnCases, draw, report, write_report
+from guard.lab.tries import Drawing, backtest
 from guard.shipped import find_policy
 from tests.unit.lab.streams import bad, corpus, good, line, policy_file
 
@@ -52,8 +58,9 @@ def made(folder: Path, *lines: dict[str, Any]) -> Page:
     if lines:
         path.write_text("".join(json.dumps(one) + "\n" for one in lines))
     policy = find_policy(policy_file(folder))
-    tried = backtest(policy, list(read_cases(path)), trace=True)
-    return Page(report(policy, figures(policy.name, tried), tried))
+    with DrawnCases() as drawn:
+        tried = backtest(policy, list(read_cases(path)), drawing=Drawing(draw, drawn.keep))
+        return Page("".join(report(policy, figures(policy.name, tried), tried, drawn)))
 
 
 def test_every_case_is_there_with_the_worst_first(tmp_path: Path) -> None:
@@ -117,12 +124,53 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     policy = find_policy(policy_file(tmp_path))
     (tmp_path / "nowhere").touch()
     with pytest.raises(ConfigError, match=r"r\.html: cannot be written"):
-        write_report(tmp_path / "nowhere" / "r.html", policy, figures("p", []), [])
-    write_report(tmp_path / "r.html", policy, figures("p", []), [])
+        write_report(tmp_path / "nowhere" / "r.html", policy, figures("p", []), [], DrawnCases())
+    write_report(tmp_path / "r.html", policy, figures("p", []), [], DrawnCases())
     assert [path.name for path in tmp_path.glob("*r.html*")] == ["r.html"]
 
 
 def test_the_folder_of_a_report_is_made(tmp_path: Path) -> None:
     policy, out = find_policy(policy_file(tmp_path)), tmp_path / "reports" / "today" / "r.html"
-    write_report(out, policy, figures("p", []), [])
+    write_report(out, policy, figures("p", []), [], DrawnCases())
     assert out.read_text().startswith("<!doctype html>")
+
+
+def test_drawn_cases_come_back_in_any_order_from_memory_or_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most in (1 << 20, 1):
+        monkeypatch.setattr(module, "_IN_MEMORY", most)
+        with DrawnCases() as drawn:
+            for text in ("one é", "", "three"):
+                drawn.keep(text)
+            assert [drawn.of(number) for number in (2, 0, 1, 0)] == ["three", "one é", "", "one é"]
+
+
+def test_no_room_for_drawn_cases_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with DrawnCases() as drawn:
+
+        def full(data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(drawn._file, "write", full)
+        with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
+            drawn.keep("x")
+
+
+def test_a_report_of_many_long_cases_has_few_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(case_files, "MOST_KEPT", 0)
+    monkeypatch.setattr(module, "_IN_MEMORY", 1)
+    policy, peaks = find_policy(policy_file(tmp_path)), []
+    for count in (3, 24):
+        path = tmp_path / "long.jsonl"
+        with path.open("w") as file:
+            for number in range(count):
+                file.write(json.dumps(line(f"c{number}", good(1500))) + "\n")
+        tracemalloc.start()
+        try:
+            with DrawnCases() as drawn:
+                tried = backtest(policy, CaseFiles([path]), drawing=Drawing(draw, drawn.keep))
+                write_report(tmp_path / "r.html", policy, figures("p", tried), tried, drawn)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert (tmp_path / "r.html").read_text().count("<details") == count
+    assert peaks[1] < 1.2 * peaks[0]

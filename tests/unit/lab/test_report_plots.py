@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from guard.lab.backtest import Tried, backtest
-from guard.lab.cases import read_cases
-from guard.lab.report_plots import Curve, case_plot, chart, found_within, peak_suspicion, reached, sparkline
+from guard.lab.cases import read_cases, run_case
+from guard.lab.report_plots import Curve, case_plot, chart, found_within, reached, sparkline
+from guard.lab.tries import Tried
+from guard.policy.judge import Judge
 from guard.policy.schema import HoldBack, HoldMode
 from guard.shipped import find_policy
 from tests.unit.lab.streams import bad, corpus, good, line, policy_file
@@ -19,7 +20,8 @@ def tried(folder: Path, *lines: dict[str, Any]) -> list[Tried]:
     path = corpus(folder)
     if lines:
         path.write_text("".join(json.dumps(one) + "\n" for one in lines))
-    return backtest(find_policy(policy_file(folder)), list(read_cases(path)), trace=True)
+    judge = Judge(find_policy(policy_file(folder)))
+    return [Tried(case, run_case(judge, case, trace=True)) for case in read_cases(path)]
 
 
 def points(svg: str, style: str) -> list[tuple[float, float]]:
@@ -67,8 +69,8 @@ def test_peaks_of_bad_cases_count_from_their_fault(tmp_path: Path) -> None:
         line("a", good(8) + [["x", 2]] * 5 + good(30), kind="garbled", first_bad_token=100),
         line("b", good(8) + [["x", 2]] * 5 + good(30), kind="garbled", first_bad_token=32),
     )
-    assert peak_suspicion(before) == 0.0
-    assert peak_suspicion(after) == after.result.peak > 0
+    assert before.result.bad_peak == 0.0 < before.result.peak
+    assert after.result.bad_peak == after.result.peak > 0
 
 
 def test_shares_over_thresholds_and_delays(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guard.lab.backtest import backtest, figures
+from guard.lab.backtest import figures
 from guard.lab.cases import read_cases
 from guard.lab.table import table
+from guard.lab.tries import backtest
 from guard.shipped import find_policy
 from tests.unit.lab.streams import POLICY, corpus, policy_file
 
