@@ -241,19 +241,13 @@ def _serve(args: argparse.Namespace) -> int:
 
     import uvloop  # noqa: PLC0415
 
-    from guard.lab.serve import config_file, configured, serve_command  # noqa: PLC0415
+    from guard.lab.serve import serving  # noqa: PLC0415
 
     gc.enable()
-    file, config = config_file(args), configured(args)
-    embedded = args.backend == "embedded"
+    command = serving(args)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            if args.workers != 1 and args.worker is None:
-                from guard.lab.supervise import supervise_command  # noqa: PLC0415
-
-                cut = runner.run(supervise_command(config, args.argv, file, workers=args.workers, embedded=embedded))
-            else:
-                cut = runner.run(serve_command(config, file, embedded=embedded, worker=args.worker))
+            cut = runner.run(command)
             code = EXIT_FAILED if cut else EXIT_GOOD
         except asyncio.CancelledError:
             code = EXIT_FAILED

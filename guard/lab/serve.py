@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,14 @@ from guard.environment import strangers
 from guard.errors import ConfigError
 from guard.lab.baseline import find_baseline
 from guard.lab.open_files import room_for
-from guard.lab.supervise import announce_to_supervisor, stop_with_supervisor, worker_config
+from guard.lab.supervise import (
+    Handed,
+    announce_to_supervisor,
+    handed_down,
+    stop_with_supervisor,
+    supervise_command,
+    worker_config,
+)
 from guard.observe.log import configure, is_terminal, say
 from guard.server.policies import PolicySet
 from guard.server.run import Running, serve
@@ -89,7 +96,27 @@ def config_file(args: argparse.Namespace) -> ReadOnce:
     return ReadOnce(sources(args)[0], "configuration")
 
 
-async def serve_command(config: Config, file: ReadOnce, *, embedded: bool, worker: int | None = None) -> int:
+def serving(args: argparse.Namespace) -> Coroutine[object, object, int]:
+    """
+    What serves as a command line asks: alone, as the supervisor of workers, or as one of them.
+
+    Args:
+        args: Parsed arguments of `guard serve`.
+
+    Raises:
+        GuardError: Something is wrong with them or what they name, or a worker was not started by a supervisor.
+    """
+    if args.worker is not None:
+        return worker_command(handed_down(), args.worker, args.port)
+    file, config = config_file(args), configured(args)
+    embedded = args.backend == "embedded"
+    if args.workers == 1:
+        return serve_command(config, file, embedded=embedded)
+    handed = Handed(config, baselines_of(config))
+    return supervise_command(handed, args.argv, file, workers=args.workers, embedded=embedded)
+
+
+async def serve_command(config: Config, file: ReadOnce, *, embedded: bool) -> int:
     """
     Serve until told to stop.
 
@@ -97,7 +124,6 @@ async def serve_command(config: Config, file: ReadOnce, *, embedded: bool, worke
         config: From `configured`.
         file: From `config_file`.
         embedded: Start the embedded backend and guard it.
-        worker: Index of this process among the workers of one supervisor; None without one.
 
     Returns:
         How many requests were cut at the end.
@@ -105,6 +131,37 @@ async def serve_command(config: Config, file: ReadOnce, *, embedded: bool, worke
     Raises:
         GuardError: A file is wrong, a port is taken, or the embedded backend cannot be started.
     """
+    policies = _prepared(config)
+    if not embedded:
+        return await serve(config, policies, baselines_of(config), _announce, asked=file.tell)
+    async with embedded_upstream() as (upstream, baseline):
+        config = msgspec.structs.replace(config, upstreams=[upstream])
+        return await serve(config, policies, {upstream.url: baseline}, _announce)
+
+
+async def worker_command(handed: Handed, worker: int, port: int) -> int:
+    """
+    Serve as one of the workers of a supervisor.
+
+    Args:
+        handed: From the supervisor. Policies are files that are read again, so each worker reads them itself.
+        worker: Index of this process among them.
+        port: The client port that they share.
+
+    Returns:
+        How many requests were cut at the end.
+
+    Raises:
+        GuardError: A file is wrong.
+    """
+    config = worker_config(handed.config, worker, port)
+    policies = _prepared(config)
+    stop_with_supervisor()
+    return await serve(config, policies, handed.baselines, announce_to_supervisor, shared_port=True)
+
+
+def _prepared(config: Config) -> PolicySet:
+    """Log as configured, say what is doubtful, and read the policies."""
     configure(config.log.level, human=config.log.format == "human" or is_terminal())
     for sentence in strangers(Config, os.environ):
         _log.warning("variable", problem=sentence)
@@ -113,16 +170,7 @@ async def serve_command(config: Config, file: ReadOnce, *, embedded: bool, worke
     if short := room_for(config.limits.max_in_flight):
         _log.warning("open files", problem=short)
     named = [config.policy] if isinstance(config.policy, str) else config.policy
-    policies = PolicySet(named, config.shadow_policy)
-    if worker is not None:
-        config = worker_config(config, worker)
-        stop_with_supervisor()
-        return await serve(config, policies, baselines_of(config), announce_to_supervisor, shared_port=True)
-    if not embedded:
-        return await serve(config, policies, baselines_of(config), _announce, asked=file.tell)
-    async with embedded_upstream() as (upstream, baseline):
-        config = msgspec.structs.replace(config, upstreams=[upstream])
-        return await serve(config, policies, {upstream.url: baseline}, _announce)
+    return PolicySet(named, config.shadow_policy)
 
 
 @contextlib.asynccontextmanager

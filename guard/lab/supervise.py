@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import ssl
+import struct
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import aiohttp
 import msgspec
@@ -16,7 +18,8 @@ from aiohttp import web
 
 from guard.clock import MonotonicClock
 from guard.config import AdminListen, Config
-from guard.errors import ConfigError
+from guard.detect.baseline import Baseline
+from guard.errors import ConfigError, SetupError
 from guard.observe.log import configure, is_terminal, say
 from guard.server.admin_access import AdminAccess
 from guard.server.hung_workers import end_hung_workers
@@ -32,16 +35,59 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 #: More processes than this on one machine are a slip of the finger.
 MOST_WORKERS = 256
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Handed(msgspec.Struct, frozen=True):
+    """
+    What every worker is given as the supervisor read it, whenever it starts: files may have changed since.
+
+    Args:
+        config: The configuration.
+        baselines: Healthy acceptance by upstream URL.
+    """
+
+    config: Config
+    baselines: dict[str, Baseline]
+
+    def packed(self) -> bytes:
+        """As it goes down a worker's standard input."""
+        data = msgspec.msgpack.encode(self)
+        return _LENGTH.pack(len(data)) + data
+
+
+def handed_down() -> Handed:
+    """
+    Read it there, and not a byte more.
+
+    Raises:
+        SetupError: It did not come whole, so that there is no supervisor any more, or is of another version.
+    """
+    (length,) = _LENGTH.unpack(_exactly(_LENGTH.size))
+    try:
+        return msgspec.msgpack.decode(_exactly(length), type=Handed)
+    except msgspec.DecodeError as error:
+        raise SetupError(f"the supervisor is of another version, restart it: {error}") from error
+
+
+def _exactly(count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = os.read(sys.stdin.fileno(), count - len(data))
+        if not piece:
+            raise SetupError("a worker is started by its supervisor, which gives it its configuration")
+        data += piece
+    return data
 
 
 async def supervise_command(
-    config: Config, argv: Sequence[str], file: ReadOnce, *, workers: int, embedded: bool
+    handed: Handed, argv: Sequence[str], file: ReadOnce, *, workers: int, embedded: bool
 ) -> int:
     """
     Run workers until told to stop.
 
     Args:
-        config: From `configured`; each worker reads its own again.
+        handed: What all workers have alike, this process too.
         argv: Arguments of this process after the program's name, for the workers.
         file: The configuration's.
         workers: How many.
@@ -53,14 +99,22 @@ async def supervise_command(
     Raises:
         GuardError: The number of workers is none, a port is taken, or a worker cannot be started.
     """
+    config = handed.config
     if not 1 <= workers <= MOST_WORKERS:
         raise ConfigError(f"{workers} workers; give a number from 1 to {MOST_WORKERS}", where="--workers")
     if embedded:
         raise ConfigError("the embedded backend is for trying out, with one process", where="--workers")
     configure(config.log.level, human=config.log.format == "human" or is_terminal())
     command = [sys.executable, "-m", "guard", *argv]
-    shared = config.store is not None
-    supervisor = Supervisor(command, workers, config.listen, config.timeouts.drain, MonotonicClock(), shared=shared)
+    supervisor = Supervisor(
+        command,
+        workers,
+        config.listen,
+        config.timeouts.drain,
+        MonotonicClock(),
+        shared=config.store is not None,
+        handed=handed.packed(),
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)
@@ -110,15 +164,22 @@ def _announce(url: str, admin_url: str, workers: int) -> None:
     say(f"guard: clients connect to {url}, operators to {admin_url}, {workers} workers")
 
 
-def worker_config(config: Config, worker: int) -> Config:
+def worker_config(config: Config, worker: int, port: int) -> Config:
     """
     What differs between a worker and a guard that is alone: its admin port is the supervisor's, and it
     records into files of its own.
+
+    Args:
+        config: The supervisor's.
+        worker: Its index.
+        port: The client port, which the supervisor may have been given by the system.
     """
     recording = config.recording
     if recording is not None:
         recording = msgspec.structs.replace(recording, name=f"{recording.name}-worker{worker}")
-    return msgspec.structs.replace(config, admin=AdminListen(host="127.0.0.1", port=0), recording=recording)
+    listen = msgspec.structs.replace(config.listen, port=port)
+    admin = AdminListen(host="127.0.0.1", port=0)
+    return msgspec.structs.replace(config, listen=listen, admin=admin, recording=recording)
 
 
 def announce_to_supervisor(running: Running) -> None:

@@ -4,8 +4,8 @@ Several worker processes behind one client port, and the supervisor that keeps t
 Every worker is a whole guard of its own that listens on the same port (SO_REUSEPORT: the kernel deals connections
 out) and has its admin port on loopback. The supervisor holds the port's address without listening, so that the
 port stays taken while workers come and go; it starts a worker that ended again, later each time; it passes SIGTERM,
-SIGINT and SIGHUP on. A worker reads its standard input to the end: when the supervisor is gone, however it went,
-the worker drains and stops.
+SIGINT and SIGHUP on. What all workers have to have alike it sends down their standard input; a worker reads on to the
+end: when the supervisor is gone, however it went, the worker drains and stops.
 """
 
 from __future__ import annotations
@@ -72,12 +72,22 @@ class Supervisor:
         drain: How long streams in flight may take to end. Unit: seconds.
         clock: For how long workers ran.
         shared: Whether they share a store.
+        handed: What each is sent on its standard input as it starts.
     """
 
     def __init__(
-        self, command: Sequence[str], count: int, listen: Listen, drain: float, clock: Clock, *, shared: bool = False
+        self,
+        command: Sequence[str],
+        count: int,
+        listen: Listen,
+        drain: float,
+        clock: Clock,
+        *,
+        shared: bool = False,
+        handed: bytes = b"",
     ) -> None:
         self._command = list(command)
+        self._handed = handed
         self._listen = listen
         self._drain = drain
         self._clock = clock
@@ -147,7 +157,11 @@ class Supervisor:
         line = [*command, "--worker", str(worker.index)]
         pipe = asyncio.subprocess.PIPE
         worker.process = await asyncio.create_subprocess_exec(*line, stdin=pipe, stdout=pipe)
+        assert worker.process.stdin is not None
         assert worker.process.stdout is not None
+        with contextlib.suppress(ConnectionError):  # it has ended, which is seen next
+            worker.process.stdin.write(self._handed)
+            await worker.process.stdin.drain()
         try:
             said = msgspec.json.decode(await worker.process.stdout.readline(), type=Announcement)
         except msgspec.DecodeError as error:

@@ -34,8 +34,9 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(upstream: str, *more: str, variables: Mapping[str, str] | None = None) -> AsyncIterator[Fleet]:
-    argv = ["serve", "--upstream", upstream, "--port", "0", "--admin-port", "0", "--workers", "2", *more]
+async def fleet(upstream: str | None, *more: str, variables: Mapping[str, str] | None = None) -> AsyncIterator[Fleet]:
+    named = ["--upstream", upstream] if upstream is not None else []
+    argv = ["serve", *named, "--port", "0", "--admin-port", "0", "--workers", "2", *more]
     pipe = asyncio.subprocess.PIPE
     environ = {**os.environ, **(variables or {})}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "guard", *argv, stderr=pipe, env=environ)

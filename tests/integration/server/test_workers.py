@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -18,6 +20,8 @@ from guard.server.workers import Supervisor
 from tests.integration.server.fleet import CHAT, PATIENCE, chat, fleet, until
 from tests.integration.server.scripted import OK_SSE, backend
 from tests.unit.core.transcript import DONE, chunk
+
+ROOT = Path(__file__).parents[3]
 
 
 async def test_a_worker_that_dies_is_started_again_and_its_counts_remain() -> None:
@@ -43,6 +47,47 @@ async def test_a_worker_that_dies_is_started_again_and_its_counts_remain() -> No
         for _ in range(8):
             assert "[DONE]" in await chat(client, guard.url)
         assert 'guard_exchanges_total{outcome="healthy"} 16.0' in await metrics()
+
+
+async def test_a_worker_that_is_started_again_has_the_configuration_of_the_others_and_the_newest_policy(
+    tmp_path: Path,
+) -> None:
+    script: list[bytes | float | None] = [OK_SSE, chunk("One ", finish="stop"), DONE]
+    file, policy, draft = tmp_path / "guard.yaml", tmp_path / "policy.yaml", tmp_path / "draft.yaml"
+    rules = (ROOT / "policies" / "default.yaml").read_text()
+    policy.write_text(rules.replace("name: default\n", "name: first\n"))
+    shutil.copy(ROOT / "draft_models" / "smollm2-135m-drop17" / "profile.yaml", draft)
+    async with backend(lambda _: script) as upstream:
+        replica = f"{{url: '{upstream.url}', profile: {draft}, num_speculative_tokens: 3}}"
+        file.write_text(f"upstreams: [{replica}]\npolicy: {policy}\ncapabilities: assume\n")
+        async with fleet(None, "--config", str(file)) as guard, aiohttp.ClientSession() as client:
+
+            async def policies() -> set[str]:
+                found = set()
+                for _ in range(8):
+                    headers = {"Connection": "close"}
+                    async with client.post(guard.url + "/v1/chat/completions", json=CHAT, headers=headers) as response:
+                        assert "[DONE]" in await response.text()
+                        found.add(response.headers["x-guard-policy"])
+                return found
+
+            assert await policies() == {"first"}
+            file.write_text("upstreams: [")
+            draft.unlink()
+            policy.write_text(rules.replace("name: default\n", "name: second\n"))
+            os.kill(guard.workers()[0], signal.SIGKILL)
+
+            async def both_again() -> bool:
+                async with client.get(guard.admin + "/metrics") as response:
+                    text = await response.text()
+                return "guard_worker_restarts_total 1.0" in text and "guard_workers 2.0" in text
+
+            await until("the worker serves again", both_again)
+
+            async def all_second() -> bool:
+                return await policies() == {"second"}
+
+            await until("both judge by the newest policy", all_second)
 
 
 #: A worker that takes its time to start, tells that it serves, and ends with its supervisor.
