@@ -73,6 +73,14 @@ def engine_id(request: ClientRequest, engine: str, nonce: str, number: int) -> E
     return NO_ID
 
 
+def given_ids(request: ClientRequest) -> list[str]:
+    """The ids that the client itself has given, if any."""
+    field = request.family.rid_field(request)
+    given = request.body.get(field, []) if field else []
+    ids = given if isinstance(given, list) else [given]
+    return ids if all(isinstance(one, str) for one in ids) else []
+
+
 def unmarked(events: Sequence[SseEvent], mark: bytes) -> list[SseEvent]:
     """Events without the mark of a retry's id."""
     return [

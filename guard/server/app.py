@@ -33,6 +33,7 @@ from guard.proto.family import Family, Notice
 from guard.proto.prompt import prompt_beginning, prompt_text
 from guard.proto.registry import family_at, family_near, plain_path
 from guard.server.baselines import Baselines
+from guard.server.client_abort import ClientAborts
 from guard.server.driver import Driver
 from guard.server.gate import PREFLIGHT, Gate, Held
 from guard.server.live import LiveHub
@@ -88,6 +89,7 @@ class Guard:
         self.metrics.tasks = lambda: len(asyncio.all_tasks())
         self.rescorer = rescorer
         self.capabilities = pool.capabilities
+        self.client_aborts = ClientAborts(pool)
         #: Takes spoilt prompts out of prefix caches.
         self.withdrawals = Withdrawals(pool, clock)
         self.metrics.withdrawals = self.withdrawals.counts
@@ -135,7 +137,8 @@ class Guard:
                     self.gate.check_other(request.path)
                 self.metrics.passthrough += 1
                 headers = said(request.headers) if owner == PREFLIGHT else request.headers
-                return await relay(request, headers, self.pool, request_id, self.config.limits.retry_after)
+                aim = await self.client_aborts.aim(request)
+                return await relay(request, headers, self.pool, request_id, self.config.limits.retry_after, aim)
             with Held(self.gate) as held:
                 # The engines, too, take no notice of the mark that some editors put before a text.
                 asked = family.parse(path, (await self._body(request, held)).removeprefix(BOM_UTF8))
@@ -234,7 +237,8 @@ class Guard:
             self.rescorer.relieve(self.metrics.in_flight)
         number = self.streams.began(exchange)
         try:
-            response = await driver.run()
+            with self.client_aborts.named(asked, settings.nonce, exchange):
+                response = await driver.run()
         finally:
             self.metrics.in_flight -= 1
             self.streams.ended(number)

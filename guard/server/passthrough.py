@@ -15,6 +15,7 @@ from guard.core.failure import of_fault
 from guard.errors import UpstreamError
 from guard.proto.family import Notice
 from guard.proto.registry import family_near
+from guard.server.client_abort import Aim
 from guard.server.headers import end_to_end, led_home
 from guard.server.outlet import break_off
 from guard.server.upgrade import is_upgrade, tunnel
@@ -24,17 +25,23 @@ _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 async def relay(
-    request: web.BaseRequest, said: Mapping[str, str], pool: UpstreamPool, request_id: str, retry_after: int
+    request: web.BaseRequest,
+    said: Mapping[str, str],
+    pool: UpstreamPool,
+    request_id: str,
+    retry_after: int,
+    aim: Aim | None = None,
 ) -> web.StreamResponse:
     """
     Pass one request to a replica and its answer back.
 
     Args:
-        request: The client's, body unread.
+        request: The client's, body unread but for an aim.
         said: Its headers, as far as they may go on.
         pool: Replicas.
         request_id: Sent along and back.
         retry_after: When the client is to come again, where there is no replica to ask. Unit: seconds.
+        aim: To which replica it goes, and the body in place of the client's.
 
     Returns:
         The response, written; in the form of the path's family 502 or 504 when the backend cannot be had, 503 when
@@ -43,7 +50,7 @@ async def relay(
     try:
         if is_upgrade(request):
             return await tunnel(request, pool, request_id)
-        return await _relay(request, end_to_end(said), pool, request_id)
+        return await _relay(request, end_to_end(said), pool, request_id, aim)
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError, UpstreamError) as error:
         failure = of_fault(as_fault(error), retry_after)
     answer = web.Response(
@@ -58,14 +65,17 @@ async def relay(
 
 
 async def _relay(
-    request: web.BaseRequest, headers: CIMultiDict[str], pool: UpstreamPool, request_id: str
+    request: web.BaseRequest, headers: CIMultiDict[str], pool: UpstreamPool, request_id: str, aim: Aim | None
 ) -> web.StreamResponse:
-    upstream = pool.choose()
+    upstream = (aim.upstream if aim is not None else None) or pool.choose()
     pool.outgoing.sign(headers)
     headers.popall("Host", None)
     headers.popall("Expect", None)  # met already; a backend that does not meet it would be waited for without end
     headers["X-Request-Id"] = request_id
     has_body = request.can_read_body or request.method not in _BODILESS
+    data = request.content if has_body else None
+    if aim is not None:
+        headers.popall("Content-Length", None)
     upstream.in_flight += 1
     reply: aiohttp.ClientResponse | None = None
     try:
@@ -76,7 +86,7 @@ async def _relay(
                 request.method,
                 URL(upstream.url + request.raw_path, encoded=True),
                 headers=headers,
-                data=request.content if has_body else None,
+                data=data if aim is None else aim.body,
                 allow_redirects=False,
             )
         except aiohttp.ClientConnectorError as error:

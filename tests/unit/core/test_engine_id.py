@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from guard.core.engine_id import NO_ID, EngineId, engine_id, unmarked
+from guard.core.engine_id import NO_ID, EngineId, engine_id, given_ids, unmarked
 from guard.proto.openai import Route, parse_request
 from guard.proto.responses import RESPONSES
 from guard.proto.sglang import GENERATE
@@ -39,6 +39,15 @@ def test_each_of_a_batch_is_marked() -> None:
     request = GENERATE.parse("/generate", body)
     assert engine_id(request, "sglang", "abc", 1) == NO_ID
     assert engine_id(request, "sglang", "abc", 2) == (["x-02abc", "y-02abc"], "", MARK)
+
+
+@pytest.mark.parametrize(
+    ("rid", "found"), [("x", ["x"]), (["x", "y"], ["x", "y"]), (None, []), (7, []), (["x", 1], []), ({"a": "b"}, [])]
+)
+def test_the_clients_own_ids(rid: object, found: list[str]) -> None:
+    assert given_ids(GENERATE.parse("/generate", json.dumps({"text": ["a", "b"], "rid": rid}).encode())) == found
+    assert given_ids(GENERATE.parse("/generate", b'{"text": "a"}')) == []
+    assert given_ids(RESPONSES.parse("/v1/responses", b'{"input": "hi", "rid": "mine"}')) == [], "it has no such field"
 
 
 @pytest.mark.parametrize("rid", [None, 7, ["x", None], {"a": "b"}])
