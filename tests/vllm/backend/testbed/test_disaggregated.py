@@ -28,3 +28,4 @@ async def test_answers_are_those_of_one_engine_and_no_block_is_missing() -> None
             assert used == 0
         metrics = await (await client.get(f"{halves.decode.url}/metrics")).text()
         assert 'vllm:guard_kv_blocks{engine="0",model_name="model",state="quarantined"} 0.0' in metrics
+        assert 'vllm:guard_kv_connections_failed_total{engine="0",model_name="model"} 0.0' in metrics
