@@ -33,7 +33,7 @@ from guard.proto.family import Family, Notice
 from guard.proto.prompt import prompt_beginning, prompt_text
 from guard.proto.registry import family_at, family_near, plain_path
 from guard.server.baselines import Baselines
-from guard.server.client_abort import ClientAborts
+from guard.server.client_abort import Aim, ClientAborts
 from guard.server.driver import Driver
 from guard.server.gate import PREFLIGHT, Gate, Held
 from guard.server.live import LiveHub
@@ -137,7 +137,7 @@ class Guard:
                     self.gate.check_other(request.path)
                 self.metrics.passthrough += 1
                 headers = said(request.headers) if owner == PREFLIGHT else request.headers
-                aim = await self.client_aborts.aim(request)
+                aim = await self._aim(request)
                 return await relay(request, headers, self.pool, request_id, self.config.limits.retry_after, aim)
             with Held(self.gate) as held:
                 # The engines, too, take no notice of the mark that some editors put before a text.
@@ -147,6 +147,13 @@ class Guard:
             return self._refusal(form, error, request_id)
         finally:
             self.gate.leave(owner)
+
+    async def _aim(self, request: web.BaseRequest) -> Aim | None:
+        """Where a client's own abort goes; None for any other request, whose body is left unread."""
+        if not self.client_aborts.concerns(request):
+            return None
+        with Held(self.gate) as held:
+            return self.client_aborts.aim(await self._body(request, held))
 
     def _replicas(self) -> list[str]:
         return [upstream.name for upstream in self.pool.upstreams]

@@ -6,8 +6,7 @@ passes as it came, and so does one for all requests.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -37,6 +36,33 @@ class _Named(NamedTuple):
     exchange: Exchange
 
 
+class Naming:
+    """
+    Keeps an exchange under its ids while it is entered.
+
+    Args:
+        known: Exchanges by id.
+        ids: Of this one; mostly none.
+        one: It.
+    """
+
+    __slots__ = ("_ids", "_known", "_one")
+
+    def __init__(self, known: dict[str, _Named], ids: Sequence[str], one: _Named) -> None:
+        self._known = known
+        self._ids = ids
+        self._one = one
+
+    def __enter__(self) -> None:
+        for rid in self._ids:
+            self._known[rid] = self._one
+
+    def __exit__(self, *_: object) -> None:
+        for rid in self._ids:
+            if self._known.get(rid) is self._one:
+                del self._known[rid]
+
+
 class ClientAborts:
     """
     The exchanges in flight whose clients chose the engine's id.
@@ -49,30 +75,19 @@ class ClientAborts:
         self._pool = pool
         self._named: dict[str, _Named] = {}
 
-    @contextlib.contextmanager
-    def named(self, asked: ClientRequest, nonce: str, exchange: Exchange) -> Iterator[None]:
-        """An exchange is in flight; its nonce is that of its settings."""
-        one, ids = _Named(asked, nonce, exchange), given_ids(asked)
-        self._named.update(dict.fromkeys(ids, one))
-        try:
-            yield
-        finally:
-            for rid in ids:
-                if self._named.get(rid) is one:
-                    del self._named[rid]
+    def named(self, asked: ClientRequest, nonce: str, exchange: Exchange) -> Naming:
+        """While the context lasts, an exchange is in flight; its nonce is that of its settings."""
+        return Naming(self._named, given_ids(asked), _Named(asked, nonce, exchange))
 
-    async def aim(self, request: web.BaseRequest) -> Aim | None:
-        """
-        What becomes of a request that is not guarded.
-
-        Returns:
-            None for all but aborts, whose bodies were read.
-        """
+    @staticmethod
+    def concerns(request: web.BaseRequest) -> bool:
+        """Whether a request that is not guarded is an abort that can be looked into."""
         if request.path != ABORT_ROUTES[_ENGINE] or request.method != "POST" or "Content-Encoding" in request.headers:
-            return None
-        if request.content_length is None or request.content_length > _MOST:
-            return None
-        body = await request.read()
+            return False
+        return request.content_length is not None and request.content_length <= _MOST
+
+    def aim(self, body: bytes) -> Aim:
+        """What becomes of an abort with this body."""
         try:
             said = msgspec.json.decode(body)
         except msgspec.DecodeError:
