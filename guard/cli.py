@@ -8,6 +8,7 @@ when every stream in flight ended by itself, with 1 when some had to be cut.
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import os
 import subprocess
@@ -82,8 +83,22 @@ def _write_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that complains of an unknown option as the command it was given to, with the nearest one there is."""
+
+    def parse_known_args(  # type: ignore[override] # of typeshed's overloads, the one that is used here
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """See argparse; what is not known is an error."""
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            near = difflib.get_close_matches(rest[0].partition("=")[0], self._option_string_actions, n=1)
+            self.error(f"unrecognized arguments: {' '.join(rest)}" + (f"; did you mean {near[0]}?" if near else ""))
+        return known, rest
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="guard", description="Output-quality guard for LLM serving.")
+    parser = _Parser(prog="guard", description="Output-quality guard for LLM serving.")
     parser.add_argument("--version", action="version", version=f"specdec-guard {__version__} ({build_name()})")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run the guard in front of your backends"))

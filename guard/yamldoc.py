@@ -297,14 +297,15 @@ def to_struct(document: Document, kind: type[T]) -> T:
         return msgspec.convert(document.data, kind)
     except msgspec.ValidationError as error:
         where, text, unknown = explain_invalid(error)
+        steps = re.findall(r"[^.\[\]]+", where)
         if unknown:
             hint = _hint(kind, where, unknown)
             raise document.error(f"{where}.{unknown}".lstrip("."), f"unknown setting {unknown!r}; {hint}") from None
         value = document.value(where)
         chosen = _CHOICE.fullmatch(text)
-        if (chosen or isinstance(value, bool)) and (choices := choices_at(kind, re.findall(r"[^.\[\]]+", where))):
+        if (chosen or isinstance(value, bool)) and (choices := choices_at(kind, steps)):
             text = not_known(chosen["value"] if chosen else value, choices)
-        raise document.error(where, plain_words(text, value)) from None
+        raise document.error(where, plain_words(text, value, fields_at(kind, steps))) from None
 
 
 def _hint(kind: object, where: str, unknown: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 import yaml
@@ -25,7 +26,18 @@ _NUMBER = re.compile(
     r"(?P<number>[+-]?(?:\d++(?:\.\d*+)?|\.\d++))(?P<power>[eE][+-]?\d{1,2})?"
     r"\s*+(?P<unit>%|s|sec|seconds?|tokens?|steps?|characters?)?"
 )
+#: The same with another unit, or a k for thousands: nobody knows here what would be right.
+_WITH_UNIT = re.compile(r"[+-]?\d[\d.]*+\s*+[A-Za-z]+")
 _NAME = re.compile(r"[\w-]+")
+_PATTERN = re.compile(r"Expected `str` matching regex '(?P<pattern>.*)'")
+#: What settings must look like that have a pattern, by the pattern.
+FORMS = {
+    "^https?://": "a URL, such as http://10.0.0.5:4318",
+    "^/": "a path, such as /health",
+    "^/[^?#]*$": "a path without ? and #, such as /v1/models",
+    "^[0-9a-f]{64}$": "64 hexadecimal digits in lower case, as `guard key` prints them",
+    "^[A-Za-z0-9._-]+$": "letters, digits, dots, dashes and underscores alone",
+}
 
 
 def explain_invalid(error: msgspec.ValidationError) -> tuple[str, str, str]:
@@ -42,24 +54,29 @@ def explain_invalid(error: msgspec.ValidationError) -> tuple[str, str, str]:
     return (place["where"] if place else "", text, unknown["field"] if unknown else "")
 
 
-def plain_words(text: str, value: object = None) -> str:
+def plain_words(text: str, value: object = None, settings: Sequence[str] = ()) -> str:
     """
     What msgspec says is wrong, in the words of a configuration, not of Python.
 
     Args:
         text: From `explain_invalid`.
         value: What stands there, as YAML read it.
+        settings: Names of the settings that may stand there, or in each item of what stands there.
     """
+    if form := _PATTERN.fullmatch(text):
+        return f"expected {FORMS[form['pattern']]}" if form["pattern"] in FORMS else text
     if missing := _MISSING.fullmatch(text):
         return f"this must be given: {missing['field']!r}"
     names = _TYPES.sub(lambda m: " or ".join(_PLAIN_WORDS.get(n, f"`{n}`") for n in m["names"].split(" | ")), text)
-    return names[:1].lower() + names[1:] + _remedy(text, value)
+    return names[:1].lower() + names[1:] + _remedy(text, value, settings)
 
 
-def _remedy(text: str, value: object) -> str:
+def _remedy(text: str, value: object, settings: Sequence[str]) -> str:
     """How a value of another type is written as the type that is expected, where it can be; begins with a semicolon."""
     expected = _TYPES.search(text)
     wanted = expected["names"].split(" | ") if expected is not None else []
+    if settings and "str" not in wanted and {"object", "array"} & set(wanted):
+        return f"; {'its settings' if 'object' in wanted else 'settings of each item'} are {', '.join(settings)}"
     if "str" in wanted and isinstance(value, bool | int | float):
         return "; put it in quotes"
     if not isinstance(value, str):
@@ -67,8 +84,10 @@ def _remedy(text: str, value: object) -> str:
     if "array" in wanted and _NAME.fullmatch(value):
         return f"; write [{value}]"
     number = _NUMBER.fullmatch(value.strip())
-    if number is None or not {"int", "float"} & set(wanted):
+    if not {"int", "float"} & set(wanted):
         return ""
+    if number is None:
+        return "; write a number without a unit" if _WITH_UNIT.fullmatch(value.strip()) else ""
     if number["unit"] == "%":
         return f"; write {float(number['number']) / 100:g}"
     if number["power"]:  # which YAML takes for text where there is no point in it

@@ -65,7 +65,8 @@ def check_command(args: argparse.Namespace) -> int:
         print(sentence, file=sys.stderr)
     if config is None or wrong:
         return 1
-    print(f"{'not ' if odd else ''}good: {len(config.upstreams)} upstreams, policies: {names}")
+    count = len(config.upstreams)
+    print(f"{'not ' if odd else ''}good: {count} upstream{'s' * (count != 1)}, policies: {names}")
     return 1 if odd else 0
 
 

@@ -35,7 +35,7 @@ def policy_check_command(names: Sequence[str]) -> int:
         if not faults:
             policy = find_policy(name)
             own = _own(name, {rule.name for rule in policy.rules})
-            print(f"{name}: good ({policy.name}, {len(policy.rules)} rules{own})")
+            print(f"{name}: good ({policy.name}, {len(policy.rules)} rule{'s' * (len(policy.rules) != 1)}{own})")
     return 1 if wrong else 0
 
 

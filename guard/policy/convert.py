@@ -8,7 +8,7 @@ import msgspec
 
 from guard.policy.schema import HoldMode
 from guard.policy.source import KindSource, PolicySource
-from guard.types import Kind
+from guard.types import Action, Kind
 from guard.yamldoc import Document, Plain, choices_at, fields_at, nearest, not_known
 from guard.yamlwords import explain_invalid, plain_words
 
@@ -50,9 +50,15 @@ def convert(document: Document) -> PolicySource:
         value = document.value(where)
         if last in _DURATIONS and "`str" in text:
             raise document.error(where, "a bare number has no unit; write for instance '48 tokens'") from None
-        if ("Invalid enum value" in text or isinstance(value, bool)) and (choices := choices_at(PolicySource, steps)):
+        if ("Invalid enum value" in text or isinstance(value, bool)) and (choices := _choices_at(steps)):
             text = not_known(value, choices)
-        raise document.error(where, plain_words(text, value)) from None
+        raise document.error(where, plain_words(text, value, fields_at(PolicySource, steps))) from None
+
+
+def _choices_at(steps: list[str]) -> list[str]:
+    """The names that a setting may have: `pass` is none for an action, a rule that does nothing is no rule."""
+    choices = choices_at(PolicySource, steps)
+    return [name for name in choices if name != Action.PASS] if steps[-1].startswith("action") else choices
 
 
 def _refuse_empty(document: Document, data: Plain, where: str) -> None:

@@ -32,6 +32,23 @@ def test_wrong_usage_is_exit_2(argv: list[str]) -> None:
     assert stop.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["serve", "--upstram", "u"], "serve: error: unrecognized arguments: --upstram u; did you mean --upstream?"),
+        (["doctor", "--upstream", "http://h:1", "more"], "guard doctor: error: unrecognized arguments: more\n"),
+        (["--verison"], "guard: error: "),
+    ],
+)  # fmt: skip
+def test_an_unknown_option_is_complained_of_by_its_command(
+    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 def _written_to(out: int, *argv: str) -> tuple[int, str]:
     """Exit code and complaints of a guard that writes to `out`, a piece at a time as Python does by itself."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

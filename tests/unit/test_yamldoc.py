@@ -46,7 +46,7 @@ class Kinds(msgspec.Struct, forbid_unknown_fields=True):
         ("ratio: much", "ratio: expected a number or nothing, got text"),
         ("on: maybe", "on: expected true or false, got text"),
         ("size: 0", "size: expected a whole number >= 1"),
-        ("inner: 5", "inner: expected a list or nothing, got a whole number"),
+        ("inner: 5", "inner: expected a list or nothing, got a whole number; settings of each item are mode"),
     ],
 )
 def test_what_is_wrong_is_said_in_plain_words_and_with_what_would_be_right(text: str, says: str) -> None:

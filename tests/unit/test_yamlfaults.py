@@ -76,7 +76,7 @@ def test_what_is_needed_and_missing_is_named_once_and_stood_in_for() -> None:
     )
     assert faults_of("nam: n\nitems: 3\nname: 4\n")[1] == [
         "f.yaml:1: nam: unknown setting 'nam'; did you mean 'name'?",
-        "f.yaml:2: items: expected a list, got a whole number",
+        "f.yaml:2: items: expected a list, got a whole number; settings of each item are url, depth",
         "f.yaml:3: name: expected text, got a whole number; put it in quotes",
     ]
     read, said = faults_of("section: {low: x}\n")

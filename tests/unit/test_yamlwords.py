@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import pytest
 
+from guard.config import Config
 from guard.errors import ConfigError
 from guard.types import Action, Kind
 from guard.yamldoc import Document, to_struct
+from guard.yamlwords import FORMS
+
+
+class Place(msgspec.Struct, forbid_unknown_fields=True):
+    host: str = ""
+    path: Annotated[str, msgspec.Meta(pattern="^/")] = "/"
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
+    where: Place | None = None
+    places: list[Place] = []
     name: str = ""
     share: float | None = None
     size: int = 1
@@ -32,7 +43,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
         ("share: '0.5'", "share: expected a number or nothing, got text; write 0.5 without quotes"),
         ("size: 5s", "size: expected a whole number, got text; write 5 without a unit"),
         ("size: 5 tokens", "size: expected a whole number, got text; write 5 without a unit"),
-        ("size: 8k", "size: expected a whole number, got text"),
+        ("size: 8k", "size: expected a whole number, got text; write a number without a unit"),
+        ("share: 5 minutes", "share: expected a number or nothing, got text; write a number without a unit"),
+        ("where: 5", "where: expected a mapping or nothing, got a whole number; its settings are host, path"),
+        ("places: 5", "places: expected a list, got a whole number; settings of each item are host, path"),
+        ("places: [{path: health}]", "places[0].path: expected a path, such as /health"),
         ("share: 1e3", "share: expected a number or nothing, got text; write 1000"),
         ("share: 2e-3", "share: expected a number or nothing, got text; write 0.002"),
         ("kinds: garbled", "kinds: expected a list, got text; write [garbled]"),
@@ -71,3 +86,8 @@ def test_what_is_never_closed_is_told_with_the_line_in_which_it_begins(text: str
 def test_an_empty_file_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="found nothing: the file is empty"):
         to_struct(Document("# nothing\n", str(tmp_path / "a.yaml")), Settings)
+
+
+def test_a_form_is_told_in_words_and_not_as_a_pattern() -> None:
+    schema = msgspec.json.encode(msgspec.json.schema(Config)).decode()
+    assert set(re.findall(r'"pattern":"([^"]*)"', schema)) == set(FORMS)

@@ -108,7 +108,7 @@ def test_several_policies_of_the_command_line_are_a_list(tmp_path: Path, capsys:
     mine.write_text("version: 1\nname: mine\nextends: default\nmatch: {model: m}\n")
     command = ["config", "check", "--upstream", "http://h:1", "--policy", str(mine)]
     assert main([*command, "--policy", "strict"]) == 0
-    assert capsys.readouterr().out == "good: 1 upstreams, policies: mine, strict\n"
+    assert capsys.readouterr().out == "good: 1 upstream, policies: mine, strict\n"
     assert main(command) == 1  # the last of them must be for all requests
     assert "some requests match no policy" in capsys.readouterr().err
 
@@ -117,7 +117,7 @@ def test_a_shadow_is_not_taken_for_a_policy_that_acts(tmp_path: Path, capsys: py
     file = tmp_path / "guard.yaml"
     file.write_text("upstreams: [{url: 'http://h:1'}]\npolicy: observe\nshadow_policy: strict\n")
     assert main(["config", "check", "--config", str(file)]) == 0
-    assert capsys.readouterr().out == "good: 1 upstreams, policies: observe; shadow: strict\n"
+    assert capsys.readouterr().out == "good: 1 upstream, policies: observe; shadow: strict\n"
 
 
 def test_a_folder_that_cannot_be_recorded_into_is_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

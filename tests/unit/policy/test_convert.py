@@ -31,7 +31,7 @@ def test_a_bare_off_is_a_mode() -> None:
         ("match: {model: 7}\n", "match.model", 3, "expected text or a list, got a whole number"),
         ("kinds: {loops: {action: cut}}\n", "kinds.loops", 3, "'loops' is no kind; one of garbled"),
         ("kinds: {garbled: {acton: cut}}\n", "kinds.garbled.acton", 3, "did you mean 'action'?"),
-        ("kinds: {garbled: {action: abort}}\n", "kinds.garbled.action", 3, "one of cut, hold, note, pass, retry"),
+        ("kinds: {garbled: {action: abort}}\n", "kinds.garbled.action", 3, "one of cut, hold, note, retry"),
         ("extend: default\n", "extend", 3, "did you mean 'extends'?"),
         ("hold_back:\n", "hold_back", 3, "has no value"),
         ("hold_back: {limit: 12}\n", "hold_back.limit", 3, "'48 tokens'"),
