@@ -22,13 +22,20 @@ class Outcome(enum.StrEnum):
     """How an exchange ended, seen from the client."""
 
     HEALTHY = "healthy"
+    #: A bad attempt was given up, and a later one was good.
     RESCUED = "rescued"
+    #: Bad by a rule that only notes, or let through by `when_exhausted: pass`.
     NOTED = "noted"
+    #: A rule's action is to cut, or one choice of several was ended.
     CUT = "cut"
+    #: No attempt was good, and nothing was left to try: an error.
     EXHAUSTED = "exhausted"
+    #: A fault of the backend, after all attempts.
     UPSTREAM_ERROR = "upstream_error"
     CLIENT_GONE = "client_gone"
+    #: Passed on as the backend said it, not watched: its refusals, and whole answers too large to be kept.
     RELAYED = "relayed"
+    #: Ended by the healthy part of the best attempt (`when_exhausted: best`).
     BEST = "best"
     #: The guard was told to stop, and the time to drain was over: the answer was broken off.
     SHUTDOWN = "shutdown"
