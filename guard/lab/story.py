@@ -92,7 +92,6 @@ class Stage:
         admin_url: Admin port of the guard.
         replica: The replica behind it.
         model: Model name that the replica knows; llama.cpp takes any.
-        healthy: The healthy answer, once it is known.
     """
 
     def __init__(self, url: str, admin_url: str, replica: Victim, model: str = "demo") -> None:
@@ -100,6 +99,7 @@ class Stage:
         self.admin_url = admin_url
         self.replica = replica
         self.model = model
+        #: The healthy answer, once it is known.
         self.healthy: Answer | None = None
         self._asked = 0
 

@@ -1,7 +1,7 @@
 """
 A fleet under a virtual clock: several guards, several replicas, thousands of exchanges.
 
-The guards are the real thing (core.Exchange under the default policy, the pool with its choice, ejection and
+The guards are the real thing (core.Exchange under a shipped policy, the pool with its choice, ejection and
 evidence, the planner, the budget's rule); simulated are the clock, the network and the replicas, which play
 recorded streams. A garbling replica plays the recorded healthy answer up to some point and then the garbage
 that a corrupted cache really produced. The same seed gives the same run, to the last choice.
