@@ -192,11 +192,11 @@ class Kind(enum.StrEnum):
 
 
 class Action(enum.StrEnum):
-    """What a policy does about it, mildest first."""
+    """What a policy does about it, mildest first: of rules that act together the last of these decides."""
 
     PASS = "pass"  # noqa: S105 - not a password
-    NOTE = "note"
     HOLD = "hold"
+    NOTE = "note"
     CUT = "cut"
     RETRY = "retry"
 

@@ -3,8 +3,9 @@ The replicas of a deployment: who is asked next, who is left out.
 
 First attempts go to the replica that their prompt's beginning belongs to, unless it has more than its
 share of the load. Retries go to another replica first, then to the least busy. A replica that is
-unhealthy, ejected or busy is asked only when no other is left; when too few are left (panic), ejections
-are void, since a doubtful answer can still be judged and an overloaded fleet cannot answer at all.
+unhealthy, ejected, failed or busy is asked only when no other is left, one that is drained never; when too
+few are left (panic), ejections are void, since a doubtful answer can still be judged and an overloaded
+fleet cannot answer at all.
 """
 
 from __future__ import annotations

@@ -38,6 +38,9 @@ def tail_probability(bad: int, total: int, others_bad: int, others_total: int) -
 
     Returns:
         Upper tail of the hypergeometric distribution, in [0, 1].
+
+    Raises:
+        ValueError: More answers are bad than there are, or a count is below 0.
     """
     if not 0 <= bad <= total or not 0 <= others_bad <= others_total:
         raise ValueError(f"{bad} of {total} and {others_bad} of {others_total} are no counts")

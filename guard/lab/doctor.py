@@ -200,6 +200,9 @@ def doctor_command(url: str, *, as_json: bool) -> bool:
 
     Returns:
         Whether nothing that the guard needs was found missing.
+
+    Raises:
+        SetupError: The URL is none, or the backend cannot be reached.
     """
     problem = url_problem(url)
     if problem:

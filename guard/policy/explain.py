@@ -22,20 +22,7 @@ def explain(policy: Policy) -> str:
     if wanted:
         lines.append(f"For requests with {wanted}.")
     lines.append(_hold_back(policy.hold_back))
-    changed = ", ".join(policy.retry.change) or "nothing"
-    lines.append(
-        f"A bad answer is tried at most {policy.retry.max_attempts} times in all, changing {changed};"
-        f" when none is left: {policy.when_exhausted}."
-    )
-    if policy.hold_back.mode is not HoldMode.FULL:
-        lines.append(
-            f"Where more than {policy.retry.max_bad_shown} tokens of bad text were shown, nothing follows them:"
-            f" {policy.when_exhausted}."
-        )
-    for kind, attempts in policy.kind_attempts.items():
-        lines.append(f"After a verdict of {kind}: at most {attempts} in all.")
-    for kind, changes in policy.kind_changes.items():
-        lines.append(f"A retry after a verdict of {kind} changes {', '.join(changes)}.")
+    lines += _retry(policy)
     if policy.confirm is not None:
         lines.append(
             f"Before a verdict of {', '.join(policy.confirm.kinds)} is acted on, the answer is scored again on a clean"
@@ -51,6 +38,30 @@ def explain(policy: Policy) -> str:
             lines[-1] += f"{'' if rest else ' '}once this has held for {rule.persist} tokens"
         lines[-1] += "."
     return "\n".join(lines)
+
+
+def _retry(policy: Policy) -> list[str]:
+    kinds = {rule.kind for rule in policy.rules if rule.action is Action.RETRY}
+    most = policy.retry.max_attempts
+    if not kinds:
+        return [f"No answer is retried for what it says; one lost on its way is tried at most {most} times in all."]
+    changed = ", ".join(policy.retry.change) or "nothing"
+    lines = [
+        f"A bad answer is tried at most {most} times in all, changing {changed};"
+        f" when none is left: {policy.when_exhausted}."
+    ]
+    if policy.hold_back.mode is not HoldMode.FULL:
+        lines.append(
+            f"Where more than {policy.retry.max_bad_shown} tokens of bad text were shown, nothing follows them:"
+            f" {policy.when_exhausted}."
+        )
+    for kind, attempts in policy.kind_attempts.items():
+        if kind in kinds:
+            lines.append(f"After a verdict of {kind}: at most {attempts} in all.")
+    for kind, changes in policy.kind_changes.items():
+        if kind in kinds:
+            lines.append(f"A retry after a verdict of {kind} changes {', '.join(changes)}.")
+    return lines
 
 
 def _match(match: Match) -> str:

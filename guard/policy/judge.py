@@ -18,10 +18,8 @@ Score = Callable[[Read, int], float]
 #: Signal, bound, tokens ahead, whether it is passed upwards -> slack and share.
 Slack = Callable[[SignalRef, float, int, bool], tuple[float, float]]
 
-#: Of rules that act together, that of the last of these decides. Suspicion holds text beside a note as well.
-_SEVERITY: Final = {
-    action: rank for rank, action in enumerate((Action.PASS, Action.HOLD, Action.NOTE, Action.CUT, Action.RETRY))
-}
+#: Of rules that act together the severest decides. Suspicion holds text beside a note as well.
+_SEVERITY: Final = {action: rank for rank, action in enumerate(Action)}
 
 
 class JudgeState:

@@ -277,6 +277,8 @@ def _idle(written: list[_Written], policy: Policy, catalogue: Mapping[str, Signa
 
 def _always_before(other: Rule, rule: Rule, *, above: bool) -> bool:
     """True when `other` decides whenever `rule` could: severer, or as severe and above it, which wins a draw."""
+    if other.action is Action.NOTE and rule.action is Action.HOLD:
+        return False  # a note holds nothing: text waits beside it
     ranks = list(Action)
     severity = ranks.index(other.action) - ranks.index(rule.action)
     if severity < 0 or (severity == 0 and not above) or other.persist > rule.persist:

@@ -16,6 +16,7 @@ from tests.unit.core.transcript import policy, rule
         ((), Action.NOTE),
         ((Action.HOLD,), Action.NOTE),
         ((Action.NOTE,), Action.NOTE),
+        ((Action.HOLD, Action.NOTE), Action.NOTE),
         ((Action.NOTE, Action.RETRY), Action.RETRY),
         ((Action.CUT,), Action.CUT),
     ],

@@ -23,8 +23,7 @@ def test_each_rule_is_one_sentence() -> None:
     assert text.splitlines() == [
         "Policy p",
         "The latest 48 tokens are always held; from suspicion 0.5 on text waits, at most 512 tokens of it.",
-        "A bad answer is tried at most 3 times in all, changing cache, seed; when none is left: cut.",
-        "Where more than 96 tokens of bad text were shown, nothing follows them: cut.",
+        "No answer is retried for what it says; one lost on its way is tried at most 3 times in all.",
         "r (garbled): cut the answer when fall over 8 tokens rises to 0.7 (suspicious from 0.4) and "
         "(length is below 1.4, after 128 tokens or not (length is below 1.4, after 128 tokens)), "
         "once this has held for 16 tokens.",
@@ -90,7 +89,7 @@ def _any() -> Leaf:
 
 def test_what_it_is_for_and_what_single_kinds_get() -> None:
     match = Match(model=("a*", "b"), header=(("x-team", "s*"),), prompt_tokens=Span(above=1000))
-    rules = (Rule(name="r", kind=Kind.REPETITION, action=Action.CUT, when=_any()),)
+    rules = (Rule(name="r", kind=Kind.REPETITION, action=Action.RETRY, when=_any()),)
     text = explain(Policy(name="p", rules=rules, match=match, kind_attempts={Kind.REPETITION: 1}))
     assert "For requests with model a* or b and header x-team: s* and a prompt above 1000 tokens." in text
     assert "After a verdict of repetition: at most 1 in all." in text

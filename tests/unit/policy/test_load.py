@@ -379,6 +379,13 @@ def test_a_note_at_once_and_a_retry_later_is_an_escalation() -> None:
     assert load(text)
 
 
+@pytest.mark.parametrize(("first", "second"), [("hold", "note"), ("note", "hold")])
+def test_a_hold_and_a_note_both_do_their_work(first: str, second: str) -> None:
+    text = HEAD + f"rules:\n  - {{name: a, kind: garbled, action: {first}, when: {{signal: noise, above: 0.5}}}}\n"
+    text += f"  - {{name: b, kind: garbled, action: {second}, when: {{signal: noise, above: 0.7}}}}\n"
+    assert load(text)
+
+
 @pytest.mark.parametrize(
     ("when", "where", "says"),
     [
