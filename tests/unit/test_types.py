@@ -13,7 +13,7 @@ def test_signals_read_as_people_write_them() -> None:
 
 
 def test_actions_are_ordered_mildest_first() -> None:
-    assert list(Action) == [Action.PASS, Action.NOTE, Action.HOLD, Action.CUT, Action.RETRY]
+    assert list(Action) == [Action.PASS, Action.HOLD, Action.NOTE, Action.CUT, Action.RETRY]
 
 
 def test_the_reason_joins_all_findings() -> None:

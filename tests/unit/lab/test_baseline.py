@@ -38,8 +38,8 @@ def test_a_depth_that_was_not_measured_is_refused() -> None:
 
 
 def test_an_unknown_profile_is_refused() -> None:
-    with pytest.raises(ConfigError):
-        find_baseline("no-such-draft", 3)
+    with pytest.raises(ConfigError, match=f"no profile is called 'smollm-drop17', .*; did you mean '{DEFAULT_DRAFT}'"):
+        find_baseline("smollm-drop17", 3)
 
 
 def test_a_profile_may_have_any_name(tmp_path: Path) -> None:

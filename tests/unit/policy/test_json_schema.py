@@ -34,7 +34,7 @@ def test_the_signals_are_those_of_the_catalogue() -> None:
 
 
 def test_passing_is_no_action_of_a_rule() -> None:
-    assert SCHEMA["$defs"]["Action"]["enum"] == ["note", "hold", "cut", "retry"]
+    assert SCHEMA["$defs"]["Action"]["enum"] == ["hold", "note", "cut", "retry"]
 
 
 def test_every_reference_leads_somewhere() -> None:
