@@ -161,7 +161,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="client port (default 8000)")
     parser.add_argument("--admin-host", help="address of the admin port (default 127.0.0.1)")
     parser.add_argument("--admin-port", type=int, help="admin port (default 8001)")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    levels = ("debug", "info", "warning", "error")
+    parser.add_argument("--log-level", choices=levels, help="least severe that is logged (default info)")
     parser.add_argument(
         "--backend",
         choices=("embedded",),

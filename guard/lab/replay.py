@@ -116,6 +116,9 @@ async def receive(client: httpx.AsyncClient, url: str, recorded: Recorded, *, si
         url: Base URL of the guard.
         recorded: What its upstream plays.
         silence: Longest that is waited for. Unit: seconds.
+
+    Raises:
+        SetupError: The guard cannot be reached.
     """
     got = Received()
     prompt = (recorded.case.prompt if recorded.case else "") or "replay"

@@ -41,6 +41,9 @@ class SequentialTest:
         onset: First token that is suspected.
         alpha: Most chance of calling a right cache wrong.
         beta: Most chance of calling a wrong cache right.
+
+    Raises:
+        ValueError: An error rate does not lie between 0 and 1.
     """
 
     def __init__(self, floor: Floor, tokens: int, *, onset: int = 0, alpha: float = 1e-3, beta: float = 0.02) -> None:

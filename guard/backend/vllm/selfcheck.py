@@ -153,11 +153,20 @@ def main(arguments: list[str]) -> int:
         arguments: The wheel or folder, and the version if a folder does not tell it.
 
     Returns:
-        0 when all hooks are as expected, 1 otherwise.
+        0 when all hooks are as expected, 1 otherwise, 2 where there is nothing to look at.
     """
-    place = Path(arguments[0])
-    version = arguments[1] if len(arguments) > 1 else place.name.split("-")[1]
-    hooks = RELEASES[line_of(version)]
+    place = Path(arguments[0] if arguments else "")
+    version = arguments[1] if len(arguments) > 1 else "".join(place.name.split("-")[1:2])
+    hooks = RELEASES.get(line_of(version))
+    missing = ""
+    if not arguments or not place.exists():
+        missing = "usage: python -m guard.backend.vllm.selfcheck vllm-VERSION-....whl | FOLDER VERSION"
+    elif hooks is None:
+        line = f"release line {line_of(version)!r} is not known; known are {', '.join(RELEASES)}"
+        missing = f"{line}. To add one: guard/backend/README.md. A folder's version is given after it."
+    if missing or hooks is None:
+        print(missing, file=sys.stderr)
+        return 2
     found = findings(hooks, unpacked([place]) if place.is_dir() else packed(place))
     wrong = problems(hooks, found)
     print(json.dumps({"version": version, "hooks": found, "problems": wrong}, indent=1))

@@ -91,6 +91,23 @@ def test_a_folder_without_some_of_the_files_is_told_like_a_wheel(
     assert "there is no vllm.v1.core.sched.scheduler:Scheduler.add_request" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "usage: "),
+        (["--help"], "usage: "),
+        (["none.whl"], "usage: "),
+        (["."], "'' is not known; known are 0.32"),
+        ([".", "0.99.1"], "'0.99' is not known"),
+    ],
+)
+def test_where_there_is_nothing_to_look_at_it_says_so(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_where_vllm_is_not_installed_nothing_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "vllm").mkdir()
     (tmp_path / "vllm" / "__init__.py").write_text("raise RuntimeError('never imported')")
