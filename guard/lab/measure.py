@@ -18,7 +18,8 @@ import aiohttp
 import msgspec
 
 from guard.data import data_dir
-from guard.lab.draft import DEFAULT_DRAFT
+from guard.errors import GuardError
+from guard.lab.draft import DEFAULT_DRAFT, load_recipe
 from guard.lab.embedded import EmbeddedBackend, EmbeddedOptions
 from guard.lab.files import replacing
 from guard.lab.profile import PlainRow, Profile, Row, Step, make_row
@@ -164,7 +165,11 @@ async def measure_draft(
         prompts: User messages.
         tokens: Most tokens to generate for each. Unit: tokens.
         threads: Compute threads.
+
+    Raises:
+        ConfigError: There is no such draft.
     """
+    load_recipe(draft)  # before the minutes that the rest takes
     progress = best_progress()
     base = EmbeddedOptions(draft=None, num_slots=1, threads=threads)
     progress.start("without speculation")
@@ -199,7 +204,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     depths = [int(depth) for depth in options.depths.split(",")]
-    profile = asyncio.run(measure_draft(options.draft, depths=depths, tokens=options.tokens, threads=options.threads))
+    try:
+        profile = asyncio.run(
+            measure_draft(options.draft, depths=depths, tokens=options.tokens, threads=options.threads)
+        )
+    except GuardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     path = data_dir("draft_models") / options.draft / "profile.yaml"
     with replacing(path) as temporary:
         head = b"# Written by `python -m guard.lab.measure`; do not edit.\n"

@@ -203,8 +203,8 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         ranks, contexts = ([tokens(part) for part in text.split(",")] for text in (given.ranks, given.context))
-    except ValueError as error:
-        parser.error(f"--ranks and --context are numbers with K or M, separated by commas: {error}")
+    except ValueError:
+        parser.error("--ranks and --context are whole numbers separated by commas, such as 8192 or 8K,1M")
     if min(*ranks, *contexts, given.chunk, given.batch) < 1 or not 0 <= given.hit_rate < 1:
         parser.error("numbers must be above 0, and --hit-rate in [0, 1)")
     if min(given.memory, given.tflops, given.link, given.span) <= 0 or given.sessions < 0:
@@ -217,7 +217,11 @@ def main(arguments: Sequence[str]) -> int:
             f"{given.memory:g} GiB and {given.tflops:g} TFLOP/s a rank, {given.link:g} GB/s broadcasts, "
             f"{given.hit_rate:.0%} of a request seen before. Ratios of a model, not measurements."
         )
-        given.html.write_text(page(plan, note), encoding="utf-8")
+        try:
+            given.html.parent.mkdir(parents=True, exist_ok=True)
+            given.html.write_text(page(plan, note), encoding="utf-8")
+        except OSError as error:
+            parser.error(f"--html: {error.filename}: {error.strerror}")
     print(as_json(plan) if given.json else table(plan))
     return 0
 

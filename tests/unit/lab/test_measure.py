@@ -1,6 +1,8 @@
 """guard.lab.measure: steps are read from llama.cpp's cumulative counters."""
 
-from guard.lab.measure import Generation, speed, steps_of
+import pytest
+
+from guard.lab.measure import Generation, main, speed, steps_of
 from guard.lab.profile import Step
 from guard.wire import Chunk, Timings
 
@@ -22,3 +24,8 @@ def test_a_stream_without_speculation_has_no_steps() -> None:
 def test_speed_weighs_by_time() -> None:
     assert speed([Generation((), 10, 1.0), Generation((), 30, 3.0)]) == 10
     assert speed([]) == 0
+
+
+def test_a_draft_that_is_none_is_told_before_anything_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--draft", "none"]) == 2
+    assert "no draft named 'none'; known: " in capsys.readouterr().err

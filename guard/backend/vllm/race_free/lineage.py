@@ -1,11 +1,12 @@
 """
 Withdrawal of one request's lineage from vLLM's prefix cache, instead of a reset of the whole.
 
-After a verdict of corruption the retry carries `"vllm_xargs": {"guard_withdraw": 1}`. Before it looks for its prefix,
-every block that it would find goes out of the prefix cache, and every block that was computed on top of one of those;
-it then computes all of its prompt anew. Requests that run on withdrawn blocks finish, and publish nothing more. Nobody
-can name another prefix than the one he sends; but a prefix that others share (a system prompt) goes for them too, and
-is computed anew once. A `cache_salt` for each client keeps theirs apart.
+After a verdict of corruption the guard sends the request again, for one token, with `guard_withdraw: 1` in its
+`vllm_xargs`. Before such a request looks for its prefix, every block that it would find goes out of the prefix cache,
+and every block that was computed on top of one of those; it then computes all of its prompt anew. Requests that run on
+withdrawn blocks finish, and publish nothing more. Nobody can name another prefix than the one he sends; but a prefix
+that others share (a system prompt) goes for them too, and is computed anew once. A `cache_salt` for each client keeps
+theirs apart.
 
 vLLM's cache knows blocks by hash, and not which hash follows which: that is written down here as blocks are published.
 Not reached: parts of a block, by which vLLM finds prefixes in some models with Mamba layers.

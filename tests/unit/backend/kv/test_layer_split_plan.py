@@ -51,7 +51,15 @@ def test_the_page_has_a_curve_for_each_number_of_ranks(tmp_path: Path, capsys: p
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--ranks", "two"], ["--context", "0"], ["--hit-rate", "1"], ["--link", "0"], ["--sessions", "-1"]]
+    "wrong",
+    [
+        ["--ranks", "two"],
+        ["--context", "0"],
+        ["--hit-rate", "1"],
+        ["--link", "0"],
+        ["--sessions", "-1"],
+        ["--html", "/dev/null/plan.html"],
+    ],
 )
 def test_arguments_without_sense_are_errors(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
