@@ -27,7 +27,7 @@ _NUMBER = re.compile(
     r"\s*+(?P<unit>%|s|sec|seconds?|tokens?|steps?|characters?)?"
 )
 #: The same with another unit, or a k for thousands: nobody knows here what would be right.
-_WITH_UNIT = re.compile(r"[+-]?\d[\d.]*+\s*+[A-Za-z]+")
+_WITH_UNIT = re.compile(r"\A[+-]?\d[\d.]*+\s*+[A-Za-z]+")
 _NAME = re.compile(r"[\w-]+")
 _PATTERN = re.compile(r"Expected `str` matching regex '(?P<pattern>.*)'")
 #: What settings must look like that have a pattern, by the pattern.
