@@ -10,7 +10,10 @@ import ctypes
 import signal
 import sys
 
+from guard.backend.testbed import warm
+
 _PR_SET_PDEATHSIG = 1
+_SPIN_SECONDS = 0.002
 
 
 def die_with_parent() -> None:
@@ -18,9 +21,24 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def spin_briefly() -> None:
+    """
+    Have the engine and its workers sleep while they wait for each other.
+
+    They would look for each other's messages in shared memory for a second after each without a pause: the engine takes
+    a whole core while its worker computes. Where there are fewer cores than processes, that is the core that they need.
+    """
+    from vllm.distributed.device_communicators import shm_broadcast  # noqa: PLC0415 - only in the vLLM environment
+
+    shm_broadcast.SpinCondition.__init__.__defaults__ = (_SPIN_SECONDS,)
+
+
 def main() -> None:
     """Entry point: hand the rest of the command line to `vllm serve`."""
     die_with_parent()
+    warm.import_all()
+    spin_briefly()
+    warm.take_the_place_of_spawn()
     from vllm.entrypoints.cli.main import main as vllm_main  # noqa: PLC0415 - only in the vLLM environment
 
     sys.argv = ["vllm", "serve", *sys.argv[1:]]

@@ -35,6 +35,16 @@ def test_the_child_dies_with_its_parent() -> None:
         assert gone.wait(20) == 0
 
 
+def test_engine_and_workers_sleep_while_they_wait() -> None:
+    program = (
+        "from guard.backend.testbed.launch import spin_briefly; spin_briefly(); import inspect; "
+        "from vllm.distributed.device_communicators.shm_broadcast import SpinCondition as Condition; "
+        "print(inspect.signature(Condition).parameters['busy_loop_s'].default)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.split()[-1] == "0.002"
+
+
 def _watch(pid: int) -> subprocess.Popen[bytes]:
     """A process that ends when another one does; `tail` waits for any process, not only its own children."""
     assert Path(f"/proc/{pid}").is_dir()
