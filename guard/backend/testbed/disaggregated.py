@@ -20,7 +20,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from guard.backend.testbed.server import ServerOptions, VllmServer
+from guard.backend.testbed.server import ServerHome, ServerOptions, VllmServer
 
 _MODULE = "guard.backend.vllm.push.connector"
 _PARAMS = "kv_transfer_params"
@@ -142,19 +142,22 @@ class Halves(msgspec.Struct):
 
 
 @contextlib.asynccontextmanager
-async def disaggregated(options: ServerOptions, *, blocks: int = 256) -> AsyncIterator[Halves]:
+async def disaggregated(
+    options: ServerOptions, *, blocks: int = 256, home: ServerHome | None = None
+) -> AsyncIterator[Halves]:
     """
     Both servers and the router.
 
     Args:
         options: Of one server.
         blocks: Of each cache.
+        home: What the servers are forked from; by default they have interpreters of their own.
     """
     with tempfile.TemporaryDirectory(prefix="guard-push-") as folder:
         path = str(Path(folder) / "kv")
         first = with_transfer(options, "P", "kv_producer", blocks=blocks, listen=path, keep_seconds=_KEEP_SECONDS)
         second = with_transfer(options, "D", "kv_consumer", blocks=blocks, peers={"P": path})
-        prefill, decode = VllmServer(first), VllmServer(second)
+        prefill, decode = VllmServer(first, home=home), VllmServer(second, home=home)
         async with contextlib.AsyncExitStack() as stack:
             # Both at once: a start is mostly waiting for imports.
             await asyncio.gather(stack.enter_async_context(prefill), stack.enter_async_context(decode))

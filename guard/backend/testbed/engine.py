@@ -112,7 +112,7 @@ def inprocess_engine(options: ServerOptions, **arguments: Any) -> Iterator[Inpro
     if "kv_cache_memory_bytes" in arguments:
         # vLLM would take the variable, in whole GiB, rather than the argument.
         variables["VLLM_CPU_KVCACHE_SPACE"] = None
-    with _environment(variables):
+    with changed_environment(variables):
         from vllm import LLM  # noqa: PLC0415 - only in the vLLM environment
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # noqa: PLC0415
 
@@ -127,7 +127,8 @@ def inprocess_engine(options: ServerOptions, **arguments: Any) -> Iterator[Inpro
 
 
 @contextlib.contextmanager
-def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+def changed_environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """This process's environment with these variables, None: without; as it was afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     _set(variables)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+from collections.abc import Sequence
 
 from guard.backend.testbed import warm
 
@@ -33,17 +34,22 @@ def spin_briefly() -> None:
     shm_broadcast.SpinCondition.__init__.__defaults__ = (_SPIN_SECONDS,)
 
 
-def main() -> None:
-    """Entry point: hand the rest of the command line to `vllm serve`."""
+def serve(arguments: Sequence[str]) -> None:
+    """
+    Be `vllm serve` with these arguments, until it ends.
+
+    Args:
+        arguments: The command line after `serve`.
+    """
     die_with_parent()
     warm.import_all()
     spin_briefly()
     warm.take_the_place_of_spawn()
     from vllm.entrypoints.cli.main import main as vllm_main  # noqa: PLC0415 - only in the vLLM environment
 
-    sys.argv = ["vllm", "serve", *sys.argv[1:]]
+    sys.argv = ["vllm", "serve", *arguments]
     vllm_main()
 
 
 if __name__ == "__main__":
-    main()
+    serve(sys.argv[1:])

@@ -8,7 +8,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from guard.backend.testbed.server import ServerOptions, VllmServer
+from guard.backend.testbed.home import Home
+from guard.backend.testbed.server import ENVIRONMENT, ServerOptions, VllmServer
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ class ServerPool:
 
     def __init__(self, logs: Path, max_servers: int = 3, room_bytes: int = ROOM_BYTES) -> None:
         self.start_seconds: list[tuple[str, float]] = []
+        self.home = Home(ENVIRONMENT)
         self._logs = logs
         self._max = max_servers
         self._room = room_bytes
@@ -66,7 +68,8 @@ class ServerPool:
             while self._servers and (len(self._servers) >= self._max or available_bytes() < self._room):
                 self._end(next(iter(self._servers)))
             self._count += 1
-            server = VllmServer(options, self._logs / f"{self._count:02d}-{options.model.name}.log")
+            log = self._logs / f"{self._count:02d}-{options.model.name}.log"
+            server = VllmServer(options, log, self.home)
             self.run(server.__aenter__())
             self.start_seconds.append((server.log_path.name, server.started_in_seconds))
         self._servers[key] = server

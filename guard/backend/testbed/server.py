@@ -14,17 +14,18 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 import msgspec
 
 from guard.errors import SetupError
 
-_LAUNCH = "guard.backend.testbed.launch"
+#: What starts vLLM.
+USUAL_PROGRAM = ("-m", "guard.backend.testbed.launch")
 _POLL_SECONDS = 0.25
 _GRACE_SECONDS = 20.0
 _LOG_LINES = 40
@@ -79,7 +80,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     port: int = 0
     ready_seconds: float = 300.0
-    program: tuple[str, ...] = ("-m", _LAUNCH)
+    program: tuple[str, ...] = USUAL_PROGRAM
 
     def arguments(self, port: int) -> list[str]:
         """The command line of `vllm serve` after its name."""
@@ -94,6 +95,31 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> bytes:
         """Equal for servers that are the same."""
         return msgspec.json.encode(msgspec.to_builtins(self, builtin_types=(), enc_hook=str), order="sorted")
+
+
+class Child(Protocol):
+    """What is used of `asyncio.subprocess.Process`."""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+
+    async def wait(self) -> int:
+        """Return when it has ended."""
+
+    def send_signal(self, signal: int, /) -> None:
+        """Send it a signal."""
+
+
+class ServerHome(Protocol):
+    """What starts servers faster than an interpreter of their own does: `home.Home`."""
+
+    def start(self, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> Child:
+        """Start `vllm serve` with these arguments, all of its environment, and a file for its output."""
 
 
 def free_port() -> int:
@@ -113,15 +139,17 @@ class VllmServer:
     Args:
         options: What to start.
         log: File for its output; by default one in a temporary folder, removed with the server if all went well.
+        home: What it is forked from, where its program is the usual one; by default it has an interpreter of its own.
     """
 
-    def __init__(self, options: ServerOptions, log: Path | None = None) -> None:
+    def __init__(self, options: ServerOptions, log: Path | None = None, home: ServerHome | None = None) -> None:
         self.options = options
         self.started_in_seconds = 0.0
         self._port = options.port
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._home = home if options.program == USUAL_PROGRAM else None
+        self._process: Child | None = None
 
     @property
     def url(self) -> str:
@@ -162,17 +190,7 @@ class VllmServer:
             self._log = Path(self._folder.name) / "server.log"
         self._port = self.options.port or free_port()
         started = time.monotonic()
-        with self._log.open("wb") as out:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *self.options.program,
-                *self.options.arguments(self._port),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env={**os.environ, **ENVIRONMENT, **self.options.env},
-                start_new_session=True,
-            )
+        self._process = await self._start(self._log)
         try:
             await self._ready(started + self.options.ready_seconds)
         except BaseException:
@@ -190,6 +208,24 @@ class VllmServer:
         await self._end()
         if self._folder is not None:
             self._folder.cleanup()
+
+    async def _start(self, log: Path) -> Child:
+        arguments = self.options.arguments(self._port)
+        environ = {**os.environ, **ENVIRONMENT, **self.options.env}
+        if self._home is not None:
+            # The first one waits for the home's imports; elsewhere, so that this loop does not.
+            return await asyncio.to_thread(self._home.start, arguments, environ, log)
+        with log.open("wb") as out:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                *self.options.program,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environ,
+                start_new_session=True,
+            )
 
     async def _ready(self, deadline: float) -> None:
         process = self._process

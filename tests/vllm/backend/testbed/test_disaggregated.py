@@ -7,12 +7,13 @@ import asyncio
 import aiohttp
 
 from guard.backend.testbed.disaggregated import disaggregated
+from guard.backend.testbed.pool import ServerPool
 from tests.bench.race_free_serve import load, metric
 from tests.vllm.backend.vllm.push.bed import options
 
 
-async def test_answers_are_those_of_one_engine_and_no_block_is_missing() -> None:
-    async with disaggregated(options()) as halves, aiohttp.ClientSession() as client:
+async def test_answers_are_those_of_one_engine_and_no_block_is_missing(vllm_servers: ServerPool) -> None:
+    async with disaggregated(options(), home=vllm_servers.home) as halves, aiohttp.ClientSession() as client:
         seen = await load(client, halves.url, halves, 40, 4)
         assert seen["wrong"] == 0
         assert seen["finished"] + seen["aborted"] == 40

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from guard.backend.testbed.engine import changed_environment
+from guard.backend.testbed.launch import spin_briefly
+from guard.backend.testbed.server import ENVIRONMENT
 
 PARENT = """
 import subprocess, sys
@@ -36,13 +41,15 @@ def test_the_child_dies_with_its_parent() -> None:
 
 
 def test_engine_and_workers_sleep_while_they_wait() -> None:
-    program = (
-        "from guard.backend.testbed.launch import spin_briefly; spin_briefly(); import inspect; "
-        "from vllm.distributed.device_communicators.shm_broadcast import SpinCondition as Condition; "
-        "print(inspect.signature(Condition).parameters['busy_loop_s'].default)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout.split()[-1] == "0.002"
+    with changed_environment(ENVIRONMENT):
+        from vllm.distributed.device_communicators.shm_broadcast import SpinCondition  # noqa: PLC0415
+
+    before = SpinCondition.__init__.__defaults__
+    try:
+        spin_briefly()
+        assert inspect.signature(SpinCondition).parameters["busy_loop_s"].default == 0.002
+    finally:
+        SpinCondition.__init__.__defaults__ = before
 
 
 def _watch(pid: int) -> subprocess.Popen[bytes]:
