@@ -92,6 +92,11 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
             words += ["--speculative-config", config, "--per-request-spec-decode-metrics", "detailed"]
         return [*words, *self.args]
 
+    @property
+    def may_be_forked(self) -> bool:
+        """Whether a process that has vLLM imported can become this server: other variables may be read by imports."""
+        return self.program == USUAL_PROGRAM and all(name.startswith("GUARD_") for name in self.env)
+
     def key(self) -> bytes:
         """Equal for servers that are the same."""
         return msgspec.json.encode(msgspec.to_builtins(self, builtin_types=(), enc_hook=str), order="sorted")
@@ -139,7 +144,7 @@ class VllmServer:
     Args:
         options: What to start.
         log: File for its output; by default one in a temporary folder, removed with the server if all went well.
-        home: What it is forked from, where its program is the usual one; by default it has an interpreter of its own.
+        home: What it is forked from if it may be; by default it has an interpreter of its own.
     """
 
     def __init__(self, options: ServerOptions, log: Path | None = None, home: ServerHome | None = None) -> None:
@@ -148,7 +153,7 @@ class VllmServer:
         self._port = options.port
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._log = log
-        self._home = home if options.program == USUAL_PROGRAM else None
+        self._home = home if options.may_be_forked else None
         self._process: Child | None = None
 
     @property
