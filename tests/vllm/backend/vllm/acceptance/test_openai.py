@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Sequence
@@ -92,7 +93,8 @@ async def test_a_reader_who_stalls_loses_no_step(tiny_draft_server: VllmServer) 
         session.post(f"{tiny_draft_server.url}/v1/chat/completions", json=body) as reply,
     ):
         while (await counters(tiny_draft_server.url))["running"]:
-            pass  # nothing is read until the engine has ended
+            # Nothing is read until the engine has ended. Asked without a pause, it would do little else than answer.
+            await asyncio.sleep(0.2)
         received = b"".join([piece async for piece in reply.content.iter_any()])
     for line in received.split(b"\n"):
         if line.startswith(b"data: {"):
