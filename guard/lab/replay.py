@@ -208,8 +208,9 @@ async def replay(
     judge = Judge(find_policy(policy))
     async with (
         TapePlayer(port=port, tokens_per_second=tokens_per_second, heals=heals) as player,
-        # Proxies set in the environment are not for loopback.
-        httpx.AsyncClient(trust_env=False) as client,
+        # Proxies set in the environment are not for loopback. Each own guard has a port of its own, and would wait a
+        # second at its end for a connection that is kept open.
+        httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)) as client,
     ):
         for one in recorded:
             player.insert(one)
