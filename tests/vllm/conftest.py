@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ import pytest
 
 from guard.backend.testbed.configurations import smollm2, tiny
 from guard.backend.testbed.pool import ServerPool
-from guard.backend.testbed.server import VllmServer
+from guard.backend.testbed.server import ENVIRONMENT, VllmServer
 from guard.lab.progress import best_progress
+
+# Before any test's module imports torch: its number of threads is read then. Two of an engine in this process would
+# wait for each other without a pause, and on shared cores for long.
+for _name, _value in ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
 
 _LOG_LINES = 60
 #: One more than are wanted by many files, so that a file's own server ends none of those.
