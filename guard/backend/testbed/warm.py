@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import multiprocessing.connection
 import multiprocessing.context
 import os
 import socket
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
+from pathlib import Path
 from typing import Any
 
 #: What the API server, the engine and a worker import.
@@ -70,12 +70,13 @@ def take_the_place_of_spawn() -> None:
     server: Any = forkserver._forkserver
     contexts: Any = vars(multiprocessing.context)["_concrete_contexts"]
     resource_tracker.ensure_running()
+    # In a folder of this user's alone: whoever reaches it can have any code run (CVE-2022-42919).
+    address = str(Path(util.get_temp_dir()) / f"vllm-{os.urandom(8).hex()}")
     listener = socket.socket(socket.AF_UNIX)
-    # No name in the file system: nothing is left behind when the process is killed.
-    listener.bind(f"\0specdec-guard-{os.getpid()}-{os.urandom(8).hex()}")
+    listener.bind(address)
     listener.listen()
     alive_read, alive_write = os.pipe()
-    server._forkserver_address = listener.getsockname()
+    server._forkserver_address = address
     server._forkserver_alive_fd = alive_write
     # Processes that it forked find it running as well, though it is no child of theirs.
     server.ensure_running = resource_tracker.ensure_running

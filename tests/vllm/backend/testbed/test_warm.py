@@ -16,7 +16,7 @@ from guard.backend.testbed import warm
 from guard.backend.testbed.server import group_members
 
 PROGRAM = """
-import json, multiprocessing, os, sys
+import json, multiprocessing.forkserver, os, stat, sys
 from guard.backend.testbed import warm
 
 def look(pipe):
@@ -41,7 +41,11 @@ if __name__ == "__main__":
     child.start()
     found = [ours.recv(), ours.recv()]
     child.join()
-    print(json.dumps({"found": found, "code": child.exitcode, "pid": os.getpid()}))
+    address = multiprocessing.forkserver._forkserver._forkserver_address
+    folder = os.stat(os.path.dirname(address))
+    private = stat.S_IMODE(folder.st_mode) == 0o700 and folder.st_uid == os.getuid()
+    told = {"found": found, "code": child.exitcode, "pid": os.getpid(), "address": address, "private": private}
+    print(json.dumps(told))
 """
 
 
@@ -78,6 +82,12 @@ def test_an_end_is_told_to_who_started_them_and_leaves_nothing(found: dict[str, 
     )
     assert gone.returncode == 0
     assert group_members(found["pid"]) == []
+
+
+def test_nobody_else_can_have_code_run_by_it(found: dict[str, Any]) -> None:
+    assert found["private"]
+    assert Path(found["address"]).is_absolute()
+    assert not Path(found["address"]).parent.exists()
 
 
 def test_every_module_named_is_one_of_vllms() -> None:
