@@ -42,9 +42,10 @@ def serve(arguments: Sequence[str]) -> None:
         arguments: The command line after `serve`.
     """
     die_with_parent()
-    warm.import_all()
+    if warm.one_front_end(arguments):
+        warm.import_all()
+        warm.take_the_place_of_spawn()
     spin_briefly()
-    warm.take_the_place_of_spawn()
     from vllm.entrypoints.cli.main import main as vllm_main  # noqa: PLC0415 - only in the vLLM environment
 
     sys.argv = ["vllm", "serve", *arguments]

@@ -22,6 +22,7 @@ from typing import Any, Protocol, Self
 import aiohttp
 import msgspec
 
+from guard.backend.testbed import warm
 from guard.errors import SetupError
 
 #: What starts vLLM.
@@ -95,7 +96,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def may_be_forked(self) -> bool:
         """Whether a process that has vLLM imported can become this server: other variables may be read by imports."""
-        return self.program == USUAL_PROGRAM and all(name.startswith("GUARD_") for name in self.env)
+        usual = self.program == USUAL_PROGRAM and warm.one_front_end(self.args)
+        return usual and all(name.startswith("GUARD_") for name in self.env)
 
     def key(self) -> bytes:
         """Equal for servers that are the same."""

@@ -14,6 +14,7 @@ import importlib
 import multiprocessing.context
 import os
 import socket
+from collections.abc import Sequence
 from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,23 @@ MODULES = (
     "vllm.v1.spec_decode.eagle",
     "vllm.model_executor.models.llama",
 )
+
+
+#: What gives a server several front ends: the second asks for as many as it asks for engines.
+_SEVERAL = ("--api-server-count", "--data-parallel-size", "-asc", "-dp")
+
+
+def one_front_end(arguments: Sequence[str]) -> bool:
+    """
+    Whether a server may have been forked after its imports.
+
+    Several front ends count together, and prometheus_client decides that as it is imported, by a variable that vLLM
+    sets only before it starts them: forked ones would each tell their own counts alone.
+
+    Args:
+        arguments: Of `vllm serve`.
+    """
+    return not any(word.replace("_", "-").startswith(_SEVERAL) for word in arguments)
 
 
 class WarmProcess(multiprocessing.context.ForkServerProcess):

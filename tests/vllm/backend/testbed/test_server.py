@@ -39,6 +39,7 @@ def test_what_may_change_imports_is_not_forked_from_who_has_done_them(tmp_path: 
     assert ServerOptions(model=tmp_path, env={"GUARD_VLLM_FAULTS": "1"}).may_be_forked
     assert not ServerOptions(model=tmp_path, env={"GUARD_VLLM_FAULTS": "1", "PYTHONPATH": "other"}).may_be_forked
     assert not ServerOptions(model=tmp_path, program=(str(STAND_IN),)).may_be_forked
+    assert not ServerOptions(model=tmp_path, args=("--api-server-count", "2")).may_be_forked
 
 
 def test_group_members_are_those_alive() -> None:

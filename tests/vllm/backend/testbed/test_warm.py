@@ -90,6 +90,12 @@ def test_nobody_else_can_have_code_run_by_it(found: dict[str, Any]) -> None:
     assert not Path(found["address"]).parent.exists()
 
 
+def test_several_front_ends_are_not_forked_after_their_imports() -> None:
+    assert warm.one_front_end(["model", "--port", "8000", "--max-num-seqs", "2"])
+    assert not warm.one_front_end(["model", "--data-parallel-size", "2"])
+    assert not warm.one_front_end(["model", "--api-server-count=2"])
+
+
 def test_every_module_named_is_one_of_vllms() -> None:
     folder = Path(importlib.util.find_spec("vllm").submodule_search_locations[0])  # type: ignore[union-attr,index]
     for name in warm.MODULES:
