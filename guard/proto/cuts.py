@@ -16,6 +16,7 @@ from guard.proto.sse import SseEvent
 from guard.wire import Chunk, Delta
 
 _NULL = msgspec.Raw(b"null")
+_whole = msgspec.json.Decoder(msgspec.Raw).decode
 _TIMINGS = b',"timings":{'
 _TOKEN_IDS = b'"token_ids":['
 _ANY_TOKEN_IDS = b'token_ids":['
@@ -102,11 +103,15 @@ def cut_step(event: SseEvent, chunk: Chunk) -> bytes | None:
 
 def _cut_logprobs(raw: bytes) -> bytes | None:
     """Null the one `logprobs` there is, when `finish_reason`, which nothing inside has, is its next sibling."""
-    start = raw.find(_LOGPROBS)
+    start = raw.find(_LOGPROBS) + len(_LOGPROBS) - 1
     end = raw.find(_AFTER_LOGPROBS, start)
-    if start < 0 or end < 0 or raw.find(_LOGPROBS, start + 1) >= 0:
+    if start < len(_LOGPROBS) or end < 0 or raw.find(_LOGPROBS, start) >= 0:
         return None
-    return raw[: start + len(_LOGPROBS) - 1] + b"null" + raw[end:]
+    try:
+        _whole(raw[start:end])
+    except msgspec.DecodeError:  # another field stands between
+        return None
+    return raw[:start] + b"null" + raw[end:]
 
 
 def _cut_timings(raw: bytes) -> bytes | None:

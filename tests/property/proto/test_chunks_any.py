@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guard.errors import ProtocolError, RequestError
@@ -94,6 +94,13 @@ def pruned(chunk: dict[str, Any], engine: str) -> dict[str, Any] | None:
 
 
 @given(CHUNK, ENGINE, SPACING, st.none() | st.just(1), st.sampled_from(["\n", "\r\n"]))
+@example(
+    {"choices": [{"index": 0, "delta": {}, "logprobs": {"content": []}, "token_ids": None, "finish_reason": None}]},
+    "vllm",
+    (",", ":"),
+    None,
+    "\n",
+)
 def test_only_what_the_guard_asked_for_goes(
     chunk: dict[str, Any], engine: str, spacing: tuple[str, str], indent: int | None, end: str
 ) -> None:
