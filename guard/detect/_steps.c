@@ -19,7 +19,6 @@
 #define HISTORY_MAX 64
 #define HISTORY_TRUST 6
 #define DOUBT_MAX 10
-#define WIDEST 8
 #define DOUBT 5.0
 #define FALLEN_SHARE 0.35
 /* No step has more tokens, and none drafts or keeps more. */
@@ -112,11 +111,6 @@ static void remember(History *of, const Step *step, bool doubt)
         }
         of->held = 0;
     }
-}
-
-static bool is_near(const History *of, long ahead)
-{
-    return (long)(HISTORY_MIN - of->known) * HISTORY_BLOCK - of->judged <= ahead + WIDEST;
 }
 
 static double highest(const History *of)
@@ -239,20 +233,55 @@ static double length_of(const Window *of)
     return of->steps != 0 ? 1.0 + (double)of->accepted / (double)of->steps : NAN;
 }
 
-static void extremes(const Window *of, double share, long ahead, double *least, double *most)
+/* Where the first step stands that stays in the window while `ahead` tokens come. */
+static Py_ssize_t staying(const Window *of, long ahead)
 {
-    double value = (double)of->accepted - share * (double)(of->accepted + of->rejected);
-    *least = *most = value;
-    if (!of->bounded) {
-        return;
-    }
     long long leaving = ahead + (of->by_tokens ? of->tokens : of->steps + of->undrafted) - of->size;
-    for (Py_ssize_t place = of->first; place < of->end; place++) {
-        const Step *step = &of->ring[place];
-        leaving -= of->by_tokens ? step->tokens : 1;
+    Py_ssize_t place = of->first;
+    if (!of->bounded) {
+        return place;
+    }
+    for (; place < of->end; place++) {
+        leaving -= of->by_tokens ? of->ring[place].tokens : 1;
         if (leaving < 0) {
             break;
         }
+    }
+    return place;
+}
+
+/* reference.History.soon, of the steps that leave. */
+static double soon(const Window *of, long ahead)
+{
+    const History *history = of->history;
+    const Py_ssize_t stop = staying(of, ahead);
+    int blocks = history->known;
+    long long accepted = history->accepted, judged = history->judged;
+    double most = blocks ? history->blocks[blocks - 1] : 0.0;
+    for (Py_ssize_t place = of->first; place < stop; place++) {
+        const Step *step = &of->ring[place];
+        if (step->drafted == 0) {
+            continue;
+        }
+        accepted += step->accepted;
+        judged += step->accepted + (int)step->rejected;
+        if (judged >= HISTORY_BLOCK) {
+            double block = (double)accepted / (double)judged;
+            most = block > most ? block : most;
+            blocks++;
+            accepted = judged = 0;
+        }
+    }
+    return blocks >= HISTORY_MIN ? most : NAN;
+}
+
+static void extremes(const Window *of, double share, long ahead, double *least, double *most)
+{
+    const Py_ssize_t stop = staying(of, ahead);
+    double value = (double)of->accepted - share * (double)(of->accepted + of->rejected);
+    *least = *most = value;
+    for (Py_ssize_t place = of->first; place < stop; place++) {
+        const Step *step = &of->ring[place];
         if (step->drafted != 0) {
             value -= (double)step->accepted - share * (double)(step->accepted + (int)step->rejected);
             *least = value < *least ? value : *least;
@@ -286,12 +315,9 @@ static PyObject *slack(const Window *of, double share, double base, long ahead)
 static PyObject *slack_below(const Window *of, double reference, double bound, long ahead)
 {
     if (isnan(reference)) {
-        if (of->history == NULL || !is_near(of->history, ahead)) {
-            return slack_pair(INFINITY, 0.0);
-        }
-        reference = 1.0;
+        reference = of->history != NULL ? soon(of, ahead) : NAN;
     }
-    if (reference < LEAST_BASELINE) {
+    if (isnan(reference) || reference < LEAST_BASELINE) {
         return slack_pair(INFINITY, 0.0);
     }
     double share = (1.0 - bound) * reference;
@@ -568,6 +594,28 @@ static PyObject *take(Acceptance *self, PyObject *const *args, Py_ssize_t count)
     Py_RETURN_NONE;
 }
 
+static PyObject *take_counts(Acceptance *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyBytes_Check(args[0]) || PyBytes_GET_SIZE(args[0]) % 3) {
+        PyErr_SetString(PyExc_TypeError, "take_counts(counts, before, after)");
+        return NULL;
+    }
+    long long end = PyLong_AsLongLong(args[1]), after = PyLong_AsLongLong(args[2]);
+    if ((end == -1 || after == -1) && PyErr_Occurred()) {
+        return NULL;
+    }
+    const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(args[0]);
+    for (const unsigned char *stop = at + PyBytes_GET_SIZE(args[0]); at < stop; at += 3) {
+        /* The last step of an answer may be cut: none emitted more than its chunk holds. */
+        int tokens = at[0] < at[2] ? at[0] + 1 : at[2];
+        end += tokens;
+        if (add_to_all(self, at[0], at[1], tokens, at + 3 < stop && end < after ? end : after) < 0) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *onset(Acceptance *self, PyObject *const *args, Py_ssize_t count)
 {
     long long tokens = count == 2 ? PyLong_AsLongLong(args[1]) : 0;
@@ -694,6 +742,7 @@ static PyObject *new_acceptance(PyTypeObject *type, PyObject *args, PyObject *na
 }
 
 static PyMethodDef acceptance_methods[] = {
+    {"take_counts", QUICK(take_counts), "Take in verify steps of chunks with one each, three counts a step."},
     {"take", QUICK(take), "Take in verify steps, the first of which begins after `before` tokens."},
     {"onset", QUICK(onset), "Token at which the fall began, or the start of the window."},
     {NULL, NULL, 0, NULL},

@@ -147,6 +147,17 @@ class Acceptance:
         if steps:
             self.add(steps[-1], after)
 
+    def take_counts(self, counts: bytes, before: int, after: int) -> None:
+        """
+        Take in verify steps of chunks that have one each.
+
+        Args:
+            counts: Of each, tokens that its step accepted and drafted, and those of its chunk, one byte each.
+            before: Tokens of the choice before the chunks.
+            after: The same after them.
+        """
+        self.take(tuple([_step(counts[at : at + 3]) for at in range(0, len(counts), 3)]), before, after)
+
     @property
     def evidence(self) -> float:
         """Reading of `acceptance_evidence`."""
@@ -163,6 +174,12 @@ class Acceptance:
         if onset is not None:
             return min(onset, tokens)
         return max(0, tokens - self.windows[window].tokens) if window is not None else 0
+
+
+def _step(counts: bytes) -> StepAcceptance:
+    accepted, drafted, tokens = counts
+    # The last step of an answer may be cut: none emitted more than its chunk holds.
+    return StepAcceptance(accepted, drafted, accepted + 1 if accepted < tokens else tokens, True)
 
 
 def measured(windows: Windows, falls: Windows, baseline: Baseline | None) -> Measured:

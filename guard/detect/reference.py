@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections.abc import Iterable
 from typing import Final
 
 #: Verify positions in one block of the stream's own history.
@@ -17,8 +18,6 @@ HISTORY_MAX: Final = 64
 HISTORY_TRUST: Final = 6
 #: Blocks held back in doubt; after that many the fall is what the draft is like from now on.
 DOUBT_MAX: Final = 10
-#: More tokens than a step has leave a window at once hardly ever. Unit: tokens.
-_WIDEST: Final = 8
 
 
 class History:
@@ -52,10 +51,22 @@ class History:
                 self._take(block)
             self._doubtful.clear()
 
-    def near(self, ahead: int) -> bool:
-        """Whether the reference may become known with so many tokens more, of which each is a position at most."""
-        missing = (HISTORY_MIN - len(self._blocks)) * HISTORY_BLOCK - self._judged
-        return missing <= ahead + _WIDEST
+    def soon(self, steps: Iterable[tuple[int, int]]) -> float:
+        """
+        The most that a reference not known yet may be once some steps are taken in; nan where it is not known then.
+
+        Args:
+            steps: Accepted and rejected tokens of each.
+        """
+        accepted, judged, blocks = self._accepted, self._judged, len(self._blocks)
+        most = max(self._blocks, default=0.0)
+        for kept, rejected in steps:
+            accepted += kept
+            judged += kept + rejected
+            if judged >= HISTORY_BLOCK:
+                most, blocks = max(most, accepted / judged), blocks + 1
+                accepted = judged = 0
+        return most if blocks >= HISTORY_MIN else math.nan
 
     def highest(self) -> float:
         """The most the reference may be within so few tokens that they make no more than two blocks; nan as of now."""

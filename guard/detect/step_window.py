@@ -226,10 +226,9 @@ class StepWindow:
 
     def _slack_below(self, reference: float, bound: float, ahead: int) -> Slack:
         if math.isnan(reference):
-            if self.history is None or not self.history.near(ahead):
-                return math.inf, 0.0
-            reference = 1.0  # once it is known it is no more, and what no fall is from 1 is none from anything below
-        if reference < LEAST_BASELINE:
+            # Of what no fall is from the most that it may become, none is from anything below.
+            reference = self.history.soon(self._leaving(ahead)) if self.history is not None else math.nan
+        if math.isnan(reference) or reference < LEAST_BASELINE:
             return math.inf, 0.0
         share = (1.0 - bound) * reference
         return self.slack(share, PRIOR * (reference - share), ahead)
@@ -257,20 +256,28 @@ class StepWindow:
         tally = self.tally
         value = tally.accepted - share * (tally.accepted + tally.rejected)
         least = most = value
-        if self._bounded:
-            leaving = ahead + (tally.tokens if self._by_tokens else tally.steps + tally.undrafted) - self._size
-            steps, place = self._steps, self._first
-            while place < len(steps):
-                step: Step = steps[place]
-                accepted, rejected, drafted, tokens = step
-                leaving -= tokens if self._by_tokens else 1
-                if leaving < 0:
-                    break
-                place += 1
-                if drafted:
-                    value -= accepted - share * (accepted + rejected)
-                    least, most = min(least, value), max(most, value)
+        for accepted, rejected in self._leaving(ahead):
+            value -= accepted - share * (accepted + rejected)
+            least, most = min(least, value), max(most, value)
         return least, most
+
+    def _leaving(self, ahead: int) -> list[tuple[int, int]]:
+        """Accepted and rejected tokens of the steps with a draft that leave the window while `ahead` tokens come."""
+        found: list[tuple[int, int]] = []
+        if not self._bounded:
+            return found
+        tally, steps, place = self.tally, self._steps, self._first
+        left = ahead + (tally.tokens if self._by_tokens else tally.steps + tally.undrafted) - self._size
+        while place < len(steps):
+            step: Step = steps[place]
+            accepted, rejected, drafted, tokens = step
+            left -= tokens if self._by_tokens else 1
+            if left < 0:
+                break
+            place += 1
+            if drafted:
+                found.append((accepted, rejected))
+        return found
 
     def length(self) -> float:
         """Mean tokens per step that drafted; nan until the window is full, as of all that follow."""

@@ -17,12 +17,18 @@ def test_history_is_bounded_and_keeps_its_median() -> None:
     assert history.reference > LEAST_HISTORY
 
 
-def test_whether_a_reference_may_soon_be_known_and_how_high_it_may_then_be() -> None:
+def test_whether_a_reference_will_be_known_after_some_steps_and_how_high_it_may_then_be() -> None:
     history = History()
-    assert not history.near(16)
+    good, bad = [(3, 1)] * 4, [(0, 1)] * HISTORY_BLOCK
+    assert math.isnan(history.soon(good)), "one block is not enough"
+    assert math.isnan(history.soon([*good, *good[1:], (1, 1)])), "nor are 14 positions of another"
+    assert history.soon([*good, *good]) == 0.75
+    assert history.soon(good + bad) == 0.75, "the better of two"
     for _ in range(HISTORY_BLOCK):
         history.add(1, 0)
-    assert history.near(16)
+    assert math.isnan(history.soon(bad[1:]))
+    assert history.soon(bad) == 1.0
+    assert history.soon([(1, 0), *bad]) == 1.0, "what has begun a block is part of it"
     assert math.isnan(history.highest())
     for kept in (8, 12, 4):
         for number in range(HISTORY_BLOCK):

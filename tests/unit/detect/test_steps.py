@@ -91,6 +91,28 @@ def test_all_readings_are_equal_after_any_steps(
         assert figures(its) == figures(ours)
 
 
+@given(
+    runs=st.lists(st.lists(st.tuples(*[st.integers(0, 255)] * 3), max_size=6), max_size=30),
+    baseline=BASELINES,
+)
+@example(runs=[[(2, 3, 3)] * 6, [(3, 3, 2)], [(0, 0, 1), (255, 255, 255)]], baseline=None)
+def test_counts_are_taken_as_the_steps_they_are_of(
+    runs: list[list[tuple[int, int, int]]], baseline: Baseline | None
+) -> None:
+    three = [Acceptance(WINDOWS, WINDOWS[:1], baseline) for _ in range(2)]
+    three.append(in_c(WINDOWS, WINDOWS[:1], baseline))
+    before = 0
+    for run in runs:
+        after = before + sum(tokens for _, _, tokens in run)
+        # The last step of an answer may be cut: none emitted more than its chunk holds.
+        steps = [StepAcceptance(one, two, min(one + 1, tokens), True) for one, two, tokens in run]
+        three[0].take(tuple(steps), before, after)
+        for acceptance in three[1:]:
+            acceptance.take_counts(bytes(count for counts in run for count in counts), before, after)
+        before = after
+        assert figures(three[0]) == figures(three[1]) == figures(three[2])
+
+
 def test_counts_beyond_all_measure_neither_raise_nor_overflow() -> None:
     its = in_c(WINDOWS, (WINDOWS[0],), None)
     for _ in range(200):
@@ -103,6 +125,9 @@ def test_a_wrong_call_is_refused() -> None:
     for call in (
         lambda: its.take([], 0, 0),
         lambda: its.take((), 0),
+        lambda: its.take_counts(b"\1\3", 0, 0),
+        lambda: its.take_counts([1, 3, 2], 0, 0),
+        lambda: its.take_counts(b"\1\3\2", 0),
         lambda: its.onset(None),
         lambda: its.windows[None].fall_slack(0.5),
         lambda: C.Acceptance(([],), 0.5, -1, 0),
