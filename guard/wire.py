@@ -117,3 +117,8 @@ class Plain(msgspec.Struct, frozen=True, gc=False):
     tokens: int
     accepted: int
     drafted: int
+
+    @property
+    def json(self) -> bytes:
+        """What stands in the event."""
+        return self.data[6:-2]

@@ -24,7 +24,7 @@ from guard.proto.sse import SseEvent, SseParser
 from guard.rescore.emitted import Emitted
 from guard.signals.base import SignalAdapter
 from guard.types import Action, Channel, Sample, Verdict
-from guard.wire import Chunk
+from guard.wire import Chunk, Plain
 
 #: Looking a member up in an enumeration takes longer than the rest of what is done with it here.
 _CONTENT: Final = Channel.CONTENT
@@ -139,6 +139,7 @@ class Attempt:
         self._events = 0
         self._suspicion = 0.0  # as it was last written down
         self._data = b""  # of the latest event of one choice
+        self._plain: Plain | None = None  # the same event, if it is a plain chunk that passed
         self._counts: dict[int, int] = {}  # tokens by choice
 
     @property
@@ -247,7 +248,7 @@ class Attempt:
             return Judged(chunk, samples, verdict, data)
         choice = NO_CHOICE
         if len(chunk.choices) == 1:
-            choice, self._data = chunk.choices[0].index, event.data
+            choice, self._data, self._plain = chunk.choices[0].index, event.data, None
         self.hold.push(Held(data, _content_text(samples), tokens, self._counts.get(choice, 0), choice))
         return Judged(chunk, samples, verdict, None, verdict.action in _CALM)
 
@@ -261,25 +262,26 @@ class Attempt:
         """What may follow of choice 0 before anything can be suspected; see `Monitor.leeway`."""
         return None if self.wary is not None and self.wary.doubts else self.monitor.leeway(channel, ahead)
 
-    def take_plain(self, run: Run, sample: Sample, data: bytes) -> Verdict:
+    def take_plain(self, run: Run, sample: Sample) -> Verdict:
         """
         Take in and judge plain chunks of choice 0, of which the hold-back window knows nothing.
 
         Args:
             run: The chunks.
-            sample: What they say together.
-            data: The last one's JSON.
+            sample: Their text.
         """
-        record, room = self.record, MAX_STEPS - len(self.record.accepted)
-        self._events += len(run.steps)
-        self._data = data
+        record, counts, room = self.record, run.counts, MAX_STEPS - len(self.record.accepted)
+        self._events += len(counts) // 3
+        self._plain = run.last
         self._counts[0] = self._counts.get(0, 0) + run.tokens
         record.tokens += run.tokens
         if room > 0:
-            record.accepted += run.accepted[:room]
-            record.drafted += run.drafted[:room]
+            record.accepted += counts[0 : 3 * room : 3]
+            record.drafted += counts[1 : 3 * room : 3]
         if sample.texts[0][0] is not _CONTENT and not self.fragile:
             self.fragile = _REASONING
+        if untaken := run.take():
+            self.monitor.take_ahead(untaken)
         verdict = self._observe((sample,))
         if (suspicion := self.monitor.suspicion) != self._suspicion:
             self._suspicion = suspicion
@@ -332,7 +334,7 @@ class Attempt:
     @property
     def latest(self) -> bytes:
         """Data of the latest event that speaks of one choice."""
-        return self._data
+        return self._data if self._plain is None else self._plain.json
 
     def _is_dropped(self, chunk: Chunk, tokens: int) -> bool:
         """Whether the chunk is of a choice that was ended."""

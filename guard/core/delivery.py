@@ -16,8 +16,10 @@ from guard.core.record import ExchangeRecord
 from guard.errors import ProtocolError
 from guard.proto.client import ClientRequest
 from guard.proto.family import Family, Notice
+from guard.proto.plain import PlainForm
 from guard.proto.reply import guard_comment
 from guard.proto.sse import SseParser
+from guard.wire import Plain
 
 #: Never forwarded: they describe the upstream's own body or connection.
 _OWN_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "date"})
@@ -34,8 +36,8 @@ class Delivery(Protocol):
         """Pass on chunks taken out of the hold-back window."""
         ...
 
-    def passed(self, data: bytes) -> None:
-        """Whole events were passed on beside this, `data` the last of them."""
+    def passed(self, form: PlainForm, latest: Plain) -> None:
+        """Plain chunks of a form were passed on beside this, `latest` the last of them."""
         ...
 
     def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
@@ -76,6 +78,8 @@ class StreamDelivery:
         self._family = family
         self._policy = policy
         self._sent = b""  # latest whole events that are not all comments
+        #: The same where it passed beside this: there are many, and hardly ever is one asked for.
+        self._beside: tuple[PlainForm, Plain] | None = None
         self.started = False
         self.text_released = False
 
@@ -89,12 +93,12 @@ class StreamDelivery:
         if not data:
             return []
         if not (data[0] == _COLON and len(released) == 1):
-            self._sent = data
+            self._sent, self._beside = data, None
         return [SendBody(data)] if self.started else [*self._head(200, head), SendBody(data)]
 
-    def passed(self, data: bytes) -> None:
+    def passed(self, form: PlainForm, latest: Plain) -> None:
         """See Delivery."""
-        self._sent = data
+        self._beside = form, latest
 
     def complete(self, closing: bytes, head: Headers, record: ExchangeRecord) -> list[Command]:
         """See Delivery."""
@@ -105,7 +109,11 @@ class StreamDelivery:
         if not self.started:
             self.started = True
             return plain_error(self._family, failure, record, self._policy)
-        event = self._family.error_event(_notice(failure), self._sent)
+        sent = self._sent
+        if self._beside is not None:
+            form, latest = self._beside
+            sent = form.cut(latest)
+        event = self._family.error_event(_notice(failure), sent)
         return [SendBody(guard_comment(record.summary()) + event)]
 
     def unsure(self, closing: bytes) -> str:
@@ -151,7 +159,7 @@ class WholeDelivery:
         self._gather(held.data for held in released)
         return []
 
-    def passed(self, data: bytes) -> None:
+    def passed(self, form: PlainForm, latest: Plain) -> None:
         """See Delivery: nothing can pass by."""
         raise AssertionError("the answer is put together from all there is")
 

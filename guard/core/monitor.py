@@ -18,6 +18,9 @@ MAX_CHOICES: Final = 64
 #: Unit: characters.
 MAX_RECALL: Final = 8192
 
+#: Text that passes before a look while acceptance alone shows that all is well. Unit: characters.
+MOST_WAITING: Final = 128
+
 CLEAN: Final = Verdict(action=Action.PASS, suspicion=0.0)
 
 
@@ -26,17 +29,20 @@ class Leeway:
     What may follow before anything can be suspected.
 
     Args:
-        room: Characters with which a reading of text may change. Unit: characters.
+        room: Characters with which a reading of text may change; where text `waits`, those that may. Unit: characters.
         slack, share: While the slack, to which each step adds accepted - share * judged, is not below 0, acceptance
             wakes no rule that the text has not ruled out.
+        waits: Whether acceptance alone shows that all is well, so that text may wait for the look after the next one,
+            should acceptance still show it then.
     """
 
-    __slots__ = ("room", "share", "slack")
+    __slots__ = ("room", "share", "slack", "waits")
 
-    def __init__(self, room: int, slack: float, share: float) -> None:
+    def __init__(self, room: int, slack: float, share: float, *, waits: bool = False) -> None:
         self.room = room
         self.slack = slack
         self.share = share
+        self.waits = waits
 
 
 class Watched:
@@ -107,6 +113,24 @@ class Monitor:
         if watched is None or watched.suspicion != 0.0:
             return None
         return leeway(self._judge, watched.bank, watched.state, channel, ahead)
+
+    def take_ahead(self, counts: bytes) -> None:
+        """Take in verify steps of the first choice, whose text comes with its next sample; see `DetectorBank`."""
+        watched = self._choices.get(0)
+        if watched is None:
+            watched = self._choices[0] = self._new_choice()
+        watched.bank.take_ahead(counts)
+
+    def slack_alone(self, channel: Channel, ahead: int) -> tuple[float, float] | None:
+        """
+        Slack and share as of Leeway, if acceptance alone shows that nothing can be suspected meanwhile.
+
+        Args:
+            channel: Whose text follows.
+            ahead: Most tokens that will follow before the next look. Unit: tokens.
+        """
+        watched = self._choices[0]
+        return slack_alone(self._judge, watched.bank, watched.state, channel, ahead)
 
     def observe(self, samples: Sequence[Sample]) -> Verdict:
         """
@@ -212,8 +236,23 @@ class Monitor:
 
 def leeway(judge: Judge, bank: DetectorBank, state: JudgeState, channel: Channel, ahead: int) -> Leeway | None:
     """By one judge; see `Monitor.leeway`."""
-    found = judge.slack(bank.read, bank.slack, ahead, state)
-    return None if found is None else Leeway(bank.room(channel), *found)
+    alone = slack_alone(judge, bank, state, channel, ahead)
+    if alone is None:
+        found = judge.slack(bank.read, bank.slack, ahead, state)
+        if found is None:
+            return None
+        # By now it is known which rules the text rules out.
+        alone = slack_alone(judge, bank, state, channel, ahead)
+        if alone is None:
+            return Leeway(bank.room(channel), *found)
+    return Leeway(MOST_WAITING, *alone, waits=True)
+
+
+def slack_alone(
+    judge: Judge, bank: DetectorBank, state: JudgeState, channel: Channel, ahead: int
+) -> tuple[float, float] | None:
+    """By one judge; see `Monitor.slack_alone`."""
+    return judge.slack(None, bank.slack, ahead, state) if bank.is_ordinary(channel) else None
 
 
 _ORDER: Final = {action: rank for rank, action in enumerate(Action)}

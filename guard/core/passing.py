@@ -11,11 +11,15 @@ many, that nothing can be suspected before that end unless more is rejected than
 The chunk that uses up the text passes, and a look is due: the caller has one made soon (`look`), at the latest before
 the next event. The chunk that uses up what may be rejected is judged before it is sent. Where the very next step
 could raise suspicion, each chunk whose step kept nothing of its draft is judged before it is sent, and every fourth.
-What is not plain always is. At most MOST_UNJUDGED tokens have ever passed unjudged.
+What is not plain always is. At most MOST_UNJUDGED tokens have ever passed whose verify steps were not judged.
 
-The price: one chunk more is shown where the text alone speaks, and a loop may begin up to that many tokens unseen.
-Where acceptance could speak, suspicion may rise up to three verify steps later, of which the target model agreed with
-some.
+Reading text is most of what a look costs. While the draft does ordinarily well (see `DetectorBank.is_ordinary`) and
+acceptance alone keeps all rules on broken text far from waking, every second look judges the steps and leaves the text
+to the next one: at most MOST_UNREAD tokens of it are unread then.
+
+The price: one chunk more is shown where the text alone speaks, and a loop may begin unseen for as long as text is
+unread. Where acceptance could speak, suspicion may rise up to three verify steps later, of which the target model
+agreed with some.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from typing import Final, Protocol
 from guard.core.attempt import Attempt
 from guard.core.events import Command, SendBody
 from guard.core.holdback import Held
-from guard.core.monitor import CLEAN, Leeway
+from guard.core.monitor import CLEAN, MOST_WAITING, Leeway
 from guard.core.outgoing import Outgoing
 from guard.core.phases import Phase
 from guard.core.settings import ExchangeSettings
@@ -38,8 +42,10 @@ from guard.wire import Plain
 
 #: Chunks that pass before the next is judged with them, while acceptance alone could raise suspicion.
 MOST_PASSED: Final = 3
-#: Tokens that have passed and are not judged yet, at most. Unit: tokens.
+#: Tokens that have passed and whose verify steps are not judged yet, at most. Unit: tokens.
 MOST_UNJUDGED: Final = 20
+#: And whose text is not read yet: one look may leave it to the next. Unit: tokens.
+MOST_UNREAD: Final = 2 * MOST_UNJUDGED
 #: Between two events. None has it inside: JSON writes line ends as two characters.
 _END: Final = b"\n\n"
 _SEVERAL: Final = 2
@@ -125,7 +131,7 @@ class Passing(Outgoing, abc.ABC):
         if lane is None or form is None or leeway is None or not self._passes or self.due or self.live:
             return
         most, most_bytes = MOST_UNJUDGED, self._settings.max_event_bytes
-        room, unjudged = leeway.room, self._passed.tokens
+        room, unjudged = leeway.room, self._passed.unjudged
         lane.arm(form.prefix, form.middle, leeway.slack, leeway.share, room, unjudged, most, most_bytes)
 
     def _from_lane(self) -> None:
@@ -191,12 +197,12 @@ class Passing(Outgoing, abc.ABC):
         if plain is None or len(data) > self._settings.max_event_bytes:
             return b""
         passed, leeway, accepted, drafted = self._passed, self._leeway, plain.accepted, plain.drafted
-        unjudged = passed.tokens + plain.tokens
+        unjudged = passed.unjudged + plain.tokens
         if unjudged > MOST_UNJUDGED:
             return b""
         if leeway is None:
             # A step that kept nothing of its draft is what speaks of a fault.
-            if not accepted or len(passed.steps) >= MOST_PASSED:
+            if not accepted or passed.steps >= MOST_PASSED:
                 return b""
         else:
             if drafted:
@@ -248,6 +254,8 @@ class Passing(Outgoing, abc.ABC):
         if not self.due or form is None:
             return []
         self._now = now
+        if self._text_waits(form):
+            return []
         out = self._on_verdict(self._take_in(form))
         if self._phase is _STREAMING:
             attempt = self._current()
@@ -255,6 +263,20 @@ class Passing(Outgoing, abc.ABC):
             self._look_ahead(attempt)
             self._arm()
         return out
+
+    def _text_waits(self, form: PlainForm) -> bool:
+        """Judge the steps of what has passed alone, if that is enough for now: reading text is nearly all of a look."""
+        leeway = self._leeway
+        if leeway is None or not leeway.waits:
+            return False
+        monitor = self._current().monitor
+        monitor.take_ahead(self._passed.take())
+        found = monitor.slack_alone(form.channel, MOST_UNJUDGED)
+        if found is None:
+            return False
+        self._leeway, self.due = Leeway(MOST_WAITING, *found), False
+        self._arm()
+        return True
 
     def _judge_plain(self, data: bytes) -> list[Command] | None:
         """Judge what has passed and plain chunks more before they are sent; None, and nothing done, if it is none."""
@@ -267,17 +289,17 @@ class Passing(Outgoing, abc.ABC):
         attempt, run = self._current(), self._take_passed()
         before, text, tokens = run.last, run.text, run.tokens
         run.add(latest)
-        sample = form.sample(run)
-        verdict = attempt.take_plain(run, sample, form.data(latest))
+        sample = form.sample(run.text)
+        verdict = attempt.take_plain(run, sample)
         cut = form.cut(latest)
         if verdict is CLEAN and attempt.monitor.calm:
             self._ledger.passed(self._now)
-            self._gone(attempt, sample.texts[0][1], sample.tokens, cut)
+            self._gone(attempt, sample.texts[0][1], run.tokens, form, latest)
             self._look_ahead(attempt)
             self._arm()
             return [SendBody(cut)]
         if before is not None:
-            self._gone(attempt, text, tokens, form.cut(before))
+            self._gone(attempt, text, tokens, form, before)
         return self._suspect(form, latest, cut, verdict)
 
     def _suspect(self, form: PlainForm, latest: Plain, cut: bytes, verdict: Verdict) -> list[Command]:
@@ -300,17 +322,16 @@ class Passing(Outgoing, abc.ABC):
         last = run.last
         if last is None:
             return CLEAN
-        sample = form.sample(run)
-        verdict = attempt.take_plain(run, sample, form.data(last))
-        self._gone(attempt, sample.texts[0][1], sample.tokens, form.cut(last))
+        sample = form.sample(run.text)
+        verdict = attempt.take_plain(run, sample)
+        self._gone(attempt, sample.texts[0][1], run.tokens, form, last)
         return verdict
 
-    def _gone(self, attempt: Attempt, text: str, tokens: int, latest: bytes) -> None:
+    def _gone(self, attempt: Attempt, text: str, tokens: int, form: PlainForm, latest: Plain) -> None:
         """Account for what the client got beside the hold-back window: its text, its last event."""
-        form = self._form
         self._ledger.counted(attempt.record, tokens)
-        self._shown.add(text if form is not None and form.channel is _CONTENT else "", tokens, attempt.fragile)
-        self._delivery.passed(latest)
+        self._shown.add(text if form.channel is _CONTENT else "", tokens, attempt.fragile)
+        self._delivery.passed(form, latest)
 
     def _after_passed(self, form: PlainForm, data: bytes) -> list[Command]:
         """What has passed is judged before `data`, which is not plain, goes the long way."""

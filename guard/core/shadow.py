@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guard.core.monitor import Leeway, Monitor, Watched, leeway
+from guard.core.monitor import Leeway, Monitor, Watched, leeway, slack_alone
 from guard.core.record import AttemptRecord
 from guard.detect.baseline import Baseline
 from guard.detect.told import bank_for
@@ -55,7 +55,16 @@ class ShadowMonitor(Monitor):
         other = leeway(self._shadow, self._choices[0].bank, state, channel, ahead)
         if other is not None:
             other.slack, other.share = min(own.slack, other.slack), max(own.share, other.share)
+            other.room, other.waits = min(own.room, other.room), own.waits and other.waits
         return other
+
+    def slack_alone(self, channel: Channel, ahead: int) -> tuple[float, float] | None:
+        """As of Monitor, for both policies until the shadow has acted."""
+        own, state = super().slack_alone(channel, ahead), self._states.get(0)
+        if own is None or self._record.shadow is not None or state is None:
+            return own
+        other = slack_alone(self._shadow, self._choices[0].bank, state, channel, ahead)
+        return None if other is None else (min(own[0], other[0]), max(own[1], other[1]))
 
     def _new_choice(self) -> Watched:
         refs = (*self._judge.refs, *self._shadow.refs)

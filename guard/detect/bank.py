@@ -28,6 +28,11 @@ _USUAL_FALL: Final = Window(32, Unit.TOKENS)
 _TWO_SIDED: Final = {"word_recurrence": 0.25, "fresh_words": 1.0, "function_words": 0.4, "pair_recurrence": 0.3}
 #: Plans kept; a process has a few policies, each with its own.
 _MOST_PLANS: Final = 64
+#: Share of the judged positions kept from which model and draft agree, whatever is usual for them; the share from
+#: which the text may be a loop; and tokens that say so.
+_WELL: Final = 0.4
+_TOO_WELL: Final = 0.8
+_ENOUGH: Final = 12
 #: As good as no end of text. Unit: characters.
 _ENDLESS: Final = 1 << 30
 
@@ -133,6 +138,8 @@ class DetectorBank:
     def __init__(self, refs: Iterable[SignalRef], baseline: Baseline | None = None, prompt: str = "") -> None:
         self._plan = plan = _Plan.of(tuple(refs))
         self._tokens = 0
+        #: Of these the latest, whose text is still to come.
+        self._ahead = 0
         self._version = 0
         #: Changes so far of readings of loops, and pages of text, over all channels: other readings of text change
         #: with pages only.
@@ -174,6 +181,17 @@ class DetectorBank:
             return channel.room
         return PAGE - sum([len(text) for text, _, _ in self._early.get(name, ())])
 
+    def is_ordinary(self, name: Channel) -> bool:
+        """
+        Whether text of a channel may wait to be read, by its latest steps: the draft does well, yet not as well as in
+        a loop, and there is none.
+        """
+        acceptance, channel = self._acceptance, self._channels.get(name)
+        if acceptance is None or (channel is not None and channel.repeats):
+            return False
+        window = acceptance.windows[self._plan.windows[0]]
+        return window.tokens >= _ENOUGH and _WELL <= window.told()[0] < _TOO_WELL
+
     def slack(self, ref: SignalRef, bound: float, ahead: int, rising: bool) -> Slack:
         """How far a reading of acceptance is from a bound, for the next tokens; see `slack_of`."""
         place = self._plan.by_id.get(id(ref))
@@ -193,6 +211,8 @@ class DetectorBank:
             self._version += 1
         if steps and self._acceptance is not None:
             self._acceptance.take(steps, before, after)
+        before -= self._ahead
+        self._ahead = 0
         if not self._plan.text_refs:
             return
         for name, text in sample.texts:
@@ -206,6 +226,20 @@ class DetectorBank:
                     pages = channel.pages_in(blocks)
                     if pages or channel.turned:
                         self._forget(1, pages)
+
+    def take_ahead(self, counts: bytes) -> None:
+        """
+        Take in the verify steps of chunks that have one each, whose text is observed later, with the next sample.
+
+        Args:
+            counts: Of each, tokens that its step accepted and drafted, and those of its chunk, one byte each.
+        """
+        before, tokens = self._tokens, sum(counts[2::3])
+        after = self._tokens = before + tokens
+        self._ahead += tokens
+        self._version += 1
+        if self._acceptance is not None:
+            self._acceptance.take_counts(counts, before, after)
 
     def _begin(self, name: Channel, text: str, before: int, after: int) -> None:
         """The first text of a channel. Its detectors are made with its first block: the first word need not wait."""

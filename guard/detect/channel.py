@@ -158,10 +158,13 @@ class TextChannel:
         something repeats. A loop that begins meanwhile is seen then.
         """
         left = BLOCK - len(self._pending)
+        return left if self.repeats else left + PAGE - BLOCK - len(self._half)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the latest text is a loop, or nothing but line ends."""
         loop, blank = self._repetition, self._blank
-        if (loop is not None and loop.period) or (blank is not None and blank.lines):
-            return left
-        return left + PAGE - BLOCK - len(self._half)
+        return (loop is not None and loop.period > 0) or (blank is not None and blank.lines > 0)
 
     @property
     def rests(self) -> bool:

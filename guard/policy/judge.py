@@ -20,6 +20,8 @@ Slack = Callable[[SignalRef, float, int, bool], tuple[float, float]]
 
 #: Of rules that act together the severest decides. Suspicion holds text beside a note as well.
 _SEVERITY: Final = {action: rank for rank, action in enumerate(Action)}
+#: What rises in loops.
+_OF_LOOPS: Final = "acceptance_probability"
 
 
 class JudgeState:
@@ -154,12 +156,14 @@ class Judge:
             opened = self._left(opened, read, state)
         return sorted({*state.open, *opened}) if opened else state.open
 
-    def slack(self, read: Read, slack: Slack, ahead: int, state: JudgeState) -> tuple[float, float] | None:
+    def slack(self, read: Read | None, slack: Slack, ahead: int, state: JudgeState) -> tuple[float, float] | None:
         """
         How much may be rejected before a verify step could raise suspicion, the text being as it is.
 
         Args:
-            read: Reading of a signal.
+            read: Reading of a signal; None while the latest text is not read yet. Then all rules that low acceptance
+                wakes must be far from waking, whatever the text. Those that high acceptance wakes speak of loops, which
+                take their time: what was read last may rule them out.
             slack: How far a reading of acceptance is from a bound: see `guard.detect.acceptance`.
             ahead: Most tokens that will come. Unit: tokens.
             state: Of the choice, after `suspects`.
@@ -170,16 +174,16 @@ class Judge:
         if state.open or state.since:
             return None
         if state.text_only:
-            return math.inf, 0.0
+            return (math.inf, 0.0) if read is not None else None
         least, most, steps = math.inf, 0.0, self._gates.steps
         for gates, rising in ((steps.rising, True), (steps.falling, False)):
             for ref, bound, rules, mask in gates:
-                if not mask & ~state.closed:
+                if not mask & ~state.closed and (read is not None or (rising and ref.name == _OF_LOOPS)):
                     continue
                 value, share = slack(ref, bound, ahead, rising)
                 if value >= 0.0:
                     least, most = min(least, value), max(most, share)
-                elif self._left([index for index, _ in rules], read, state):
+                elif read is None or self._left([index for index, _ in rules], read, state):
                     return None
         return least, most
 

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import msgspec
 
-from guard.types import Channel, Sample, StepAcceptance
+from guard.types import Channel, Sample
 from guard.wire import Plain
 
 #: What stands before the text: the event's and the chunk's own plain fields, one choice, its text.
@@ -43,6 +43,8 @@ _ENDS: Final = {
 _END_SIZE: Final = len(next(iter(_ENDS)))
 #: Bytes that stand for themselves in a JSON string.
 _LITERAL: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+#: The most that a step may count.
+_BYTE: Final = 255
 #: What the client gets instead of token ids and counts.
 _CUT: Final = b"null}]}\n\n"
 
@@ -100,6 +102,8 @@ class PlainForm:
             if found is None or found.end() != len(data):
                 return None
             stop, counts = found.start(), (int(found[1]), int(found[2]))
+            if max(counts) > _BYTE:
+                return None
         ids = data[end + len(middle) : stop]
         if _IDS.fullmatch(ids) is None:
             return None
@@ -109,27 +113,22 @@ class PlainForm:
         """What the client gets of one: without token ids and counts."""
         return plain.data[: plain.end + len(self.middle) - 1] + _CUT
 
-    def data(self, plain: Plain) -> bytes:
-        """The JSON of one."""
-        return plain.data[6:-2]
-
-    def sample(self, run: Run) -> Sample:
-        """What the chunks of a run say together, at least one."""
-        return Sample(0, ((self.channel, run.text),), run.tokens, tuple(run.steps))
+    def sample(self, text: str) -> Sample:
+        """What the chunks of a run say together, but for their steps and tokens."""
+        return Sample(0, ((self.channel, text),), 0)
 
 
 class Run:
     """Plain chunks of one form in a row: what they say together, and the last of them."""
 
-    __slots__ = ("_texts", "accepted", "drafted", "last", "steps", "tokens")
+    __slots__ = ("_taken", "_texts", "counts", "last", "tokens")
 
     def __init__(self) -> None:
         self._texts: list[str] = []
-        #: One of each chunk.
-        self.steps: list[StepAcceptance] = []
-        #: What the steps say. Unit: tokens.
-        self.accepted: list[int] = []
-        self.drafted: list[int] = []
+        #: Tokens that each chunk's step accepted and drafted, and those of the chunk, one byte each.
+        self.counts = b""
+        #: How many of these bytes were taken.
+        self._taken = 0
         #: Unit: tokens.
         self.tokens = 0
         #: None while there is none.
@@ -141,59 +140,39 @@ class Run:
         texts = self._texts
         return texts[0] if len(texts) == 1 else "".join(texts)
 
+    @property
+    def unjudged(self) -> int:
+        """Tokens of the chunks whose steps were not taken. Unit: tokens."""
+        return sum(self.counts[self._taken + 2 :: 3]) if self._taken else self.tokens
+
+    @property
+    def steps(self) -> int:
+        """Steps that were not taken."""
+        return (len(self.counts) - self._taken) // 3
+
+    def take(self) -> bytes:
+        """Counts of the steps that were not taken, which now are."""
+        counts, taken = self.counts, self._taken
+        self._taken = len(counts)
+        return counts[taken:] if taken else counts
+
     def add(self, plain: Plain) -> None:
         """One chunk more."""
         self._texts.append(plain.text)
-        self.accepted.append(plain.accepted)
-        self.drafted.append(plain.drafted)
-        counts = (plain.accepted, plain.drafted, plain.tokens)
-        self.steps.append(_step(bytes(counts)) if max(counts) <= _BYTE else _made(*counts))
+        self.counts += bytes((plain.accepted, plain.drafted, plain.tokens))
         self.tokens += plain.tokens
         self.last = plain
 
-    def add_all(self, steps: bytes, text: str, last: Plain) -> None:
+    def add_all(self, counts: bytes, text: str, last: Plain) -> None:
         """
         Several more.
 
         Args:
-            steps: Accepted, drafted and emitted tokens of each, one byte each.
+            counts: As of `counts`.
             text: Of all.
             last: The last one; its text is not read.
         """
-        mine, known = self.steps, _KNOWN.get
-        for at in range(0, len(steps), 3):
-            key = steps[at : at + 3]
-            step = known(key)
-            mine.append(step if step is not None else _step(key))
-        self.accepted += steps[0::3]
-        self.drafted += steps[1::3]
+        self.counts = self.counts + counts if self.counts else counts
         self._texts.append(text)
-        self.tokens += sum(steps[2::3])
+        self.tokens += sum(counts[2::3])
         self.last = last
-
-
-#: Steps met so far, by accepted, drafted and emitted tokens: there are few different ones.
-_KNOWN: Final[dict[bytes, StepAcceptance]] = {}
-#: As many are remembered.
-_MOST_KNOWN: Final = 4096
-_BYTE: Final = 255
-
-
-def _step(key: bytes) -> StepAcceptance:
-    """
-    The step of a chunk; mostly the same object for the same counts.
-
-    Args:
-        key: Tokens it accepted and drafted, and those of its chunk, one byte each.
-    """
-    step = _KNOWN.get(key)
-    if step is None:
-        step = _made(key[0], key[1], key[2])
-        if len(_KNOWN) < _MOST_KNOWN:
-            _KNOWN[key] = step
-    return step
-
-
-def _made(accepted: int, drafted: int, tokens: int) -> StepAcceptance:
-    # The last step of an answer may be cut: none emitted more than its chunk holds.
-    return StepAcceptance(accepted, drafted, accepted + 1 if accepted < tokens else tokens, True)

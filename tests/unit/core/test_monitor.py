@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guard.core import monitor
-from guard.core.monitor import Monitor
+from guard.core.monitor import MOST_WAITING, Monitor
 from guard.policy.judge import Judge
 from guard.shipped import find_policy
 from guard.types import Action, Channel, Sample, StepAcceptance
@@ -104,3 +104,25 @@ def test_detectors_can_be_made_before_the_first_words() -> None:
     for accepted in (2, 1, 0):
         assert early.observe([sample(0, accepted)]) == late.observe([sample(0, accepted)])
     assert early.watched() == [prepared]
+
+
+def ordinary(watch: Monitor, text: str) -> None:
+    for number, word in enumerate(text.split()):
+        kept = 1 + number % 2
+        watch.take_ahead(bytes([kept, 3, kept + 1]))
+        watch.observe([Sample(0, ((Channel.CONTENT, word + " "),), 0)])
+
+
+def test_where_acceptance_alone_shows_that_all_is_well_text_waits_and_only_there() -> None:
+    watch = Monitor(Judge(find_policy("default")), None)
+    watch.prepare()
+    ordinary(watch, "a few words of an answer that says this and that of rivers, boats and the people on them")
+    leeway = watch.leeway(Channel.CONTENT, 20)
+    assert leeway is not None
+    assert (leeway.room, leeway.waits) == (MOST_WAITING, True)
+    assert watch.slack_alone(Channel.CONTENT, 20) == (leeway.slack, leeway.share)
+    for _ in range(8):
+        watch.take_ahead(bytes([0, 3, 1]))
+    assert watch.slack_alone(Channel.CONTENT, 20) is None
+    leeway = watch.leeway(Channel.CONTENT, 20)
+    assert leeway is None or (leeway.room <= 64 and not leeway.waits)

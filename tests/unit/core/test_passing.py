@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guard.core.events import ClientGone, Observed, UpstreamData, UpstreamFailed
-from guard.core.passing import MOST_PASSED, MOST_UNJUDGED
+from guard.core.passing import MOST_PASSED, MOST_UNJUDGED, MOST_UNREAD
 from guard.core.record import Outcome
 from guard.errors import UpstreamError
 from guard.policy.schema import HoldBack
@@ -180,16 +180,43 @@ def test_a_look_that_is_due_is_made_before_the_next_event() -> None:
     assert client.text == "once " + "x" * 59 + "y" + "z" * 70
 
 
+def judged(client: Client) -> int:
+    """Tokens whose verify steps were judged."""
+    return client.exchange._current().monitor.tokens(0)
+
+
 def test_so_many_tokens_at_most_pass_unjudged() -> None:
     client = watched()
-    most = given = 0
+    steps = text = given = 0
     for letter in "it goes on, a letter each, and no page is full":
         given += 4
         client.data(chunk(letter, accepted=2, tokens=4))
-        most = max(most, 3 + given - tokens(client))
-    assert MOST_UNJUDGED - 4 < most <= MOST_UNJUDGED
+        client.exchange.look(2.0)
+        steps, text = max(steps, 3 + given - judged(client)), max(text, 3 + given - tokens(client))
+    assert MOST_UNJUDGED - 4 <= steps <= MOST_UNJUDGED
+    assert MOST_UNREAD - 8 <= text <= MOST_UNREAD, "while the draft does well, every second look leaves the text"
     client.data(chunk("b", accepted=3, tokens=30))
     assert tokens(client) == 3 + given + 30, "more at once is judged before it is sent"
+
+
+def test_text_is_read_at_every_look_unless_the_draft_does_well() -> None:
+    client = watched()
+    for given, letter in enumerate("it goes on, a letter each, and no page is full", 1):
+        client.data(chunk(letter, accepted=0, tokens=1))
+        client.exchange.look(2.0)
+        assert 3 + given - tokens(client) <= MOST_UNJUDGED
+
+
+def test_what_passed_after_its_steps_were_judged_is_all_accounted_for() -> None:
+    client = watched()
+    for number in range(12):
+        client.data(chunk(f"w{number} ", accepted=2, tokens=3))
+        client.exchange.look(2.0)
+    assert tokens(client) < judged(client), "the text waits"
+    client.data(spaced("", finish="stop"), DONE)
+    attempt = client.exchange.record.attempts[0]
+    assert attempt.tokens == attempt.tokens_shown == judged(client) == 39
+    assert (attempt.accepted, attempt.drafted) == ([3, *[2] * 12], [3] * 13)
 
 
 def test_more_rejections_than_could_be_told_in_advance_are_judged_before_they_are_sent() -> None:

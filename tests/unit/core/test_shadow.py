@@ -58,3 +58,20 @@ def test_what_may_pass_is_what_both_policies_allow() -> None:
     record.shadow = None
     other.observe([sample(2)])
     assert other.leeway(Channel.CONTENT, 16) is not None
+
+
+def test_text_waits_only_where_both_policies_let_it() -> None:
+    default, each = Judge(find_policy("default")), policy(Action.RETRY)
+    record = AttemptRecord(1, "r", "vllm", "first")
+    words = ("some", "words", "of", "an", "answer", "about", "rivers", "and", "boats", "and", "people", "on", "them")
+    for shadow, waits in ((find_policy("strict"), True), (each, False)):
+        watch = ShadowMonitor(default, None, Judge(shadow, default.refs), record)
+        watch.prepare()
+        for number, word in enumerate(words):
+            kept = 1 + number % 2
+            watch.take_ahead(bytes([kept, 3, kept + 1]))
+            watch.observe([Sample(0, ((Channel.CONTENT, word + " "),), 0)])
+        record.shadow = None
+        assert (watch.slack_alone(Channel.CONTENT, 20) is not None) is waits
+        leeway = watch.leeway(Channel.CONTENT, 20)
+        assert (leeway is not None and leeway.waits) is waits

@@ -251,3 +251,36 @@ def test_of_several_windows_the_first_that_is_named_tells_what_is_usual() -> Non
         assert str(several) == str(alone)
         assert alone[-1] > 5.0
     assert str(steps_then_a_fall(falls)) != str(steps_then_a_fall(falls[::-1]))
+
+
+def test_text_may_wait_while_the_draft_does_well_but_not_as_well_as_in_a_loop() -> None:
+    often = SignalRef("acceptance_probability", Window(32, Unit.TOKENS))
+
+    def ordinary(kept: tuple[int, ...], said: str = "") -> bool:
+        bank = DetectorBank([often, SignalRef("repetition_count")])
+        for number in kept:
+            bank.take_ahead(bytes([number, 3, number + 1]))
+        bank.observe(text(said))
+        return bank.is_ordinary(Channel.CONTENT)
+
+    assert ordinary((2, 1, 2, 1, 2, 1))
+    assert not ordinary((2, 1, 2)), "too few tokens say so"
+    assert not ordinary((0, 1, 0, 1) * 4)
+    assert not ordinary((3,) * 8), "it may be a loop"
+    assert not ordinary((2, 1, 2, 1, 2, 1), "over and over. " * 9), "it is one"
+    assert not DetectorBank([RARE]).is_ordinary(Channel.CONTENT), "nothing is known of the draft"
+
+
+def test_text_that_comes_after_its_steps_stands_where_its_tokens_do() -> None:
+    """Onsets are the same whether steps and text come together or steps first."""
+    together, apart = DetectorBank([FALL, RARE]), DetectorBank([FALL, RARE])
+    for number in range(40):
+        said = f"word {number} of " if number < 30 else "\ufffd" * 9
+        steps = (StepAcceptance(2, 3, 3, True),) * 2
+        together.observe(Sample(0, ((Channel.CONTENT, 2 * said),), 6, steps))
+        apart.take_ahead(bytes([2, 3, 3]))
+        apart.take_ahead(bytes([2, 3, 3]))
+        apart.observe(Sample(0, ((Channel.CONTENT, 2 * said),), 0))
+        assert (apart.tokens, apart.finding(FALL)) == (together.tokens, together.finding(FALL))
+        assert apart.finding(RARE) == together.finding(RARE)
+    assert 150 < apart.finding(RARE).onset_token < 240

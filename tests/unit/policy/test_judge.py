@@ -289,3 +289,35 @@ def test_the_next_step_can_raise_suspicion_only_where_text_and_acceptance_let_it
     assert slack_of(both, 0.15, (-1.0, 0.5)) is None
     assert slack_of(slope(LONG, 2.0, 1.0), 0.0, (-1.0, 0.0)) is None, "of some signals nothing is foreseen"
     assert slack_of(slope(BROKEN, 0.1, 0.2), 0.0, (-1.0, 0.5)) == (math.inf, 0.0)
+
+
+def test_by_acceptance_alone_what_falls_must_be_far_whatever_the_text_and_loops_may_be_ruled_out_by_it() -> None:
+    fall, rise = (SignalRef(name, Window(32, Unit.TOKENS)) for name in ("acceptance_fall", "acceptance_probability"))
+    broken, again = SignalRef("garble", Window(160, Unit.CHARACTERS)), SignalRef("repetition_count")
+    judge = Judge(
+        Policy(
+            name="two",
+            rules=(
+                rule(All((slope(fall, 0.3, 0.5), slope(broken, 0.1, 0.2))), name="bad"),
+                rule(All((slope(rise, 0.5, 0.7), slope(again, 2.0, 5.0))), name="loop"),
+            ),
+        )
+    )
+    told = {fall: (4.0, 0.5), rise: (-1.0, 0.0)}
+
+    def slack(ref: SignalRef, bound: float, ahead: int, rising: bool) -> tuple[float, float]:
+        return told[ref]
+
+    def read(ref: SignalRef) -> float:
+        return 0.0
+
+    state = judge.state()
+    assert judge.slack(None, slack, 20, state) is None, "what the text says of loops is not known yet"
+    assert judge.slack(read, slack, 20, state) == (4.0, 0.5)
+    assert judge.slack(None, slack, 20, state) == (4.0, 0.5)
+    told[fall] = (-1.0, 0.0)
+    assert judge.slack(read, slack, 20, state) is not None, "the text rules it out"
+    assert judge.slack(None, slack, 20, state) is None, "the text that follows may not"
+    told[fall] = (4.0, 0.5)
+    state.text_only = True
+    assert judge.slack(None, slack, 20, state) is None

@@ -15,7 +15,7 @@ from guard.proto.cuts import cut_step
 from guard.proto.plain import PlainForm, Run
 from guard.proto.sse import SseParser
 from guard.signals.vllm import VllmAdapter
-from guard.types import Channel, Sample, StepAcceptance
+from guard.types import Channel
 from guard.wire import Plain
 
 
@@ -56,27 +56,46 @@ def test_one_is_read_and_cut_as_the_long_way_does(text: str) -> None:
     (parsed,) = SseParser().feed(raw)
     decoded = decode_chunk(parsed.data or b"")
     assert FORM.cut(plain) == cut_step(parsed, decoded)
-    assert FORM.data(plain) == parsed.data
+    assert plain.json == parsed.data
     (sample,) = VllmAdapter(3).observe(decoded, sample_texts)
-    assert FORM.sample(run_of(plain)) == sample
+    run = run_of(plain)
+    assert FORM.sample(run.text).texts == sample.texts
+    assert run.tokens == sample.tokens
+    (step,) = sample.steps
+    assert run.take() == bytes([step.accepted, step.drafted, sample.tokens])
 
 
 def test_several_are_read_as_one_text_and_a_step_that_was_cut_emits_no_more_than_its_chunk() -> None:
     chunks = [FORM.read(chunk(text, 3, tokens)) for text, tokens in (("a\n", 4), ("é", 4), ("c", 2))]
     found = [plain for plain in chunks if plain is not None]
     assert run_of(*found[:2]).text == "a\né"
-    steps = tuple(StepAcceptance(3, 3, tokens, True) for tokens in (4, 4, 2))
-    sample = Sample(0, ((Channel.CONTENT, "a\néc"),), 10, steps)
-    assert FORM.sample(run_of(*found)) == sample
+    counts = bytes([3, 3, 4, 3, 3, 4, 3, 3, 2])
     at_once = run_of(found[0])
-    at_once.add_all(bytes([3, 3, 4, 3, 3, 2]), "éc", found[2])
-    assert FORM.sample(at_once) == sample
-    assert at_once.last is found[2]
+    at_once.add_all(counts[3:], "éc", found[2])
+    for run in (run_of(*found), at_once):
+        assert (run.text, run.tokens, run.counts, run.last) == ("a\néc", 10, counts, found[2])
 
 
-def test_steps_deeper_than_a_byte_are_read_too() -> None:
-    steps = run_of(Plain(b"", 0, "a", 300, 256, 999), Plain(b"", 0, "b", 2, 1, 3)).steps
-    assert steps == [StepAcceptance(256, 999, 257, True), StepAcceptance(1, 3, 2, True)]
+def test_counts_are_taken_once_and_the_text_stays() -> None:
+    one, two, three = (FORM.read(chunk(text, 1, tokens)) for text, tokens in (("a", 2), ("b", 2), ("c", 1)))
+    assert one is not None
+    assert two is not None
+    assert three is not None
+    run = run_of(one, two)
+    assert (run.unjudged, run.steps) == (4, 2)
+    assert run.take() == bytes([1, 3, 2, 1, 3, 2])
+    assert (run.unjudged, run.steps, run.take()) == (0, 0, b"")
+    run.add(three)
+    assert (run.unjudged, run.steps, run.tokens, run.text) == (1, 1, 5, "abc")
+    assert run.take() == bytes([1, 3, 1])
+
+
+def test_steps_deeper_than_a_byte_go_the_long_way() -> None:
+    raw = chunk("a", 2, 3)
+    assert FORM.read(raw) is not None
+    assert FORM.read(raw.replace(b'"per_step_accepted":[2]', b'"per_step_accepted":[255]')) is not None
+    assert FORM.read(raw.replace(b'"per_step_accepted":[2]', b'"per_step_accepted":[256]')) is None
+    assert FORM.read(raw.replace(b'"per_step_drafted":[3]', b'"per_step_drafted":[999]')) is None
 
 
 def test_completions_and_reasoning_have_forms_of_their_own() -> None:
