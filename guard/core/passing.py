@@ -13,9 +13,9 @@ the next event. The chunk that uses up what may be rejected is judged before it 
 could raise suspicion, each chunk whose step kept nothing of its draft is judged before it is sent, and every fourth.
 What is not plain always is. At most MOST_UNJUDGED tokens have ever passed whose verify steps were not judged.
 
-Reading text is most of what a look costs. While the draft does ordinarily well (see `DetectorBank.is_ordinary`) and
-acceptance alone keeps all rules on broken text far from waking, every second look judges the steps and leaves the text
-to the next one: at most MOST_UNREAD tokens of it are unread then.
+Reading text is most of what a look costs. While all is ordinary (see `DetectorBank.is_ordinary`) and acceptance alone
+keeps all rules on broken text far from waking, every second look judges the steps and leaves the text to the next one:
+at most MOST_UNREAD tokens of it are unread then.
 
 The price: one chunk more is shown where the text alone speaks, and a loop may begin unseen for as long as text is
 unread. Where acceptance could speak, suspicion may rise up to three verify steps later, of which the target model

@@ -184,10 +184,10 @@ class DetectorBank:
     def is_ordinary(self, name: Channel) -> bool:
         """
         Whether text of a channel may wait to be read, by its latest steps: the draft does well, yet not as well as in
-        a loop, and there is none.
+        a loop, there is none, and what was read last said something new.
         """
         acceptance, channel = self._acceptance, self._channels.get(name)
-        if acceptance is None or (channel is not None and channel.repeats):
+        if acceptance is None or (channel is not None and (channel.repeats or not channel.says_new)):
             return False
         window = acceptance.windows[self._plan.windows[0]]
         return window.tokens >= _ENOUGH and _WELL <= window.told()[0] < _TOO_WELL

@@ -167,6 +167,11 @@ class TextChannel:
         return (loop is not None and loop.period > 0) or (blank is not None and blank.lines > 0)
 
     @property
+    def says_new(self) -> bool:
+        """See `Pages.says_new`."""
+        return self._pages.says_new
+
+    @property
     def rests(self) -> bool:
         """See `Pages.rests`."""
         return self._pages.rests

@@ -27,6 +27,8 @@ _USUAL: Final = 240
 _LITTLE: Final = 0.3
 #: Share of new words above which nobody asks how long a round is.
 _HARDLY: Final = 0.1
+#: Share of new words below which the text may soon say nothing new.
+_STALE: Final = 0.2
 #: Words in a row without a mark that are worth asking the prompt about.
 _MANY_WORDS: Final = 24
 #: Numbers in a row up to which it does not matter what they are of, and how much more those of items count in which
@@ -144,6 +146,11 @@ class Pages:
     def rests(self) -> bool:
         """Whether the text was plain for so long that all readings of RESTING are 0."""
         return self._characters is not None and self._characters.calm > self._longest
+
+    @property
+    def says_new(self) -> bool:
+        """Whether the latest text brings words that it had not, wherever that is followed."""
+        return all(familiar.fresh_share() >= _STALE for familiar in self._familiars.values())
 
     def part(self, name: str, pages: int | None) -> Parts:
         """

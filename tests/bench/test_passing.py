@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guard.core.monitor import MOST_WAITING
 from guard.core.passing import MOST_UNJUDGED
 from guard.lab.cases import read_cases
 from guard.policy.judge import Judge
@@ -24,4 +23,4 @@ def test_verdicts_are_the_same_and_hardly_later() -> None:
         assert found[kind]["tokens_later"]["mean"] < 0.5
         assert found[kind]["tokens_later"]["most"] <= MOST_UNJUDGED
         assert found[kind]["bad_characters_more"]["median"] <= 8
-        assert found[kind]["bad_characters_more"]["most"] <= MOST_WAITING
+        assert found[kind]["bad_characters_more"]["most"] <= 64

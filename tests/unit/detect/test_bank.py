@@ -257,7 +257,7 @@ def test_text_may_wait_while_the_draft_does_well_but_not_as_well_as_in_a_loop() 
     often = SignalRef("acceptance_probability", Window(32, Unit.TOKENS))
 
     def ordinary(kept: tuple[int, ...], said: str = "") -> bool:
-        bank = DetectorBank([often, SignalRef("repetition_count")])
+        bank = DetectorBank([often, SignalRef("repetition_count"), SignalRef("fresh_words")])
         for number in kept:
             bank.take_ahead(bytes([number, 3, number + 1]))
         bank.observe(text(said))
@@ -268,6 +268,11 @@ def test_text_may_wait_while_the_draft_does_well_but_not_as_well_as_in_a_loop() 
     assert not ordinary((0, 1, 0, 1) * 4)
     assert not ordinary((3,) * 8), "it may be a loop"
     assert not ordinary((2, 1, 2, 1, 2, 1), "over and over. " * 9), "it is one"
+    words = ["here", "they", "are", "There", "we", "were."]
+    stale = " ".join(words[(number * number + number // 7) % 6] for number in range(120))
+    assert not ordinary((2, 1, 2, 1, 2, 1), stale), "it says nothing new"
+    news = " ".join(first + second + "o" for first in "bcdfghkl" for second in "aeiuymn")
+    assert ordinary((2, 1, 2, 1, 2, 1), news)
     assert not DetectorBank([RARE]).is_ordinary(Channel.CONTENT), "nothing is known of the draft"
 
 
