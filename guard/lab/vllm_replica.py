@@ -13,7 +13,6 @@ import importlib.util
 import itertools
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ import httpx
 
 from guard.errors import SetupError
 from guard.lab.inject import FaultPlan
+from guard.lab.ports import free_port
 
 #: Names an interpreter that has vLLM, where this one has not.
 PYTHON_VARIABLE = "GUARD_VLLM_PYTHON"
@@ -128,9 +128,7 @@ class VllmReplica:
 
     async def __aenter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="specdec-guard-demo-")
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
+        port = free_port()
         command = ("-m", "guard.backend.testbed", "serve", "--configuration", CONFIGURATION, "--port", str(port))
         with self._log.open("wb") as out:
             self._process = await asyncio.create_subprocess_exec(

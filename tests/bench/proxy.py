@@ -19,7 +19,6 @@ import os
 import random
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import msgspec
 
 from guard.errors import GuardError, SetupError
+from guard.lab.ports import free_port
 from tests.bench.proxy_load import Load
 from tests.bench.proxy_peers import KEY, READY, ROOT, TARGETS, Place, clean_environment, compiled
 from tests.bench.proxy_report import Row, closing_line, readme, summary
@@ -253,14 +253,6 @@ def run_load(load: Load) -> dict[str, Any]:
         return {"errors": 1, "problems": {done.stderr.decode()[-300:]: 1}}
     result: dict[str, Any] = json.loads(done.stdout)
     return result
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    # The routers take a second port, one thousand above, for their metrics.
-    return port if port < 60_000 else free_port()
 
 
 def answers(url: str) -> bool:

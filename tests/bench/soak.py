@@ -26,6 +26,7 @@ from typing import Any
 import aiohttp
 
 from guard.data import data_dir
+from guard.lab.ports import free_port
 from guard.retry.budget import Budget
 from tests.bench.proxy_report import machine
 from tests.bench.soak_guard import shared
@@ -46,7 +47,7 @@ from tests.bench.soak_verdict import (
     violations,
     whole_lines,
 )
-from tests.integration.state.servers import Server, free_port
+from tests.integration.state.servers import Server
 
 #: How long the guard keeps idle connections, and a little more. Unit: seconds.
 CALM = 6.0

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import msgspec
 
-from tests.bench.proxy import START, Target, answers, free_port, many_files, stop
+from guard.lab.ports import free_port
+from tests.bench.proxy import START, Target, answers, many_files, stop
 from tests.bench.proxy_load import Load
 from tests.bench.proxy_peers import GUARD, Place, clean_environment
 from tests.bench.proxy_report import machine

@@ -17,8 +17,9 @@ import pytest
 
 from guard.backend.testbed.models import ensure_target
 from guard.backend.testbed.repair import REPAIR_VARIABLE
-from guard.backend.testbed.server import ENVIRONMENT, free_port
+from guard.backend.testbed.server import ENVIRONMENT
 from guard.lab.files import cache_dir
+from guard.lab.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -113,7 +114,9 @@ def run(checkout: Path, starts: list[str], more: Mapping[str, str], **changes: s
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGTERM)
     said = log.read_text(encoding="utf-8", errors="replace")
-    assert code == 0, "".join([said, *(path.read_text(errors="replace")[-4000:] for path in checkout.glob("*.log"))])
+    # The guard's first: vLLM's is long, and what reports a failure may cut its middle out.
+    logs = sorted(checkout.glob("*.log"))
+    assert code == 0, "\n".join([said, *(f"{path.name}: {path.read_text(errors='replace')[-4000:]}" for path in logs)])
     return said
 
 

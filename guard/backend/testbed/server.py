@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import msgspec
 
 from guard.backend.testbed import warm
 from guard.errors import SetupError
+from guard.lab.ports import free_port
 
 #: What starts vLLM.
 USUAL_PROGRAM = ("-m", "guard.backend.testbed.launch")
@@ -127,14 +127,6 @@ class ServerHome(Protocol):
 
     def start(self, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> Child:
         """Start `vllm serve` with these arguments, all of its environment, and a file for its output."""
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class VllmServer:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
+from guard.lab.ports import free_port
 from guard.server.run import Running
 from tests.integration.deploy import front
 from tests.integration.server.conftest import guarded
@@ -24,7 +25,7 @@ ENVOY = Path(sys.executable).parent / "envoy"
 @contextlib.asynccontextmanager
 async def envoy(running: Running, folder: Path) -> AsyncIterator[str]:
     """The example in front of a guard, on a free port."""
-    port = front.free_port()
+    port = free_port()
     text = EXAMPLE.replace("address: 0.0.0.0, port_value: 80}", f"address: 127.0.0.1, port_value: {port}}}")
     text = text.replace("port_value: 8000}", f"port_value: {running.url.rsplit(':', 1)[1]}}}")
     text = text.replace("port_value: 8001}", f"port_value: {running.admin_url.rsplit(':', 1)[1]}}}")

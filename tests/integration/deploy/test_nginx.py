@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
+from guard.lab.ports import free_port
 from tests.integration.deploy import front
 from tests.integration.server.conftest import guarded
 from tests.integration.server.scripted import Backend, backend
@@ -38,7 +39,7 @@ http {{
 @contextlib.asynccontextmanager
 async def nginx(urls: list[str], folder: Path) -> AsyncIterator[str]:
     """The example in front of guards, on a free port."""
-    port = front.free_port()
+    port = free_port()
     text = EXAMPLE.replace("listen 80;", f"listen 127.0.0.1:{port};")
     servers = [f"server {url.removeprefix('http://')} max_fails=1 fail_timeout=5s;" for url in urls]
     text = text.replace("server 127.0.0.1:8000;", "\n".join(servers), 1)
@@ -94,7 +95,7 @@ async def test_what_a_guard_took_is_not_asked_of_another(tmp_path: Path) -> None
 
 async def test_a_guard_that_is_not_there_is_passed_over(tmp_path: Path) -> None:
     answer = [*front.slow_words(1)[:2], b"data: [DONE]\n\n"]
-    gone = f"http://127.0.0.1:{front.free_port()}"
+    gone = f"http://127.0.0.1:{free_port()}"
     async with (
         backend(lambda _: list(answer)) as upstream,
         nginx([gone, upstream.url], tmp_path) as url,

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from guard.lab.ports import free_port
 from tests.integration.deploy.clean_root import Root
-from tests.integration.deploy.front import free_port
 
 CHECKOUT = Path(__file__).parents[3]
 UNIT = CHECKOUT / "deploy/systemd/specdec-guard.service"

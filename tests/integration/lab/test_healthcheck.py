@@ -12,7 +12,7 @@ import yaml
 from guard.cli import main
 from guard.config import load_config
 from guard.lab.healthcheck import admin_url, healthcheck_command
-from tests.integration.deploy.front import free_port
+from guard.lab.ports import free_port
 from tests.integration.server.conftest import guarded
 from tests.integration.server.test_tls import Files
 from tests.unit.core.transcript import policy

@@ -13,6 +13,7 @@ import pytest
 from guard.config import Config, Listen, UpstreamSettings
 from guard.errors import ConfigError, SetupError
 from guard.lab.cases import run_case
+from guard.lab.ports import free_port
 from guard.lab.replay import Replayed, described, is_loopback, replay, replay_command
 from guard.lab.tape_player import Recorded, load
 from guard.server.run import running_guard
@@ -27,12 +28,6 @@ async def played(recorded: list[Recorded], folder: Path, **options: Any) -> dict
 
 def recordings(folder: Path, *names: str) -> list[Recorded]:
     return [one for one in load(corpus(folder)) if not names or one.name in names]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_healthy_recording_arrives_whole(tmp_path: Path) -> None:

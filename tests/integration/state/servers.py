@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,15 +13,7 @@ from typing import Any
 
 import redis
 
-
-def free_port() -> int:
-    """One below those that the kernel deals out: no client gets it by chance while a server is down."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(10_000, max(lowest, 20_000))
-        with socket.socket() as trial, contextlib.suppress(OSError):
-            trial.bind(("127.0.0.1", port))
-            return port
+from guard.lab.ports import free_port
 
 
 def until(holds: Callable[[], Any], within: float = 15.0) -> None:

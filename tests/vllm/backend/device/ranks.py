@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import socket
 import threading
 import time
 import traceback
@@ -21,6 +20,7 @@ from guard.backend.device.timeline import timeline_of
 from guard.backend.kv.layer_split import Ownership, divide, rows_of
 from guard.backend.kv.layer_split_steps import StepSchedule
 from guard.backend.kv.rules import ALL, Rules
+from guard.lab.ports import free_port
 
 BLOCKS, SIZE, HEADS, WIDTH = 24, 4, 1, 6
 
@@ -33,9 +33,7 @@ def run_ranks(body: Callable[..., Any], count: int, *arguments: Any, seconds: fl
         What each returned; of one that raised, its exception's name and text.
     """
     context = multiprocessing.get_context("fork")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     answers = context.SimpleQueue()
     processes = [
         context.Process(target=_rank, args=(body, rank, count, port, answers, arguments), daemon=True)

@@ -11,14 +11,10 @@ import aiohttp
 import pytest
 
 from guard.backend.testbed.configurations import tiny
-from guard.backend.testbed.server import ServerOptions, VllmServer, free_port, group_members
+from guard.backend.testbed.server import ServerOptions, VllmServer, group_members
 from guard.errors import SetupError
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
-
-
-def test_a_free_port_is_one_nobody_listens_on() -> None:
-    assert free_port() != free_port()
 
 
 def test_options_that_differ_have_other_keys(tmp_path: Path) -> None:
