@@ -11,6 +11,12 @@
 #include <Python.h>
 #include <string.h>
 #include <structmember.h>
+#include <sys/socket.h>
+
+/* Where there is no such flag, Python itself has the signal ignored. */
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
+#endif
 
 /* Steps that may wait: each has a token at least, and never more than guard.core.passing.MOST_UNJUDGED wait. */
 #define MOST_STEPS 20
@@ -39,6 +45,7 @@ typedef struct {
     double slack, share, first, since, gap;
     Py_ssize_t room, most_bytes, text_size;
     int most, unjudged, count;
+    int socket;                /* the client's, where bytes go out as they are; -1 for none */
     char armed, due, open;
     unsigned char steps[3 * MOST_STEPS]; /* accepted, drafted, tokens */
     char text[MOST_TEXT];
@@ -274,11 +281,8 @@ static int may_write(Lane *self)
     return truth < 0 ? -1 : !truth;
 }
 
-/*
- * Whether the client has to be waited for; -1 with an error. Its protocol is asked, in Python, only where something
- * waits to be written.
- */
-static int is_full(Lane *self)
+/* Whether something waits to be written; -1 with an error. */
+static int is_filled(Lane *self)
 {
     PyObject *size = PyObject_CallMethodNoArgs(self->transport, get_write_buffer_size);
     int truth;
@@ -287,6 +291,47 @@ static int is_full(Lane *self)
     }
     truth = PyObject_IsTrue(size);
     Py_DECREF(size);
+    return truth;
+}
+
+/*
+ * Write to the client. 1 if it has to be waited for, 0 if not, -1 with an error.
+ *
+ * Where nothing waits to be written the bytes go straight to the socket, as the transport would send them; what the
+ * socket does not take, or whatever is wrong with it, is the transport's to see to. Its protocol is asked, in Python, only
+ * where something waits then.
+ */
+static int put(Lane *self, PyObject *out)
+{
+    const Py_ssize_t size = PyBytes_GET_SIZE(out);
+    PyObject *rest = NULL, *done;
+    ssize_t sent = 0;
+    int truth = 1;
+    if (self->socket >= 0) {
+        truth = is_filled(self);
+        if (truth < 0) {
+            return -1;
+        }
+        if (!truth) {
+            sent = send(self->socket, PyBytes_AS_STRING(out), (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+        if (sent == size) {
+            return 0;
+        }
+    }
+    if (sent > 0) {
+        rest = PyBytes_FromStringAndSize(PyBytes_AS_STRING(out) + sent, size - sent);
+        if (rest == NULL) {
+            return -1;
+        }
+    }
+    done = PyObject_CallMethodOneArg(self->transport, write_, rest != NULL ? rest : out);
+    Py_XDECREF(rest);
+    if (done == NULL) {
+        return -1;
+    }
+    Py_DECREF(done);
+    truth = is_filled(self);
     return truth <= 0 ? truth : is_true(self->protocol, writing_paused);
 }
 
@@ -391,7 +436,7 @@ static PyObject *take_chunks(Lane *self, PyObject *data, double at, Py_ssize_t *
  */
 static int pass_on(Lane *self, PyObject *data, Py_ssize_t *taken)
 {
-    PyObject *now, *out, *done;
+    PyObject *now, *out;
     double at;
     int truth;
     if (!self->armed || !PyBytes_CheckExact(data)) {
@@ -413,13 +458,8 @@ static int pass_on(Lane *self, PyObject *data, Py_ssize_t *taken)
     }
     truth = self->pulse == Py_None ? 0 : PyObject_SetAttr(self->pulse, since_, now);
     Py_DECREF(now);
-    done = truth < 0 ? NULL : PyObject_CallMethodOneArg(self->transport, write_, out);
+    truth = truth < 0 ? -1 : put(self, out);
     Py_DECREF(out);
-    if (done == NULL) {
-        return -1;
-    }
-    Py_DECREF(done);
-    truth = is_full(self);
     return truth < 0 ? -1 : truth || self->due ? 2 : 1;
 }
 
@@ -616,9 +656,10 @@ static void dealloc(Lane *self)
 static PyObject *new_lane(PyTypeObject *type, PyObject *args, PyObject *names)
 {
     PyObject *transport, *protocol, *pulse, *feed, *clock;
+    int socket;
     Lane *self;
     if ((names != NULL && PyDict_GET_SIZE(names)) ||
-        !PyArg_ParseTuple(args, "OOOOO", &transport, &protocol, &pulse, &feed, &clock)) {
+        !PyArg_ParseTuple(args, "OOOOOi", &transport, &protocol, &pulse, &feed, &clock, &socket)) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError, "Lane() takes no names");
         }
@@ -633,6 +674,7 @@ static PyObject *new_lane(PyTypeObject *type, PyObject *args, PyObject *names)
     self->pulse = Py_NewRef(pulse);
     self->feed = Py_NewRef(feed);
     self->clock = Py_NewRef(clock);
+    self->socket = socket;
     return (PyObject *)self;
 }
 

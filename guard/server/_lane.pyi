@@ -11,7 +11,14 @@ class Lane:
     @property
     def since(self) -> float: ...
     def __init__(
-        self, transport: object, protocol: object, pulse: object, feed: object, clock: Callable[[], float], /
+        self,
+        transport: object,
+        protocol: object,
+        pulse: object,
+        feed: object,
+        clock: Callable[[], float],
+        socket: int,
+        /,
     ) -> None: ...
     def arm(
         self,

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from guard.server._lane import Lane
 
-    Maker = Callable[[object, object, object, object, Callable[[], float]], Lane]
+    Maker = Callable[[object, object, object, object, Callable[[], float], int], Lane]
 else:
     try:
         from guard.server._lane import Lane
     except ImportError:
         Lane = None
 
-#: Makes a lane: client's transport, its protocol, its heartbeat or None, the live feed, the clock. None: not compiled.
+#: Makes a lane: client's transport, its protocol, its heartbeat or None, the live feed, the clock, the descriptor of
+#: its socket, -1 where bytes do not go out as they are. None: not compiled.
 MAKE: Maker | None = Lane
 
 

@@ -82,6 +82,12 @@ def _reset_at_close(transport: asyncio.Transport, *, on: bool) -> None:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET if on else _NO_RESET)
 
 
+def descriptor(transport: asyncio.Transport) -> int:
+    """Of a connection's socket, where what is written goes out as it is; -1 where it is encrypted first."""
+    connected = transport.get_extra_info("socket")
+    return -1 if connected is None or transport.get_extra_info("sslcontext") is not None else connected.fileno()
+
+
 def joined(commands: list[Command]) -> list[Command]:
     """The same commands, with pieces of the body that follow one another as one: most of its cost is the write's."""
     out: list[Command] = []
@@ -191,7 +197,7 @@ class Outlet:
         """
         if MAKE is None or self._transport is None:
             return None
-        return MAKE(self._transport, self._protocol, self._pulse, feed, clock)
+        return MAKE(self._transport, self._protocol, self._pulse, feed, clock, descriptor(self._transport))
 
     async def send(self, data: bytes, now: float) -> None:
         """Write a piece of the body, and wait while the client does not read. Raises ClientLeft."""

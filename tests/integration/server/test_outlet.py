@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
 import aiohttp
 import pytest
+import trustme
+import uvloop
 from aiohttp import web
 
 from guard.clock import VirtualClock
 from guard.core.events import Finish, Headers, SendBody
 from guard.server.heartbeat import Heartbeats
-from guard.server.outlet import ClientLeft, Outlet, joined
+from guard.server.outlet import ClientLeft, Outlet, descriptor, joined
+from tests.in_c import library
+from tests.unit.proto.test_plain import chunk
+from tests.unit.server.test_lane import FORM, FREE, Ends, cut, framed
 
 SSE = (("content-type", "text/event-stream"),)
 
@@ -229,3 +236,53 @@ def test_only_pieces_that_follow_one_another_are_joined() -> None:
     assert joined([]) == []
     assert joined([a, b, Finish(), c]) == [SendBody(b"ab"), Finish(), c]
     assert joined([a, Finish(), b, c]) == [a, Finish(), SendBody(b"bc")]
+
+
+class Served(asyncio.Protocol):
+    """Writes to its client by the transport and by a lane in turn."""
+
+    def __init__(self, descriptors: list[int]) -> None:
+        self._descriptors = descriptors
+
+    def connection_made(self, made: asyncio.BaseTransport) -> None:
+        transport, ends = cast("asyncio.Transport", made), Ends()
+        number = descriptor(transport)
+        self._descriptors.append(number)
+        lane = library("guard.server._lane").Lane(transport, ends, None, ends, ends.clock, number)
+        assert FORM is not None
+        for text in ("one", "two"):
+            lane.arm(FORM.prefix, FORM.middle, *FREE)
+            transport.write(text.encode())
+            assert lane.take(framed(chunk(text))) == 1
+            lane.drain()
+        transport.close()
+        lane.arm(FORM.prefix, FORM.middle, *FREE)
+        assert lane.take(framed(chunk("three"))) == 0
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_lane_writes_in_turn_with_the_transport_and_never_past_tls(
+    loop: Callable[[], asyncio.AbstractEventLoop], secure: bool
+) -> None:
+    authority = trustme.CA()
+    context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(trusting)
+    descriptors: list[int] = []
+
+    async def ask() -> bytes:
+        running = asyncio.get_running_loop()
+        server = await running.create_server(
+            lambda: Served(descriptors), "127.0.0.1", 0, ssl=context if secure else None
+        )
+        async with server, asyncio.timeout(10):
+            at = server.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection(*at, ssl=trusting if secure else None)
+            got = await reader.read()
+            writer.close()
+            return got
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(ask()) == b"one" + cut("one") + b"two" + cut("two")
+    assert [number < 0 for number in descriptors] == [secure]

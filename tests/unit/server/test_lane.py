@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import itertools
 import json
 import math
+import socket
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,7 @@ class Ends:
         self.written: list[bytes] = []
         self.closing = self.active = self.writing_paused = False
         self.since = self.now = 0.0
+        self.socket = -1
 
     def is_closing(self) -> bool:
         return self.closing
@@ -78,7 +81,7 @@ class Ends:
         return self.now
 
     def lane(self) -> Any:
-        return Lane(self, self, self, self, self.clock)
+        return Lane(self, self, self, self, self.clock, self.socket)
 
 
 def armed(ends: Ends, *how: Any, form: PlainForm = FORM) -> Any:
@@ -113,11 +116,114 @@ def test_chunks_are_cut_written_and_told_in_one_account() -> None:
 
 def test_without_heartbeats_nobody_is_told_when() -> None:
     ends = Ends()
-    lane = Lane(ends, ends, None, ends, ends.clock)
+    lane = Lane(ends, ends, None, ends, ends.clock, -1)
     lane.arm(FORM.prefix, FORM.middle, *FREE)
     ends.now = 3.0
     assert lane.take(framed(chunk("a"))) == 1
     assert (lane.since, ends.since) == (3.0, 0.0)
+
+
+class Connected(Ends):
+    """Ends with a socket of their own, and another one that reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._here, self.there = socket.socketpair()
+        self._here.setblocking(False)
+        self.there.setblocking(False)
+        self.socket = self._here.fileno()
+        self.waiting = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def fill(self) -> None:
+        """Send zeros until the socket takes no more."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._here.send(bytes(1 << 16))
+
+    def close(self) -> None:
+        self._here.close()
+        self.there.close()
+
+
+@pytest.fixture
+def connected() -> Iterator[Connected]:
+    with contextlib.closing(Connected()) as ends:
+        yield ends
+
+
+def cut(text: str) -> bytes:
+    raw = chunk(text)
+    read = FORM.read(raw)
+    assert read is not None
+    return framed(FORM.cut(read))
+
+
+def test_what_nothing_waits_before_goes_straight_to_the_socket(connected: Connected) -> None:
+    lane = armed(connected)
+    assert lane.take(framed(chunk("one")) + framed(chunk("two"))) == 1
+    assert connected.there.recv(1 << 16) == cut("one") + cut("two")
+    assert not connected.written
+
+
+def test_behind_what_waits_it_waits_too(connected: Connected) -> None:
+    lane = armed(connected)
+    connected.waiting = 1
+    for paused, code in ((False, 1), (True, 2)):
+        connected.writing_paused = paused
+        assert lane.take(framed(chunk("one"))) == code
+        assert connected.written.pop() == cut("one")
+    with pytest.raises(BlockingIOError):
+        connected.there.recv(1)
+
+
+def test_what_a_full_socket_does_not_take_is_the_transports(connected: Connected) -> None:
+    lane = armed(connected)
+    connected.fill()
+    assert lane.take(framed(chunk("one"))) == 1
+    assert connected.written == [cut("one")]
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            assert not connected.there.recv(1 << 16).strip(b"\0")
+
+
+def test_of_a_chunk_that_the_socket_takes_in_part_the_rest_is_the_transports() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as here:
+        here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 12)
+        here.connect(server.getsockname())
+        there, _ = server.accept()
+        here.setblocking(False)
+        ends = Ends()
+        ends.socket = here.fileno()
+        sent, parts = b"", 0
+        for number in range(100_000):
+            lane = armed(ends)
+            text = f"{number:x}" * 60
+            assert lane.take(framed(chunk(text))) == 1
+            sent += cut(text)
+            parts += bool(ends.written) and ends.written[0] != cut(text)
+            if ends.written:
+                break
+        assert parts == 1, "the socket never took a part"
+        here.setblocking(True)
+        with there:
+            got = b""
+            while len(got) < len(sent) - len(ends.written[0]):
+                got += there.recv(1 << 16)
+    assert got + ends.written[0] == sent
+
+
+@pytest.mark.parametrize("gone", ["peer", "socket"])
+def test_what_is_wrong_with_the_socket_is_the_transports_to_see(connected: Connected, gone: str) -> None:
+    lane = armed(connected)
+    connected.there.close()
+    if gone == "socket":
+        connected.socket = 1 << 20
+        lane = armed(connected)
+    assert lane.take(framed(chunk("one"))) == 1
+    assert connected.written == [cut("one")]
 
 
 @pytest.mark.parametrize("state", ["closing", "active"])
@@ -250,7 +356,7 @@ def test_it_is_not_armed_with_anything_else(how: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError):
         Lane(1, 2, 3)
     with pytest.raises(TypeError):
-        Lane(1, 2, 3, 4, clock=5)
+        Lane(1, 2, 3, 4, 5, socket=6)
     with pytest.raises(TypeError):
         type("More", (Lane,), {})
 
@@ -282,7 +388,7 @@ def test_what_fails_beside_it_is_raised(fails: str) -> None:
     ends = Failing()
     if fails == "writing_paused":
         ends.get_write_buffer_size = lambda: 1  # type: ignore[method-assign]
-    lane = Lane(ends, ends, None, ends, clock)
+    lane = Lane(ends, ends, None, ends, clock, -1)
     lane.arm(FORM.prefix, FORM.middle, *FREE)
     with pytest.raises((RuntimeError, TypeError)):
         lane.take(framed(chunk("a")))
@@ -303,12 +409,12 @@ def test_whoever_is_asked_may_do_anything_meanwhile() -> None:
         return 1.0
 
     for clock in (drains, changes):
-        lane = Lane(ends, ends, None, ends, clock)
+        lane = Lane(ends, ends, None, ends, clock, -1)
         lane.arm(FORM.prefix, FORM.middle, *FREE)
         assert lane.take(framed(chunk("a"))) == 0
     assert not ends.written
     nested = [framed(chunk("inner"))]
-    lane = Lane(ends, ends, None, ends, lambda: float(lane.take(nested.pop()) if nested else 1))
+    lane = Lane(ends, ends, None, ends, lambda: float(lane.take(nested.pop()) if nested else 1), -1)
     lane.arm(FORM.prefix, FORM.middle, *FREE)
     assert lane.take(framed(chunk("outer"))) == 1
     assert lane.drain()[2] == "innerouter"
@@ -436,7 +542,7 @@ def test_the_reply_it_serves_is_told_of_what_fails() -> None:
         raise raised.pop(0)
 
     ends = Ends()
-    lane = Lane(ends, ends, None, ends, clock)
+    lane = Lane(ends, ends, None, ends, clock, -1)
     lane.arm(FORM.prefix, FORM.middle, *FREE)
     lane.serve(reply)
     lane.open = True
