@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 import gzip
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from guard.data import read_text
 from guard.errors import ConfigError
 from guard.lab.cases import CaseKind
 
@@ -102,15 +104,20 @@ def read_traces(path: Path) -> Iterator[Trace]:
     The traces of a file, through gzip if its name ends in `.gz`.
 
     Raises:
-        ConfigError: A line is no trace; file and line are named.
+        ConfigError: The file cannot be read, or a line is no trace; file and line are named.
     """
     decoder = msgspec.json.Decoder(Trace)
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield decoder.decode(line)
-            except msgspec.DecodeError as error:
-                raise ConfigError(f"not a trace: {error}", path=str(path), line=number) from error
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield decoder.decode(line)
+                except msgspec.DecodeError as error:
+                    raise ConfigError(f"not a trace: {error}", path=str(path), line=number) from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot be read: {reason}", path=str(path), line=number + 1 if number else None) from error
 
 
 def read_labels(path: Path) -> dict[str, Label | None]:
@@ -118,9 +125,14 @@ def read_labels(path: Path) -> dict[str, Label | None]:
     The labels of a file by trace id; None for undecided ones.
 
     Raises:
-        ConfigError: A label is not a kind, or a kind and a token.
+        ConfigError: The file cannot be read, or is no mapping; a label is not a kind, or a kind and a token.
     """
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        found = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {error}", path=str(path)) from error
+    if not isinstance(found, dict):
+        raise ConfigError("not labels: each line is `id: label`", path=str(path))
     labels: dict[str, Label | None] = {}
     for name, said in found.items():
         if said == UNDECIDED:

@@ -58,6 +58,27 @@ def test_a_line_that_is_no_trace_is_named(tmp_path: Path) -> None:
         list(read_traces(file))
 
 
+@pytest.mark.parametrize(
+    ("name", "data"), [("none.jsonl", None), ("cut.jsonl.gz", b"\x1f\x8b\x08\0"), ("no.gz", b"text")]
+)
+def test_traces_that_cannot_be_read_are_named(tmp_path: Path, name: str, data: bytes | None) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ConfigError, match=f"{name}: cannot be read"):
+        list(read_traces(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [(None, "cannot be read"), ("a: [", "not YAML"), ("- a\n", "not labels"), ("", "not labels")]
+)
+def test_labels_that_cannot_be_read_are_named(tmp_path: Path, text: str | None, says: str) -> None:
+    file = tmp_path / "labels.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=f"labels.yaml: {says}"):
+        read_labels(file)
+
+
 def test_each_half_is_a_file_of_cases(tmp_path: Path) -> None:
     prompts = {half: next(str(n) for n in range(20) if half_of(str(n)) is half) for half in HALVES}
     traces = [trace(str(half), prompts[half]) for half in HALVES]
