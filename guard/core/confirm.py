@@ -80,7 +80,7 @@ class Confirming(Passing, abc.ABC):
             out += self._on_events(attempt, pending.rest)
         if not pending.ended or self._phase in (Phase.OPENING, Phase.DONE):
             return out
-        return out + (self._finish() if self._is_closing else self._on_stream_end(attempt))
+        return out + (self._finish() if self.closing else self._on_stream_end(attempt))
 
     @abc.abstractmethod
     def _on_verdict(self, verdict: Verdict, *, last: bool = False) -> list[Command]: ...

@@ -276,7 +276,7 @@ class Exchange(OwnErrors):
             fault = UpstreamError("truncated", "the stream ended before its answer did")
             return [*out, *self._on_fault(fault, alive=False)]
         out += self._complete(b"")
-        return [*out, *self._finish()] if self._is_closing else out
+        return [*out, *self._finish()] if self.closing else out
 
     def _on_fault(self, fault: UpstreamError, *, alive: bool) -> list[Command]:
         """The attempt is lost through transport or protocol. `alive`: it still has to be closed."""
@@ -296,7 +296,7 @@ class Exchange(OwnErrors):
             out = self._abort(str(fault)) if alive else []
             attempt.open = False
             out += self._complete(b"")
-            return [*out, *self._finish()] if self._is_closing else out
+            return [*out, *self._finish()] if self.closing else out
         attempt.record.fault = attempt.record.fault or fault.kind
         attempt.record.reason = attempt.record.reason or fault.message
         out = self._abort(str(fault)) if alive else []

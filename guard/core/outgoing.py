@@ -96,7 +96,8 @@ class Outgoing(abc.ABC):
             self._attempt.monitor.prepare()
 
     @property
-    def _is_closing(self) -> bool:
+    def closing(self) -> bool:
+        """Whether the client has the whole answer: how the backend's connection ends tells nothing more."""
         return self._phase is Phase.CLOSING
 
     @property

@@ -254,7 +254,7 @@ class Driver:
                     return
                 await self._outlet.drained()
                 await self._started(reply, again=True)
-        if reply.fault is not None:
+        if reply.fault is not None and not exchange.closing:
             await self._failed(reply.fault)
             return
         commands = exchange.handle(UpstreamEnd(self._number), self._clock.now())

@@ -646,6 +646,27 @@ async def test_a_kept_alive_connection_that_the_backend_closed_costs_no_attempt(
         assert [r.outcome.value for r in running.guard.records.latest(10)] == ["healthy"] * 6
 
 
+@pytest.mark.parametrize("end", [b"", b"zz\r\n"])
+async def test_a_connection_that_ends_badly_behind_a_whole_answer_is_no_failure(end: bytes) -> None:
+    pool = msgspec.structs.replace(QUIET, transport=TransportSettings(failures=2))
+    good = [CHUNKED_SSE + chunked(chunk("a") + END), 0.02, end]
+    scripts: list[list[bytes | float | None]] = [[], [*good], [], [*good], [*good]]
+    async with (
+        backend(lambda n: scripts[n - 1]) as upstream,
+        guarded(upstream.url, policy=policy(attempts=1), pool=pool) as (running, client),
+    ):
+        for script in scripts:
+            async with client.post(running.url + "/v1/chat/completions", json=CHAT) as response:
+                assert text_of(await response.text()) == ("a" if script else "")
+        await running.settled()
+        records = running.guard.records.latest(10)
+        # What came through counts for the replica: the two failures are not in a row.
+        assert not running.guard.pool.ejections
+    assert [(r.outcome.value, r.attempts[0].fault) for r in records if r.outcome.value == "healthy"] == [
+        ("healthy", "")
+    ] * 3
+
+
 async def test_heartbeats_begin_once_the_status_is_known() -> None:
     timeouts = TimeoutSettings(idle=5, drain=0.2, heartbeat=0.1)
     async with (
