@@ -265,7 +265,7 @@ async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(
     assert (resumed["max_tokens"], resumed["cache_prompt"]) == (160 - first["tokens_shown"], False)
     rest = said_in(answered.decode().splitlines())
     assert said_in(lines) == shown + rest
-    assert len(rest) > 100
+    assert record["tokens_shown"] == 160
     assert lines[-2] == "data: [DONE]" or "data: [DONE]" in lines[-4:]
 
 
