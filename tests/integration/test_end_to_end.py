@@ -64,6 +64,16 @@ async def streamed(url: str, **extra: Any) -> tuple[str, str | None]:
     return text, finish
 
 
+def events_in(lines: list[str]) -> list[dict[str, Any]]:
+    """The events of a chat, without `[DONE]`."""
+    return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+
+def said_in(lines: list[str]) -> str:
+    """The text of choice 0 in them."""
+    return "".join(one["choices"][0]["delta"].get("content") or "" for one in events_in(lines) if one["choices"])
+
+
 async def slots_busy(url: str) -> int:
     async with aiohttp.ClientSession() as session, session.get(url + "/slots") as reply:
         return sum(slot["is_processing"] for slot in await reply.json())
@@ -124,11 +134,11 @@ async def test_the_guards_wishes_do_not_reach_the_client_unless_asked(embedded: 
     ):
         url = running.url + "/v1/chat/completions"
         async with session.post(url, json=body) as reply:
-            plain = [json.loads(line[6:]) for line in (await reply.text()).splitlines() if line.startswith("data: {")]
+            plain = events_in((await reply.text()).splitlines())
         assert not any("timings" in chunk for chunk in plain[:-1])
         assert not any("guard" in chunk for chunk in plain)
         async with session.post(url, json=body, headers={"x-guard-stream": "acceptance"}) as reply:
-            rich = [json.loads(line[6:]) for line in (await reply.text()).splitlines() if line.startswith("data: {")]
+            rich = events_in((await reply.text()).splitlines())
     steps = [
         (a, d)
         for chunk in rich
@@ -165,8 +175,7 @@ async def test_a_corrupted_cache_is_found_and_the_client_gets_the_healthy_answer
             text = await reply.text()
         if not stream:
             return json.loads(text)["choices"][0]["message"]["content"]
-        chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
-        return "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"])
+        return said_in(text.splitlines())
 
     async with (
         FaultyReplica(embedded.url, embedded.slots_folder, order=embedded.order) as replica,
@@ -217,12 +226,6 @@ class Listening(FaultyReplica):
         return await relay(request, upstream, keep)
 
 
-def said_in(lines: list[str]) -> str:
-    """The text of choice 0 in the events of a chat."""
-    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-    return "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
-
-
 async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(
     embedded: LiveBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,8 +266,10 @@ async def test_after_suspicion_rose_nothing_of_the_bad_span_is_sent(
     shown = resumed["messages"][-1]["content"]
     assert resumed["messages"] == [*MESSAGES, {"role": "assistant", "content": shown}]
     assert (resumed["max_tokens"], resumed["cache_prompt"]) == (160 - first["tokens_shown"], False)
-    rest = said_in(answered.decode().splitlines())
-    assert said_in(lines) == shown + rest
+    said = answered.decode().splitlines()
+    assert said_in(lines) == shown + said_in(said)
+    # Clean it was: nothing of the spoilt one was used.
+    assert [one["timings"]["cache_n"] for one in events_in(said) if "timings" in one][-1] == 0
     assert record["tokens_shown"] == 160
     assert lines[-2] == "data: [DONE]" or "data: [DONE]" in lines[-4:]
 
