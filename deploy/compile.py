@@ -33,7 +33,7 @@ MODULES = (
         )
     ),
     *("guard/policy/gates.py", "guard/policy/judge.py"),
-    *(f"guard/core/{name}.py" for name in ("attempt", "confirm", "exchange", "holdback", "ledger")),
+    *(f"guard/core/{name}.py" for name in ("attempt", "beginning", "confirm", "exchange", "holdback", "ledger")),
     *(f"guard/core/{name}.py" for name in ("monitor", "outgoing", "own_error", "passing", "shadow", "wary", "whole")),
     *("guard/core/delivery.py", "guard/core/factory.py", "guard/proto/http_body.py", "guard/proto/plain.py"),
     "guard/proto/rewrite.py",

@@ -51,6 +51,7 @@ class Confirming(Passing, abc.ABC):
     @property
     def attempt(self) -> Attempt | None:
         """The latest attempt, once its replica was known."""
+        self._make()
         return self._attempt
 
     @property

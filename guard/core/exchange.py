@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from guard.core.attempt import Attempt, Judged
+from guard.core.beginning import Beginning
 from guard.core.confirm import covers
 from guard.core.events import (
     ClientGone,
@@ -32,16 +33,12 @@ from guard.core.events import (
     UpstreamFailed,
     UpstreamHead,
 )
-from guard.core.factory import make_attempt, resume_blocker
 from guard.core.failure import of_fault, of_refusal, of_verdict
 from guard.core.monitor import CLEAN
 from guard.core.outgoing import NO_ROOM
-from guard.core.own_error import OwnErrors
 from guard.core.phases import LEGAL, Phase
 from guard.core.record import Outcome
-from guard.core.settings import Target
 from guard.errors import ProtocolError, UpstreamError
-from guard.proto.request import stream_hazards
 from guard.proto.sse import SseEvent
 from guard.retry.planner import Plan, Step
 from guard.types import Action, Verdict, WhenExhausted
@@ -56,7 +53,7 @@ _LATE: Final = frozenset({"reset", "timeout", "truncated"})
 _STREAMING: Final = Phase.STREAMING
 
 
-class Exchange(OwnErrors):
+class Exchange(Beginning):
     """
     See the module.
 
@@ -69,44 +66,6 @@ class Exchange(OwnErrors):
     def start(self) -> list[Command]:
         """The first command. Call once."""
         return self._open("first")
-
-    def cannot(self, target: Target) -> str:
-        """
-        Why a replica is none for the attempt just asked for; empty where it is one.
-
-        A text that was shown is continued, and the replica chosen may be of another engine than was known.
-        """
-        return resume_blocker(self._request, target, self._shown) if self._mode == "resume" else ""
-
-    def begin(self, target: Target) -> bytes:
-        """
-        The body of the attempt just asked for, now that its replica is known.
-
-        Args:
-            target: The replica chosen.
-
-        Returns:
-            JSON to POST to the request's own route.
-        """
-        # Only the backend itself can give this answer whole.
-        whole = self._first is not None or bool(stream_hazards(self._request, target.engine))
-        attempt, body = make_attempt(
-            self._request,
-            self._settings,
-            target,
-            number=self._number,
-            mode=self._mode,
-            shown=self._shown,
-            wanted=self._recovery.changes,
-            verdicts=self._recovery.verdicts,
-            whole=whole,
-        )
-        self._attempt = attempt
-        self._begin_passing(attempt)
-        self._ledger.begun(attempt.record, self._now)
-        if self._mode != "resume" and self._first is None:
-            self._delivery.begin(target.engine)
-        return body
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """
@@ -121,6 +80,7 @@ class Exchange(OwnErrors):
         """
         if isinstance(event, UpstreamData):
             return self.data(event.attempt, event.data, now)
+        self._make()
         self._now = now
         if self._phase is Phase.DONE:
             return []

@@ -1,12 +1,12 @@
-"""Makes attempts: which switches, which changes, continuing which text."""
+"""What attempts ask for (which switches, which changes, continuing which text), and the attempts themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from guard.core.attempt import Attempt
-from guard.core.engine_id import engine_id
+from guard.core.engine_id import EngineId, engine_id
 from guard.core.holdback import Held, HoldBack
 from guard.core.record import AttemptRecord
 from guard.core.settings import ExchangeSettings, Target
@@ -91,7 +91,53 @@ def resume_blocker(request: ClientRequest, target: Target, shown: Shown) -> str:
     return shown.fragile
 
 
-def make_attempt(
+class Asked:
+    """
+    What a replica is asked for in one attempt. The request can be on its way before the attempt itself is made.
+
+    Args:
+        target: The replica chosen.
+        number: 1 for the first.
+        mode: "first", "restart", "resume" or "whole".
+        whole: Whether one body is asked for, as the client did, with nothing switched on in it.
+        engine: As far as its signal goes: what it is not asked for, it does not add.
+        adapter: Reads the acceptance signal.
+        ahead: Reads one event ahead, where that is needed.
+        rescores: Whether the answer may have to be scored again.
+        changes: What it does differently from the attempts before.
+        known: Under which id the engine knows it.
+        body: Of the request.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        number: int,
+        mode: str,
+        *,
+        whole: bool,
+        engine: str,
+        adapter: SignalAdapter,
+        ahead: Ahead | None,
+        rescores: bool,
+        changes: dict[str, Any],
+        known: EngineId,
+        body: bytes,
+    ) -> None:
+        self.target = target
+        self.number = number
+        self.mode = mode
+        self.whole = whole
+        self.engine = engine
+        self.adapter = adapter
+        self.ahead = ahead
+        self.rescores = rescores
+        self.changes = changes
+        self.known = known
+        self.body = body
+
+
+def ask(
     request: ClientRequest,
     settings: ExchangeSettings,
     target: Target,
@@ -102,28 +148,23 @@ def make_attempt(
     wanted: Sequence[Change] = (),
     verdicts: int = 0,
     whole: bool = False,
-) -> tuple[Attempt, bytes]:
+) -> Asked:
     """
-    Everything for attempt `number`.
+    What attempt `number` asks for.
 
     Args:
         request: The client's.
         settings: The exchange's.
-        target: The replica chosen.
-        number: 1 for the first.
-        mode: "first", "restart", "resume" or "whole".
+        target: As of Asked, like `number`, `mode` and `whole`.
+        number: See `target`.
+        mode: See `target`.
         shown: What the client has seen.
         wanted: What this attempt does differently from those before.
         verdicts: Attempts given up for what they said, from which steps of temperature are counted.
-        whole: Ask for one body, as the client did, with nothing switched on in it.
-
-    Returns:
-        The attempt, and the upstream request body.
+        whole: See `target`.
     """
-    policy = settings.judge.policy
     family, engine = request.family, target.engine
     stops = stops_show(request, engine) if target.exact_stops and not whole else None
-    # The engine as far as its signal goes: what it is not asked for, it does not add.
     signal_of = "text" if stops == "never" else engine
     reads = settings.reads_logprobs
     adapter: SignalAdapter = adapter_for(signal_of, target.num_speculative_tokens)
@@ -141,7 +182,6 @@ def make_attempt(
     asks = rescores or (reads and not whole and _can_ask(request, target))
     signal = {} if whole else adapter.switches()
     switches = {**signal, **(family.logprob_fields(request) if asks else {})}
-    ahead = Ahead(family.reader(), request) if stops in ("itself", "verbose") else None
     if stops == "verbose" and request.body.get("verbose") is not True:
         switches["verbose"] = True
     known = engine_id(request, engine, settings.nonce, number)
@@ -154,29 +194,63 @@ def make_attempt(
         engine=engine,
         whole=whole,
     )
-    record = AttemptRecord(
-        number=number,
-        replica=target.replica,
-        engine=engine,
-        mode=mode,
+    return Asked(
+        target,
+        number,
+        mode,
+        whole=whole,
+        engine=signal_of,
+        adapter=adapter,
+        ahead=Ahead(family.reader(), request) if stops in ("itself", "verbose") else None,
+        rescores=rescores,
         changes=dict(changes),
+        known=known,
+        body=body,
+    )
+
+
+def make_attempt(request: ClientRequest, settings: ExchangeSettings, asked: Asked, shown: Shown) -> Attempt:
+    """
+    The attempt that reads the answer to what was asked for.
+
+    Args:
+        request: The client's.
+        settings: The exchange's.
+        asked: From `ask`.
+        shown: What the client has seen, as it was for `ask`.
+    """
+    family, target, resumes = request.family, asked.target, asked.mode == "resume"
+    record = AttemptRecord(
+        number=asked.number,
+        replica=target.replica,
+        engine=target.engine,
+        mode=asked.mode,
+        changes=asked.changes,
         baseline=target.baseline.probability if target.baseline is not None else None,
     )
     rewriter = family.rewriter(
         request,
-        engine=signal_of,
+        engine=asked.engine,
         annotate=settings.annotate,
         continuation=_continuation(shown, resumes=resumes),
     )
-    window, prompt = _window(policy, request), prompt_text(request)
-    reader = family.reader()
     attempt = Attempt(
-        target, settings, record, adapter, reader, rewriter, window, known, prompt, whole=whole, ahead=ahead
+        target,
+        settings,
+        record,
+        asked.adapter,
+        family.reader(),
+        rewriter,
+        _window(settings.judge.policy, request),
+        asked.known,
+        prompt_text(request),
+        whole=asked.whole,
+        ahead=asked.ahead,
     )
     if resumes:
         attempt.recall(shown.text, shown.tokens)
-    attempt.emitted = Emitted() if rescores else None
-    return attempt, body
+    attempt.emitted = Emitted() if asked.rescores else None
+    return attempt
 
 
 def _can_ask(request: ClientRequest, target: Target) -> bool:

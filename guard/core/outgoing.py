@@ -15,7 +15,7 @@ import msgspec
 from guard.core.attempt import Attempt
 from guard.core.delivery import delivery_for
 from guard.core.events import AbortAttempt, Command, Finish, OpenAttempt
-from guard.core.factory import Shown
+from guard.core.factory import Asked, Shown
 from guard.core.failure import Failure, of_fault, of_verdict
 from guard.core.holdback import MAX_HELD_BYTES, Held
 from guard.core.ledger import Ledger
@@ -56,6 +56,8 @@ class Outgoing(abc.ABC):
         self._now = now
         self._phase = Phase.OPENING
         self._attempt: Attempt | None = None
+        #: What the attempt just begun asks for, until it is made.
+        self._asked: Asked | None = None
         self._number = 0
         self._mode = "first"
         self._watching = True
@@ -83,6 +85,7 @@ class Outgoing(abc.ABC):
         Returns:
             The abort of the attempt, if one is open. Nothing else follows; the client's connection is to be broken off.
         """
+        self._make()
         self.record.outcome, self.record.plan_reason = Outcome.UPSTREAM_ERROR, f"the guard itself failed: {why}"
         if self._attempt is not None:
             self._attempt.record.fault = self._attempt.record.fault or "guard"
@@ -91,7 +94,8 @@ class Outgoing(abc.ABC):
         return out
 
     def prepare(self) -> None:
-        """Make what the first words will need, while the attempt just begun has said nothing yet."""
+        """Make the attempt just begun and what its first words will need, while it has said nothing yet."""
+        self._make()
         if self._attempt is not None and self._request.n == 1:
             self._attempt.monitor.prepare()
 
@@ -248,6 +252,10 @@ class Outgoing(abc.ABC):
     def _current(self) -> Attempt:
         assert self._attempt is not None
         return self._attempt
+
+    @abc.abstractmethod
+    def _make(self) -> None:
+        """Make the attempt that was begun, if that is still to be done."""
 
     @abc.abstractmethod
     def _on_verdict(self, verdict: Verdict, *, last: bool = False) -> list[Command]: ...

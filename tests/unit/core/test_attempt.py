@@ -7,10 +7,11 @@ import json
 import pytest
 
 from guard.core.attempt import Attempt
-from guard.core.factory import Shown, make_attempt
+from guard.core.factory import Shown, ask, make_attempt
 from guard.core.settings import ExchangeSettings, Target
 from guard.errors import ProtocolError
 from guard.policy.judge import Judge
+from guard.proto.client import ClientRequest
 from guard.proto.openai import Route, parse_request
 from guard.types import ReplicaId, RequestId
 from tests.unit.core.transcript import chunk, policy
@@ -19,8 +20,12 @@ from tests.unit.core.transcript import chunk, policy
 def attempt() -> Attempt:
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     request = parse_request(Route.CHAT, b'{"messages": [{"role": "user", "content": "x"}], "stream": true}')
-    made, _ = make_attempt(request, settings, Target(ReplicaId("a"), "vllm"), number=1, mode="first", shown=Shown())
-    return made
+    return made_for(request, settings, Target(ReplicaId("a"), "vllm"))
+
+
+def made_for(request: ClientRequest, settings: ExchangeSettings, target: Target) -> Attempt:
+    shown = Shown()
+    return make_attempt(request, settings, ask(request, settings, target, number=1, mode="first", shown=shown), shown)
 
 
 def feed(made: Attempt, *pieces: bytes) -> None:
@@ -94,8 +99,7 @@ def test_unwatched_events_are_still_accounted() -> None:
 def test_what_waits_for_the_next_chunk_is_judged_when_none_will_come() -> None:
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     request = parse_request(Route.CHAT, b'{"messages": [{"role": "user"}], "stream": true, "stop": ["zz"]}')
-    target = Target(ReplicaId("a"), "llama.cpp")
-    made, _ = make_attempt(request, settings, target, number=1, mode="first", shown=Shown())
+    made = made_for(request, settings, Target(ReplicaId("a"), "llama.cpp"))
     chunks = [
         {"choices": [{"delta": {"content": said}}], "timings": {"predicted_n": at}} for at, said in enumerate("ab", 1)
     ]

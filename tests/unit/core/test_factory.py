@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from guard.core.factory import Shown, make_attempt, resume_blocker
+from guard.core.factory import Shown, ask, make_attempt, resume_blocker
 from guard.core.holdback import Held
 from guard.core.settings import ExchangeSettings, Target
 from guard.policy.judge import Judge
@@ -34,7 +34,7 @@ def body_of(
 ) -> dict:
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     target = Target(ReplicaId("a"), engine, exact_stops=exact_stops)
-    _, body = make_attempt(
+    asked = ask(
         request(**fields),
         settings,
         target,
@@ -44,7 +44,7 @@ def body_of(
         wanted=(Change.CACHE, Change.SEED) if number > 1 else (),
         verdicts=number - 1,
     )
-    return json.loads(body)
+    return json.loads(asked.body)
 
 
 @pytest.mark.parametrize(
@@ -84,16 +84,17 @@ def test_where_it_would_not_tell_it_is_not_asked_for_acceptance() -> None:
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     for exact, asks in ((True, False), (False, True)):
         target = Target(ReplicaId("a"), "llama.cpp", exact_stops=exact)
-        _, body = make_attempt(asked, settings, target, number=1, mode="first", shown=Shown())
+        body = ask(asked, settings, target, number=1, mode="first", shown=Shown()).body
         assert json.loads(body).get("timings_per_token", False) is asks
 
 
 def test_what_a_client_asks_for_itself_is_read_beside_stop_words_too() -> None:
-    asked = request(stop="x", timings_per_token=True)
+    own, shown = request(stop="x", timings_per_token=True), Shown()
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     target = Target(ReplicaId("a"), "llama.cpp", exact_stops=True)
-    attempt, body = make_attempt(asked, settings, target, number=1, mode="first", shown=Shown())
-    assert json.loads(body)["timings_per_token"] is True
+    asked = ask(own, settings, target, number=1, mode="first", shown=shown)
+    attempt = make_attempt(own, settings, asked, shown)
+    assert json.loads(asked.body)["timings_per_token"] is True
     timings = {"predicted_n": 2, "draft_n": 3, "draft_n_accepted": 1}
     chunk = {"choices": [{"index": 0, "delta": {"content": "a"}}], "timings": timings}
     (event,) = attempt.feed(b"data: " + json.dumps(chunk).encode() + b"\n\n")
@@ -173,10 +174,8 @@ def asks(engine: str, route: Route = Route.CHAT, **fields: object) -> dict[str, 
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=judge, nonce="r1")
     said = {"prompt": "hi"} if route is Route.COMPLETIONS else {"messages": [{"role": "user", "content": "hi"}]}
     asked = parse_request(route, json.dumps({**said, "stream": True, **fields}).encode())
-    _, body = make_attempt(
-        asked, settings, Target(ReplicaId("a"), engine), number=1, mode="first", shown=Shown(), wanted=()
-    )
-    return {name: value for name, value in json.loads(body).items() if name in ("logprobs", "top_logprobs")}
+    made = ask(asked, settings, Target(ReplicaId("a"), engine), number=1, mode="first", shown=Shown(), wanted=())
+    return {name: value for name, value in json.loads(made.body).items() if name in ("logprobs", "top_logprobs")}
 
 
 def test_a_policy_that_reads_log_probabilities_has_vllm_tell_them() -> None:

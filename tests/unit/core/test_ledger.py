@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guard.core.factory import Shown, make_attempt
+from guard.core.factory import Shown, ask, make_attempt
 from guard.core.holdback import Held
 from guard.core.ledger import Ledger
 from guard.core.record import ExchangeRecord
@@ -16,8 +16,9 @@ from tests.unit.core.transcript import policy
 def test_shown_taken_back_and_burned() -> None:
     settings = ExchangeSettings(request_id=RequestId("r1"), judge=Judge(policy()), nonce="r1")
     request = parse_request(Route.CHAT, b'{"messages": []}')
-    target = Target(ReplicaId("a"), "vllm")
-    attempt, _ = make_attempt(request, settings, target, number=1, mode="first", shown=Shown())
+    target, shown = Target(ReplicaId("a"), "vllm"), Shown()
+    asked = ask(request, settings, target, number=1, mode="first", shown=shown)
+    attempt = make_attempt(request, settings, asked, shown)
     record = ExchangeRecord("r1", "/v1/chat/completions", "m", "p", stream=False, attempts=[attempt.record])
     ledger = Ledger(record, started_at=10.0)
     ledger.arrived(10.5)
