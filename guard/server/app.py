@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import re
 import time
@@ -37,6 +36,7 @@ from guard.server.client_abort import Aim, ClientAborts
 from guard.server.driver import Driver
 from guard.server.gate import PREFLIGHT, Gate, Held
 from guard.server.live import LiveHub
+from guard.server.names import new_name
 from guard.server.outlet import reset_unless_ended
 from guard.server.passthrough import relay
 from guard.server.policies import PolicySet
@@ -222,7 +222,7 @@ class Guard:
             request_id=RequestId(request_id),
             judge=chosen.judge,
             shadow=chosen.shadow,
-            nonce=os.urandom(16).hex(),
+            nonce=new_name(),
             annotate=request.headers.get("x-guard-stream", "").strip().lower() == "acceptance",
             max_event_bytes=self.config.limits.max_event_bytes,
             tapes=tapes,
@@ -290,7 +290,7 @@ class Guard:
 
     def _request_id(self, request: web.BaseRequest) -> str:
         given = request.headers.get("X-Request-Id", "")
-        return given if given and _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
+        return given if given and _SAFE_ID.fullmatch(given) else new_name()
 
     def _refusal(self, family: Family, error: RequestError, request_id: str) -> web.Response:
         notice = Notice(error.message, error.status, error.code, "invalid_request_error", error.param)

@@ -87,12 +87,18 @@ class Origin(NamedTuple):
 class _Idle(asyncio.Protocol):
     """A connection without a request. Whatever comes on it now ends it."""
 
-    __slots__ = ("_among", "since", "transport")
+    __slots__ = ("_among", "_looking", "since", "transport")
 
     def __init__(self, transport: asyncio.Transport, among: dict[_Idle, None], since: float) -> None:
         self.transport = transport
         self.since = since
         self._among = among
+        self._looking = select.poll()
+        self._looking.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def is_good(self) -> bool:
+        """Whether it is open and nothing, not even its end, has come on it; the loop may not have looked yet."""
+        return not (self.transport.is_closing() or self._looking.poll(0))
 
     def data_received(self, data: bytes) -> None:
         self._among.pop(self, None)
@@ -193,7 +199,7 @@ class Connections:
         while idle:
             latest, _ = idle.popitem()
             transport = latest.transport
-            if latest.since >= oldest and not (transport.is_closing() or _has_something(transport)):
+            if latest.since >= oldest and latest.is_good():
                 return transport
             latest.transport.abort()
         return None
@@ -287,13 +293,6 @@ class Connections:
         self._idle.clear()
         for asking in self._asking.values():
             asking.cancel()
-
-
-def _has_something(transport: asyncio.Transport) -> bool:
-    """Whether bytes, or the end, have come on an idle connection; the loop may not have looked at it yet."""
-    looking = select.poll()
-    looking.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(looking.poll(0))
 
 
 def _head(origin: Origin, target: str, headers: CIMultiDict[str], size: int) -> bytes:

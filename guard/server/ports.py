@@ -53,6 +53,10 @@ async def listen_on(
                 runner, listen.host, listen.port, ssl_context=context, backlog=BACKLOG, reuse_port=reuse_port
             )
         await site.start()
+    assert site._server is not None
+    for listening in site._server.sockets:  # type: ignore[attr-defined]
+        # What is accepted there has it too.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return site
 
 

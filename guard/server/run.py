@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +23,7 @@ from guard.server.admin import admin_application
 from guard.server.app import Guard
 from guard.server.baselines import Baselines
 from guard.server.capabilities import AiohttpAsker
+from guard.server.client_port import client_runner
 from guard.server.collector import Collector
 from guard.server.doors import Doors
 from guard.server.drained import watch_drained
@@ -173,18 +173,7 @@ def _admin_runner(app: web.Application, config: Config) -> web.BaseRunner:
 
 
 def _client_runner(guard: Guard, config: Config) -> web.BaseRunner:
-    """One handler for every path and method: nothing of an application is needed, and each request is spared it."""
-
-    class ClientRequest(web.BaseRequest):
-        """While the guard drains, each answer says that it is the last on its connection."""
-
-        @property
-        def keep_alive(self) -> bool:
-            return bool(super().keep_alive) and not guard.draining
-
-    made = functools.partial(ClientRequest, loop=asyncio.get_running_loop())
-    server = web.Server(guard.handle, request_factory=made, **_http_options(config))
-    return web.ServerRunner(server, shutdown_timeout=CLOSING)
+    return client_runner(guard.handle, lambda: guard.draining, _http_options(config), CLOSING)
 
 
 async def _let_go(server: web.Server | None, longest: float) -> None:
