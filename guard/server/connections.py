@@ -157,6 +157,7 @@ class Connections:
         Raises:
             UpstreamError: There is no connection, or no proper head came.
             ValueError: A header cannot be sent.
+            RuntimeError: `meanwhile` failed.
         """
         request = _head(origin, target, headers, len(body)) + body
         transport = self._kept(origin)
@@ -181,7 +182,10 @@ class Connections:
         transport.write(request)
         reply.since, reply.waiting = self._clock.now(), True
         try:
-            meanwhile()
+            try:
+                meanwhile()
+            except Exception as error:  # a defect of the caller's is no fault of the backend
+                raise RuntimeError("what was to be done meanwhile failed") from error
             with self._watchdog.watching(reply):
                 await reply.begun()
         except BaseException:

@@ -348,8 +348,16 @@ async def test_what_is_to_be_done_meanwhile_is_done_when_the_request_is_on_its_w
         assert done == [0], "once, before the answer"
         reply.close()
 
-        def fails() -> None:
-            raise KeyError("a defect")
 
-        with pytest.raises(KeyError):
+@pytest.mark.parametrize("defect", [KeyError("x"), ValueError("x"), OSError("x")])
+async def test_what_fails_meanwhile_is_not_taken_for_a_fault_of_the_backend(
+    connections: Connections, defect: Exception
+) -> None:
+    def fails() -> None:
+        raise defect
+
+    async with serving() as server:
+        with pytest.raises(RuntimeError) as caught:
             await connections.post(server.origin, "/", CIMultiDict(), b"body", fails)
+        assert caught.value.__cause__ is defect
+        assert await ask(connections, server) == b"ok"
