@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from guard.core.attempt import Attempt
 from guard.core.engine_id import EngineId, engine_id
@@ -91,7 +91,7 @@ def resume_blocker(request: ClientRequest, target: Target, shown: Shown) -> str:
     return shown.fragile
 
 
-class Asked:
+class Asked(NamedTuple):
     """
     What a replica is asked for in one attempt. The request can be on its way before the attempt itself is made.
 
@@ -109,32 +109,17 @@ class Asked:
         body: Of the request.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        number: int,
-        mode: str,
-        *,
-        whole: bool,
-        engine: str,
-        adapter: SignalAdapter,
-        ahead: Ahead | None,
-        rescores: bool,
-        changes: dict[str, Any],
-        known: EngineId,
-        body: bytes,
-    ) -> None:
-        self.target = target
-        self.number = number
-        self.mode = mode
-        self.whole = whole
-        self.engine = engine
-        self.adapter = adapter
-        self.ahead = ahead
-        self.rescores = rescores
-        self.changes = changes
-        self.known = known
-        self.body = body
+    target: Target
+    number: int
+    mode: str
+    whole: bool
+    engine: str
+    adapter: SignalAdapter
+    ahead: Ahead | None
+    rescores: bool
+    changes: dict[str, Any]
+    known: EngineId
+    body: bytes
 
 
 def ask(
