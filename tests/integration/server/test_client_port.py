@@ -47,7 +47,7 @@ async def talk(host: str, *, secure: bool, last: bool, requests: int) -> list[by
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = next(line for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
                 said.append(await reader.readexactly(int(length.split(b":")[1])))
-            assert await asyncio.wait_for(reader.read(1), 0.5 if last else 0.05) == b""
+            assert await asyncio.wait_for(reader.read(1), 8.0 if last else 0.05) == b""
             writer.close()
     except TimeoutError:
         assert not last
